@@ -1,0 +1,47 @@
+# dentalign: `make` says what there is. Needs Python >= 3.11, git and make; everything else goes into .venv.
+
+PYTHON ?= python3
+INSTALLED := .venv/.installed
+IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo repro test test-all check clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name does; do \
+		printf '  make %-9s %s\n' "$$name" "$$does"; done
+
+setup: $(INSTALLED) ## make .venv and install into it; PYTHON=python3.12 chooses the interpreter
+
+# On Linux PyPI's torch brings CUDA along, some gigabytes. Without a GPU this spares them:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
+$(INSTALLED): pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'make: $(PYTHON) is not Python 3.11 or newer; name one that is: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3.11' >&2; \
+		exit 1; }
+	@echo 'Installing into .venv, which takes some minutes ...'
+	@test -x .venv/bin/python && .venv/bin/python -m pip --version > /dev/null 2>&1 || "$(PYTHON)" -m venv --clear .venv
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## run the pipeline on the made-up demo clinic and show the metrics
+	@$(IN_VENV) dvc repro
+	@$(IN_VENV) dentalign metrics
+	@echo 'The report is in reports/validation/, its pictures in reports/validation/pictures/.'
+
+repro: setup ## run the stages that are stale (`dvc repro` inside .venv)
+	@$(IN_VENV) dvc repro
+
+test: setup ## run the tests and show their coverage
+	@$(IN_VENV) python -m pytest --cov
+
+# No test needs more than .venv so far, so this is the same; what such a test needs is installed here.
+test-all: test ## run the tests, those that need extra system tools included (none so far)
+
+check: setup ## lint and check types
+	@$(IN_VENV) ruff check
+	@$(IN_VENV) mypy
+
+clean: ## remove .venv and caches; data, models, reports and DVC's cache stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* htmlcov build dist
+	find dentalign stages tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,267 @@
+"""The planning system's JSON: the only place where its keys are known, and what is kept of it.
+
+Only the fields named here are ever kept. Free text is never carried over and never quoted, because
+it may be a name or a date of birth: what should be a number and is none becomes null.
+"""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
+
+from dentalign.errors import CaseDefect
+
+# mm, and far beyond a mouth. Larger figures are no poses; they may be telephone numbers or dates.
+LARGEST_NUMBER = 1e5
+
+_NUMBER = re.compile(r"[+-]?(\d{1,32}\.?\d{0,32}|\.\d{1,32})(e[+-]?\d{1,4})?", re.IGNORECASE | re.ASCII)
+_NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_TOOTH = re.compile(r"[1-9][0-9]{0,2}")
+
+
+def _number(value: object) -> float | None:
+    """A number, or a text that spells one, as float; None for anything else."""
+    if isinstance(value, str):
+        text = value.strip()
+        if not (_NUMBER.fullmatch(text) or _NOT_FINITE.fullmatch(text)):
+            return None
+        value = float(text)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if math.isfinite(value) and abs(value) > LARGEST_NUMBER:
+        return None
+    return float(value)
+
+
+def _mapping(value: object) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
+
+
+def _pose(value: object) -> object:
+    """None where the pose is absent; where there is something else, a Pose, if need be one of nulls."""
+    if isinstance(value, Pose):
+        return value
+    return None if value is None or value == {} else _mapping(value) or {"rotation": None}
+
+
+def _t2_stage(value: object) -> float | None:
+    if value is None or value == "":
+        return None
+    number = _number(value)
+    return math.nan if number is None else number  # present, and no stage
+
+
+Number = Annotated[float | None, BeforeValidator(_number)]
+
+
+class Part(BaseModel):
+    """A part of the document; fields not named are dropped."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="constants")
+
+
+class Vector(Part):
+    """x, y, z; None where the entry is missing or no number."""
+
+    x: Number = None
+    y: Number = None
+    z: Number = None
+
+
+class Quaternion(Vector):
+    """x, y, z, w (scalar last), of any norm."""
+
+    w: Number = None
+
+
+class Pose(Part):
+    """Rotation and translation in mm; None where one is missing or no mapping."""
+
+    translation: Annotated[Vector | None, BeforeValidator(_mapping)] = None
+    rotation: Annotated[Quaternion | None, BeforeValidator(_mapping)] = None
+
+
+MaybePose = Annotated[Pose | None, BeforeValidator(_pose)]
+TeethPoses = dict[str, MaybePose] | None
+
+
+class _Sparse(Part):
+    """Serialised without what is absent."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, handler: Any) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
+
+
+class Stage(_Sparse):
+    """A stage of treatment: jaw poses and, in one of three spellings, tooth poses by FDI number as text."""
+
+    stage: Number = Field(None, alias="Stage")
+    mandible: MaybePose = Field(None, alias="MandibularTransform")
+    maxilla: MaybePose = Field(None, alias="MaxillaryTransform")
+    teeth: TeethPoses = Field(None, alias="ToothTransforms")
+    teeth_head: TeethPoses = Field(None, alias="RelativeToothTransformsHead")
+    teeth_jaw: TeethPoses = Field(None, alias="RelativeToothTransforms")
+
+    @field_validator("teeth", "teeth_head", "teeth_jaw", mode="before")
+    @classmethod
+    def _only_numbers(cls, value: object, info: ValidationInfo) -> dict[str, Any] | None:
+        teeth = _mapping(value) or {}
+        kept = {key: pose for key, pose in teeth.items() if _TOOTH.fullmatch(key)}
+        if info.context is not None:
+            info.context["unknown_tooth_keys"].update(teeth.keys() - kept.keys())
+        return kept or None
+
+
+MaybeStage = Annotated[Stage, BeforeValidator(lambda stage: _mapping(stage) or {})]
+
+
+class CaseDocument(_Sparse):
+    """What is kept of a case: the case id, the stage of T2, jaw poses, and the stages in their order.
+
+    `t2_stage` is None where absent and NaN where it is there but no number.
+    """
+
+    case_id: str = Field(alias="CaseID")
+    t2_stage: Annotated[float | None, BeforeValidator(_t2_stage)] = Field(None, alias="T2Stage")
+    mandible: MaybePose = Field(None, alias="mandibularRelativeTransform")
+    maxilla: MaybePose = Field(None, alias="maxillaRelativeTransform")
+    staging: list[MaybeStage] = Field(alias="Staging")
+    unknown_tooth_keys: int = Field(0, exclude=True)
+
+
+def parse(data: bytes, case_id: str, file: str = "", max_mb: float = math.inf) -> CaseDocument:
+    """Read a case, as exported or as sanitised before.
+
+    data    : UTF-8, byte order mark or not; numbers may be texts; NaN and Infinity are let through here
+    case_id : the stem of the file's name; a `CaseID` inside that differs excludes the case
+    file    : path or URL, for the errors
+    returns : the allow-listed fields; `unknown_tooth_keys` counts different tooth keys that are no numbers
+    raises  : CaseDefect, which quotes nothing of the content
+    """
+    values = _load(data, file, max_mb)
+    inside = values.get("CaseID")
+    if inside is not None and (isinstance(inside, bool) or str(inside).strip() != case_id):
+        raise CaseDefect(
+            "case_id_differs",
+            "the CaseID inside is not the file's name",
+            "export it again under its own name, or rename the file",
+            file=file,
+        )
+    stages = values.get("Staging")
+    if not isinstance(stages, list) or not stages:
+        raise CaseDefect(
+            "no_stages", "Staging is missing, empty or no list", "export the staging too", file=file
+        )
+    unknown: set[str] = set()
+    document = CaseDocument.model_validate(
+        {**values, "CaseID": case_id, "unknown_tooth_keys": 0}, context={"unknown_tooth_keys": unknown}
+    )
+    return document.model_copy(update={"unknown_tooth_keys": len(unknown)})
+
+
+def sanitise(data: bytes, case_id: str, file: str = "", max_mb: float = math.inf) -> dict[str, Any]:
+    """Exactly the allow-listed fields of a case as plain JSON values; raises CaseDefect as `parse` does."""
+    return as_json(parse(data, case_id, file, max_mb))
+
+
+def as_json(document: CaseDocument) -> dict[str, Any]:
+    """Plain JSON values: numbers as numbers, those not finite as the texts "nan", "inf", "-inf"."""
+    plain: dict[str, Any] = _finite(document.model_dump(by_alias=True))
+    return plain
+
+
+def canonical(document: CaseDocument) -> bytes:
+    """The document as the same bytes for the same content: sorted keys, no spaces, legal JSON."""
+    text = json.dumps(as_json(document), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode("utf-8") + b"\n"
+
+
+def read(path: str | Path, case_id: str, max_mb: float = math.inf) -> CaseDocument:
+    """Read a case from a local file; raises CaseDefect, also where the file cannot be read."""
+    limit = None if math.isinf(max_mb) else int(max_mb * 1e6)
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read() if limit is None else stream.read(limit + 1)
+    except OSError as error:
+        seen = f"cannot be read: {error.strerror or type(error).__name__}"
+        raise CaseDefect("not_found", seen, "put the file there", file=str(path)) from error
+    return parse(data, case_id, str(path), max_mb)
+
+
+def _load(data: bytes, file: str, max_mb: float) -> dict[str, Any]:
+    def defect(code: str, seen: str, mend: str) -> CaseDefect:
+        return CaseDefect(code, seen, mend, file=file)
+
+    if len(data) > max_mb * 1e6:
+        raise too_large(max_mb, file)
+    if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
+        raise defect("not_json", "a web page or XML", "check the address; is DENTALIGN_TOKEN needed?")
+    try:
+        values = json.loads(data.decode("utf-8-sig"), parse_int=_integer, object_pairs_hook=_without_doubles)
+    except UnicodeDecodeError as error:
+        raise defect("not_utf8", f"byte {error.start} is not UTF-8", "export it as UTF-8") from None
+    except json.JSONDecodeError as error:
+        seen = f"not JSON at line {error.lineno} column {error.colno}"
+        raise defect("not_json", seen, "the file may be cut short; export or copy it again") from None
+    except RecursionError:
+        raise defect("nested_too_deep", "JSON nested too deep", "export it again") from None
+    except _DoubleKeyError:
+        raise defect("double_key", "a key stands twice in one object", "export it again") from None
+    if not isinstance(values, dict):
+        raise defect("not_a_case", "the JSON is no object", "export the case, not a list or a value")
+    return values
+
+
+def too_large(max_mb: float, file: str) -> CaseDefect:
+    """The defect of a file over the limit."""
+    return CaseDefect(
+        "too_large", f"over {max_mb:g} MB", "raise limits.max_json_mb, if it is a case", file=file
+    )
+
+
+class _DoubleKeyError(Exception):
+    """A key that matters stands twice in one object: which value holds would be a guess."""
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen and (key in _KEPT or _TOOTH.fullmatch(key)):
+                raise _DoubleKeyError
+            seen.add(key)
+    return values
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) < 20 else float(digits)  # int() of thousands of digits raises
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, float):
+        return (int(value) if value.is_integer() else value) if math.isfinite(value) else str(value)
+    return value
+
+
+_KEPT = {
+    field.alias or name
+    for model in (CaseDocument, Stage, Pose, Quaternion)
+    for name, field in model.model_fields.items()
+}

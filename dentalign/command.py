@@ -1,0 +1,88 @@
+"""How every command ends: the exit code, and one line on stderr that says why."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+
+from dentalign.errors import DentalignError
+
+DEBUG_VARIABLE = "DENTALIGN_DEBUG"
+EPILOG = f"--debug, or {DEBUG_VARIABLE}=1, shows the traceback of a failure."
+INTERRUPTED = "interrupted: the same command goes on from here"
+
+# Their messages name a file, a module or a device. Those of other exceptions may quote the data itself.
+_TELLING = (OSError, ImportError, MemoryError, RuntimeError)
+
+
+def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a typer app, or a function as one, and leave the process with the right exit code.
+
+    0 done; 1 failed, the cause in one line on stderr; 2 wrong usage; 3 nothing usable; 130 interrupted.
+    `--debug` anywhere among the arguments, or DENTALIGN_DEBUG=1, adds the traceback.
+
+    main      : a typer app, or a function whose parameters are the options
+    arguments : words after the program's name; default: those of this process
+    raises    : SystemExit, always
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if "--debug" in words:
+        words = [word for word in words if word != "--debug"]
+        os.environ[DEBUG_VARIABLE] = "1"
+    try:
+        _app(main)(args=words)
+    except SystemExit as end:  # typer's own way out, which turns Ctrl-C into a bare 130
+        if end.code == 130:
+            _say(INTERRUPTED)
+        raise
+    except KeyboardInterrupt:
+        _say(INTERRUPTED)
+        sys.exit(130)
+    except DentalignError as error:
+        _trace()
+        _say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001  the last stop: nothing above may show a bare traceback
+        _trace()
+        _say(f"error: {_internal(error)}")
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _app(main: Callable[..., Any] | typer.Typer) -> typer.Typer:
+    if isinstance(main, typer.Typer):
+        main.info.epilog = EPILOG
+        app = main
+    else:
+        app = typer.Typer(add_completion=False)
+        app.command(epilog=EPILOG)(main)
+    app.pretty_exceptions_enable = False
+    return app
+
+
+def _internal(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [
+        frame for frame in frames if "dentalign" in frame.filename or "stages" in frame.filename
+    ] or frames
+    where = f"{Path(ours[-1].filename).name} line {ours[-1].lineno}" if ours else "an unknown place"
+    if isinstance(error, _TELLING) and str(error):
+        message = f"{type(error).__name__}: {error}"
+    else:
+        message = type(error).__name__
+    if isinstance(error, OSError):
+        return message
+    return f"internal, {message} in {where}; once more with --debug shows where it comes from"
+
+
+def _trace() -> None:
+    if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
+        traceback.print_exc()
+
+
+def _say(text: str) -> None:
+    print(" ".join(text.split()), file=sys.stderr, flush=True)

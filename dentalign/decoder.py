@@ -1,0 +1,43 @@
+"""Tooth decoder: a latent -> points in head coordinates, from its own weights alone."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Shape of the network; stored in the weights file.
+
+    features : channels of the latent
+    hidden   : channels of the two hidden layers
+    """
+
+    features: int = 32
+    hidden: int = 64
+
+
+class Decoder(nn.Module):
+    """The same small network for every point: no graph, no neighbours, no encoder."""
+
+    centre: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__()
+        self.config = config
+        self.register_buffer("centre", torch.zeros(3))
+        self.register_buffer("scale", torch.ones(()))
+        self.layers = nn.Sequential(
+            nn.Linear(config.features, config.hidden),
+            nn.SiLU(),
+            nn.Linear(config.hidden, config.hidden),
+            nn.SiLU(),
+            nn.Linear(config.hidden, 3),
+        )
+        self.straight = nn.Linear(config.features, 3, bias=False)
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (..., P, features) -> points (..., P, 3), mm, head coordinates."""
+        return (self.straight(latents) + self.layers(latents)) * self.scale + self.centre

@@ -1,0 +1,303 @@
+"""Procedural crowns: closed triangle meshes that have the size and the look of the tooth they stand for.
+
+A crown is lofted from rings. The wall rings rise from the cervical line over the height of contour to
+the occlusal rim (or the incisal edge); the inner rings close the top over a height field with cusps,
+ridges and fissures, and a shallow cap closes the cervix. All crowns of a kind share their faces.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dentalign import teeth
+from dentalign.demo_clinic import anatomy
+
+Array = NDArray[np.float64]
+
+AROUND = 40  # vertices in a ring
+_ANGLE = 2 * np.pi * np.arange(AROUND) / AROUND
+_COS, _SIN = np.cos(_ANGLE), np.sin(_ANGLE)
+_WALL = {
+    "front": np.array([0, 0.05, 0.12, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.79, 0.87, 0.94, 1.0]),
+    "back": np.array([0, 0.06, 0.14, 0.24, 0.34, 0.44, 0.54, 0.64, 0.74, 0.84, 0.93, 1.0]),
+}
+_TOP = {
+    "front": np.array([0.9, 0.72, 0.48, 0.24]),
+    "back": np.array([0.91, 0.81, 0.70, 0.59, 0.48, 0.37, 0.26, 0.13]),
+}
+_BASE = np.array([0.8, 0.45])
+
+
+@dataclass(frozen=True)
+class Crown:
+    """A crown in its tooth-local frame.
+
+    fdi      : FDI number
+    vertices : (V, 3) float64, mm; origin at the area centroid, +z to the tip, +y buccal
+    faces    : (F, 3) int, wound outwards
+    """
+
+    fdi: int
+    vertices: Array
+    faces: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How one patient's tooth of a kind differs from the published mean.
+
+    size  : (3,) factors of width, depth and height
+    shape : (6,) standard scores of the shape: cusp heights, fossa or fissure depth, squareness,
+            neck, taper, contour
+    """
+
+    size: Array
+    shape: Array
+
+
+def make(fdi: int, variation: Variation | None = None) -> Crown:
+    """The crown of a tooth; without a variation, the mean tooth of its kind.
+
+    The greatest width, depth and height are those of `anatomy.size_of` times the variation's factors.
+    Antimeres made with one variation are exact mirror images in x.
+    """
+    change = variation or Variation(np.ones(3), np.zeros(6))
+    kind = ("upper" if teeth.is_upper(fdi) else "lower", fdi % 10)
+    if fdi in teeth.PRIMARY:
+        kind = anatomy.PRIMARY_MODEL[kind]
+    size = anatomy.size_of(fdi)
+    if kind in anatomy.FRONT:
+        points = _front(anatomy.FRONT[kind], size, change.shape)
+    else:
+        points = _back(anatomy.BACK[kind], size, change.shape, bulge=fdi in teeth.PRIMARY)
+    wanted = np.array([size.width, size.depth, size.height]) * change.size
+    points = points * (wanted / np.ptp(points, axis=0))
+    faces = _faces(len(points))
+    if anatomy.is_mirrored(fdi):
+        points = points * [-1.0, 1.0, 1.0]
+        faces = faces[:, ::-1]
+    return Crown(fdi, points - _area_centroid(points, faces), faces)
+
+
+def _area_centroid(points: Array, faces: NDArray[np.int64]) -> Array:
+    a, b, c = points[faces[:, 0]], points[faces[:, 1]], points[faces[:, 2]]
+    (ux, uy, uz), (vx, vy, vz) = (b - a).T, (c - a).T
+    area = np.sqrt((uy * vz - uz * vy) ** 2 + (uz * vx - ux * vz) ** 2 + (ux * vy - uy * vx) ** 2)
+    return np.asarray(area @ (a + b + c) / (3 * area.sum()))
+
+
+def _curve(places: Array, knots: dict[float, float]) -> Array:
+    """A shape-preserving curve through knots (place -> value)."""
+    x = np.array(sorted(knots))
+    y = np.array([float(knots[k]) for k in sorted(knots)])
+    step, rise = np.diff(x), np.diff(y) / np.diff(x)
+    # Fritsch and Butland 1984, doi:10.1137/0905021 (harmonic mean slopes); scipy's PchipInterpolator
+    # gives nearly the same at five times the cost, which counts with ten curves a crown.
+    slope = np.zeros(len(x))
+    same = rise[:-1] * rise[1:] > 0
+    slope[1:-1][same] = 2 * rise[:-1][same] * rise[1:][same] / (rise[:-1][same] + rise[1:][same])
+    slope[0], slope[-1] = rise[0], rise[-1]
+    k = np.clip(np.searchsorted(x, places, side="right") - 1, 0, len(step) - 1)
+    u = (places - x[k]) / step[k]
+    v = 1 - u
+    return np.asarray(
+        y[k] * v * v * (1 + 2 * u)
+        + y[k + 1] * u * u * (1 + 2 * v)
+        + step[k] * u * v * (slope[k] * v - slope[k + 1] * u)
+    )
+
+
+def _ring(
+    mesial: Array, distal: Array, buccal: Array, lingual: Array, square: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """Superellipse rings (K, AROUND): half sizes and exponents (buccal, lingual) are (K, 1)."""
+    upper = _SIN >= 0
+    power = 2 / np.where(upper, square[0], square[1])
+    x = np.sign(_COS) * np.abs(_COS) ** power * np.where(_COS > 0, mesial, distal)
+    y = np.sign(_SIN) * np.abs(_SIN) ** power * np.where(upper, buccal, lingual)
+    return x, y
+
+
+def _front(form: anatomy.Front, size: anatomy.Size, score: Array) -> Array:
+    """Vertices (V, 3) of an incisor or canine, mm, before the exact scaling."""
+    t = _WALL["front"][:, None]
+    half_w, half_d, height = size.width / 2, size.depth / 2, size.height
+    neck_w, neck_d = size.neck_width / 2 * (1 + 0.03 * score[3]), size.neck_depth / 2
+    sides = []
+    for contact, edge in zip(form.contacts, form.edge, strict=True):
+        swell = neck_w + (half_w - neck_w) * 0.62
+        sides.append(_curve(t, {0.0: neck_w, contact * 0.5: swell, contact: half_w, 1.0: half_w * edge}))
+    edge_y = form.edge_place * half_d
+    edge_half = form.edge_half_mm
+    labial = _curve(
+        t,
+        {
+            0.0: neck_d,
+            0.16: half_d,
+            0.45: half_d * 0.93 + 0.07 * edge_y,
+            0.75: 0.55 * half_d + 0.45 * (edge_y + edge_half),
+            1.0: edge_y + edge_half,
+        },
+    )
+    swell = 1 + 0.04 * score[5]
+    lingual = _curve(
+        t,
+        {
+            0.0: neck_d,
+            0.14: half_d * swell,
+            0.30: half_d * 0.86,
+            0.55: 0.40 * half_d + 0.6 * (edge_half - edge_y),
+            0.8: 0.10 * half_d + 0.9 * (edge_half - edge_y),
+            1.0: edge_half - edge_y,
+        },
+    )
+    square_b = _curve(t, {0.0: 2.1, 0.5: 2.5, 1.0: 3.0}) * (1 + 0.03 * score[2])
+    square_l = _curve(t, {0.0: 1.9, 0.35: 1.7, 0.7: 2.2, 1.0: 3.0})
+    x, y = _ring(sides[0], sides[1], labial, lingual, (square_b, square_l))
+
+    def top(x: Array) -> Array:
+        mesial = x > 0
+        u = np.abs(x) / half_w
+        fall = np.where(mesial, form.point[0], form.point[1]) * (1 + 0.15 * score[0])
+        corner = np.where(mesial, form.rounding[0], form.rounding[1])
+        soft = np.sqrt(u**2 + 0.012) - np.sqrt(0.012)
+        return np.asarray(height * (1 - fall * soft - corner * u**5))
+
+    neck = np.where(_COS > 0, form.neck_curve[0], form.neck_curve[1]) * size.height * 0.8 * _COS**2
+    rim = top(x[-1])
+    z = neck + t * (rim - neck)
+    # The lingual face: a fossa between marginal ridges; the labial face: a ridge or faint furrows.
+    u = x / half_w
+    hollow = form.fossa * (1 + 0.2 * score[1]) * half_d * np.exp(-(((t - 0.62) / 0.20) ** 2))
+    y = y + np.where(
+        _SIN < 0, hollow * np.clip(1 - (u / 0.62) ** 2, 0, 1) * np.clip(-_SIN, 0, None) ** 0.5, 0.0
+    )
+    bump = np.exp(-((u / 0.35) ** 2)) * np.sin(np.pi * np.clip(t, 0, 1))
+    y = y + np.where(_SIN > 0, form.labial_ridge * half_d * bump, 0.0)
+    inner = _TOP["front"][:, None]
+    inner_x = x[-1] * inner
+    inner_y = edge_y + (y[-1] - edge_y) * inner
+    # The edge is rounded across its thickness: the rim falls off a little, the middle stays.
+    inner_z = top(inner_x) + 0.35 * edge_half * np.sqrt(1 - inner**2)
+    wall = np.stack([x, y, z], axis=-1)
+    cap = np.stack([inner_x, inner_y, inner_z], axis=-1)
+    middle = np.array([0.0, edge_y, float(top(np.zeros(1))[0]) + 0.35 * edge_half])
+    return _assemble(wall, cap, middle)
+
+
+def _back(form: anatomy.Back, size: anatomy.Size, score: Array, bulge: bool) -> Array:
+    """Vertices (V, 3) of a premolar or molar, mm, before the exact scaling."""
+    t = _WALL["back"][:, None]
+    half = np.array([size.width, size.width, size.depth, size.depth]) / 2
+    neck = np.array([size.neck_width, size.neck_width, size.neck_depth, size.neck_depth]) / 2
+    neck = neck * (1 + 0.02 * score[3])
+    proximal, buccal, lingual = np.array(form.equator) + 0.02 * score[5]
+    belly = 0.9 if bulge else 0.72  # a primary molar swells right above the cervix
+    reach = []
+    for k, equator in enumerate((proximal, proximal, buccal, lingual)):
+        rim = half[k] * form.rim[k]
+        reach.append(
+            _curve(
+                t,
+                {
+                    0.0: neck[k],
+                    equator * 0.45: neck[k] + (half[k] - neck[k]) * belly,
+                    equator: half[k],
+                    0.5 * (1 + equator): half[k] * 0.62 + rim * 0.38,
+                    0.92: half[k] * 0.2 + rim * 0.8,
+                    1.0: rim * 0.97,
+                },
+            )
+        )
+    square = _curve(t, {0.0: 2.1, 0.5: form.square, 1.0: form.square}) * (1 + 0.03 * score[2])
+    x, y = _ring(reach[0], reach[1], reach[2], reach[3], (square, square))
+    half_w, half_d = half[0], half[2]
+    for angle, depth in form.notches:
+        turn = np.angle(np.exp(1j * (_ANGLE - np.radians(angle))))
+        dent = 1 - depth * np.exp(-((turn / 0.21) ** 2)) * _curve(t, {0.0: 0.25, 0.5: 0.7, 1.0: 1.0})
+        x, y = x * dent, y * dent
+    x, y = _skew(form, x, y, half_w, half_d, score)
+
+    def top(x: Array, y: Array) -> Array:
+        return size.height + _relief(form, x, y, half_w, half_d, score)
+
+    cervix = 0.10 * size.height * _COS**2
+    rim = top(x[-1], y[-1])
+    z = cervix + t * (rim - cervix)
+    centre = np.array([x[-1].mean(), y[-1].mean()])
+    inner = _TOP["back"][:, None]
+    inner_x = centre[0] + (x[-1] - centre[0]) * inner
+    inner_y = centre[1] + (y[-1] - centre[1]) * inner
+    cap = np.stack([inner_x, inner_y, top(inner_x, inner_y)], axis=-1)
+    middle = np.array([*centre, float(top(centre[:1], centre[1:])[0])])
+    return _assemble(np.stack([x, y, z], axis=-1), cap, middle)
+
+
+def _skew(
+    form: anatomy.Back, x: Array, y: Array, half_w: float, half_d: float, score: Array
+) -> tuple[Array, Array]:
+    """The outline with its lingual convergence and its rhomboid shift."""
+    v = y / half_d
+    return x * (1 + (form.taper + 0.02 * score[4]) * v) + form.shear * half_w * v, y
+
+
+def _relief(form: anatomy.Back, x: Array, y: Array, half_w: float, half_d: float, score: Array) -> Array:
+    """Height over the highest cusp's level (mm, mostly negative) at points of the occlusal table."""
+    steep = 1 + 0.08 * score[0]
+    parts = []
+    for cusp in form.cusps:
+        px, py = _skew(form, np.array(cusp.x * half_w), np.array(cusp.y * half_d), half_w, half_d, score)
+        along, across = (x - px) / 1.0, (y - py) / 1.0
+        away = np.sqrt(along**2 + across**2 + 0.5) - np.sqrt(0.5)
+        parts.append(-cusp.drop * steep - cusp.slope * steep * away)
+    for x0, y0, x1, y1, drop in form.ridges:
+        ax, ay = _skew(form, np.array([x0, x1]) * half_w, np.array([y0, y1]) * half_d, half_w, half_d, score)
+        away, share = _from_segment(x, y, ax, ay)
+        sag = 0.45 * (1 - (2 * share - 1) ** 2)  # a crest hangs between its cusps
+        parts.append(-(drop - 0.25 + sag) * steep - 0.55 * (np.sqrt(away**2 + 0.16) - 0.4))
+    stacked = np.stack(parts)
+    softness = 0.14  # mm: how rounded the meeting of two slopes is
+    highest = stacked.max(axis=0)
+    height = highest + softness * np.log(np.exp((stacked - highest) / softness).sum(axis=0))
+    for x0, y0, x1, y1, depth in form.grooves:
+        ax, ay = _skew(form, np.array([x0, x1]) * half_w, np.array([y0, y1]) * half_d, half_w, half_d, score)
+        away, _ = _from_segment(x, y, ax, ay)
+        height = height - depth * (1 + 0.2 * score[1]) * np.exp(-((away / 0.6) ** 2))
+    return np.asarray(height)
+
+
+def _from_segment(x: Array, y: Array, ends_x: Array, ends_y: Array) -> tuple[Array, Array]:
+    """Distance of points to the segment between two ends, and where along it (0 to 1) they are nearest."""
+    dx, dy = ends_x[1] - ends_x[0], ends_y[1] - ends_y[0]
+    along = np.clip(((x - ends_x[0]) * dx + (y - ends_y[0]) * dy) / (dx * dx + dy * dy), 0, 1)
+    return np.hypot(x - ends_x[0] - along * dx, y - ends_y[0] - along * dy), along
+
+
+def _assemble(wall: Array, cap: Array, middle: Array) -> Array:
+    """Base centre, base rings, wall rings, cap rings, top centre: (V, 3)."""
+    foot = wall[0].mean(axis=0) - [0, 0, 0.25]
+    base = foot + (wall[0] - foot) * _BASE[::-1][:, None, None]
+    rings = np.concatenate([base, wall, cap])
+    return np.concatenate([foot[None], rings.reshape(-1, 3), middle[None]])
+
+
+@lru_cache(maxsize=8)
+def _faces(count: int) -> NDArray[np.int64]:
+    """Faces (F, 3) of a stack of rings between two poles, wound outwards."""
+    rings = (count - 2) // AROUND
+    here = 1 + np.arange(AROUND)
+    there = 1 + (np.arange(AROUND) + 1) % AROUND
+    parts = [np.stack([np.zeros(AROUND, np.int64), there, here], axis=1)]
+    for k in range(rings - 1):
+        a, b = here + k * AROUND, there + k * AROUND
+        c, d = a + AROUND, b + AROUND
+        # The diagonal is mirrored half way round, so that the mesh is as symmetric as the tooth.
+        first = np.stack([a, b, d], 1), np.stack([a, d, c], 1)
+        second = np.stack([a, b, c], 1), np.stack([b, d, c], 1)
+        odd = (np.arange(AROUND) // (AROUND // 4)) % 2 == 1
+        parts += [np.where(odd[:, None], f, s) for f, s in zip(first, second, strict=True)]
+    last = (rings - 1) * AROUND
+    parts.append(np.stack([here + last, there + last, np.full(AROUND, count - 1)], axis=1))
+    return np.concatenate(parts)

@@ -1,0 +1,89 @@
+"""A linear code for the latents of each slot: mean and principal components.
+
+A tooth's latent has 8,192 numbers, but teeth of a slot differ by a pose and a shape: a few dozen
+directions hold nearly all of it. Principal components are the best linear autoencoder there is
+(Baldi & Hornik 1989, doi:10.1016/0893-6080(89)90014-2), so these layers are solved for, not trained.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dentalign.teeth import SLOT_COUNT
+
+
+@dataclass(frozen=True)
+class LatentBasis:
+    """The code: z = (latent - mean) @ basis per slot, and back.
+
+    mean   : (32, P F) float32, raw latent units
+    basis  : (32, P F, d) float32, orthonormal columns; zero columns where a slot was seen too rarely
+    spread : (32, d) float32, standard deviation of z over the cases the basis was fitted to
+    """
+
+    mean: torch.Tensor
+    basis: torch.Tensor
+    spread: torch.Tensor
+
+    @classmethod
+    def fit(
+        cls, latents: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]], components: int
+    ) -> "LatentBasis":
+        """Fit from (latents (32, P, F), mask (32,)) pairs; all of them are held at half precision."""
+        kept: list[list[NDArray[np.float16]]] = [[] for _ in range(SLOT_COUNT)]
+        width = 0
+        for state, mask in latents:
+            width = state[0].size
+            for slot in np.flatnonzero(mask).tolist():
+                kept[slot].append(state[slot].reshape(-1).astype(np.float16))
+        mean = torch.zeros(SLOT_COUNT, width)
+        basis = torch.zeros(SLOT_COUNT, width, components)
+        spread = torch.zeros(SLOT_COUNT, components)
+        for slot, rows in enumerate(kept):
+            if rows:
+                x = torch.from_numpy(np.stack(rows)).float()  # (n, K)
+                mean[slot] = x.mean(0)
+                directions, deviations = _principal(x - mean[slot], components)
+                basis[slot, :, : directions.shape[1]] = directions
+                spread[slot, : len(deviations)] = deviations
+        # Half precision halves the weights file; the code is defined by what is stored.
+        return cls(mean.half().float(), basis.half().float(), spread)
+
+    @property
+    def components(self) -> int:
+        """Numbers per tooth in the code."""
+        return self.basis.shape[2]
+
+    def at_points(self, points: slice, features: int) -> "LatentBasis":
+        """The same code for some of a tooth's points: it moves their latents, it cannot encode."""
+        slots, width, components = self.basis.shape
+        mean = self.mean.reshape(slots, width // features, features)[:, points].flatten(1)
+        basis = self.basis.reshape(slots, -1, features, components)[:, points].flatten(1, 2)
+        return LatentBasis(mean, basis, self.spread)
+
+    def encode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (N, 32, P, F) -> z (N, 32, d)."""
+        return torch.einsum("nsk,skd->nsd", latents.flatten(2) - self.mean, self.basis)
+
+    def shift(self, latents: torch.Tensor, dz: torch.Tensor) -> torch.Tensor:
+        """Latents (N, 32, P, F) moved by dz (N, 32, d) in the code; what the code cannot say stays."""
+        return latents + torch.einsum("nsd,skd->nsk", dz, self.basis).reshape(latents.shape)
+
+
+def _principal(x: torch.Tensor, components: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Leading principal directions (K, d) and standard deviations (d,) of centred rows x (n, K), n << K.
+
+    In torch, whose number of threads is a parameter: the last digits depend on it.
+    """
+    wide = x.double()
+    values, vectors = torch.linalg.eigh(wide @ wide.T)  # ascending
+    values, vectors = values.flip(0)[:components], vectors.flip(1)[:, :components]
+    real = values > 1e-6 * values.max().clamp(min=1e-12)
+    values, vectors = values[real], vectors[:, real]
+    directions = wide.T @ (vectors / values.sqrt())
+    largest = directions.abs().argmax(0, keepdim=True)
+    directions = directions * directions.gather(0, largest).sign()
+    return directions.float(), (values / len(x)).sqrt().float()

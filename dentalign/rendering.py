@@ -1,0 +1,155 @@
+"""Pictures of teeth on a bare server: no display, no GPU, no OpenGL.
+
+Orthographic views, shaded triangle by triangle and painted from far to near (the painter's algorithm,
+Newell, Newell and Sancha 1972, doi:10.1145/800193.569954) as one matplotlib PolyCollection per panel.
+The same bodies give the same bytes.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from dentalign import atomic
+
+Array = NDArray[np.float64]
+Colour = tuple[float, float, float]
+
+IVORY: Colour = (0.965, 0.925, 0.835)
+
+# Rows: picture right, picture up, towards the viewer, in the head frame (x left, y posterior, z up).
+VIEWS: dict[str, Array] = {
+    "frontal": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
+    "left": np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]]),
+    "right": np.array([[0.0, -1, 0], [0, 0, 1], [-1, 0, 0]]),
+    "upper_occlusal": np.array([[1.0, 0, 0], [0, -1, 0], [0, 0, -1]]),
+    "lower_occlusal": np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]),
+}
+
+# A lamp above and to the left of the viewer, as in clinical photographs; unit vector in view axes.
+_VIEWER = np.array([0.0, 0.0, 1.0])
+_LAMP = np.array([-0.32, 0.45, 0.83]) / np.linalg.norm([-0.32, 0.45, 0.83])
+_HALFWAY = (_LAMP + _VIEWER) / np.linalg.norm(_LAMP + _VIEWER)
+_AMBIENT, _DIFFUSE, _GLOSS, _SHININESS = 0.42, 0.62, 0.16, 28.0
+_FADING = 0.28  # how much darker the farthest face is than the nearest
+_VALLEY = 2.4  # how much darker fissures are, per unit of relative depth
+
+
+@dataclass(frozen=True)
+class Body:
+    """One closed surface to draw.
+
+    vertices : (V, 3) float, mm, head frame
+    faces    : (F, 3) int, wound counter-clockwise as seen from outside
+    colour   : red, green, blue in [0, 1]
+    """
+
+    vertices: Array
+    faces: NDArray[np.int64]
+    colour: Colour = IVORY
+
+
+def figure(width_in: float, height_in: float, dpi: float = 100.0) -> Figure:
+    """An empty figure that draws into memory (no pyplot, no global state)."""
+    made = Figure(figsize=(width_in, height_in), dpi=dpi)
+    FigureCanvasAgg(made)
+    return made
+
+
+def draw(axes: Axes, bodies: Iterable[Body], view: str) -> None:
+    """Draw bodies into axes as seen from one side; equal scale on both axes, no frame.
+
+    view : "frontal" (patient's right on the picture's left), "left" or "right" (buccal view of that
+           side of the patient), "upper_occlusal" (looking up: incisors at the top) or "lower_occlusal"
+           (looking down: incisors at the bottom); in both occlusal views the patient's right is on the
+           picture's left. Every body given is drawn: for an occlusal view pass one arch.
+    """
+    if view not in VIEWS:
+        raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+    triangles, colours = _visible(list(bodies), VIEWS[view])
+    if not len(triangles):
+        return
+    order = np.argsort(triangles[:, :, 2].mean(axis=1), kind="stable")  # far first
+    corners, shades = triangles[order, :, :2], colours[order]
+    # Edges in the face's colour: without them the background shines through between triangles.
+    # An array, not a list, of polygons: matplotlib builds its paths from it at once.
+    polygons = cast(list[Array], corners)
+    axes.add_collection(PolyCollection(polygons, facecolors=shades, edgecolors=shades, linewidths=0.35))
+    low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+    margin = 0.03 * float((high - low).max())
+    axes.set_xlim(low[0] - margin, high[0] + margin)
+    axes.set_ylim(low[1] - margin, high[1] + margin)
+
+
+def save_png(drawn: Figure, path: str | Path) -> None:
+    """Write a figure as PNG, all or nothing, with no software version or time inside."""
+    buffer = BytesIO()
+    drawn.savefig(buffer, format="png", metadata={"Software": None})
+    atomic.write_bytes(path, buffer.getvalue())
+
+
+def _visible(bodies: list[Body], axes_of_view: Array) -> tuple[Array, Array]:
+    """Triangles turned to the viewer (N, 3, 3) in view axes (right, up, near), and colours (N, 3)."""
+    all_corners, all_normals, all_valleys, all_tints = [], [], [], []
+    for body in bodies:
+        points = np.asarray(body.vertices, dtype=np.float64) @ axes_of_view.T
+        faces = np.asarray(body.faces, dtype=np.int64)
+        corners = points[faces]  # (F, 3, 3)
+        flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        front = flat[:, 2] > 0
+        normals, valleys = _smooth(points, faces, flat)
+        all_corners.append(corners[front])
+        all_normals.append(normals[front])
+        all_valleys.append(valleys[front])
+        all_tints.append(np.broadcast_to(np.asarray(body.colour, dtype=np.float64), (int(front.sum()), 3)))
+    if not all_corners:
+        return np.zeros((0, 3, 3)), np.zeros((0, 3))
+    corners = np.concatenate(all_corners)
+    if not len(corners):
+        return corners, np.zeros((0, 3))
+    normals, tints = np.concatenate(all_normals), np.concatenate(all_tints)
+    near = corners[:, :, 2].mean(axis=1)
+    depth = (near.max() - near) / max(float(np.ptp(near)), 1.0)
+    light = _AMBIENT + _DIFFUSE * np.clip(normals @ _LAMP, 0, None)
+    light *= (1 - _FADING * depth) * np.clip(1 - _VALLEY * np.concatenate(all_valleys), 0.45, 1.08)
+    shine = _GLOSS * np.clip(normals @ _HALFWAY, 0, None) ** _SHININESS * (1 - depth)
+    return corners, np.clip(tints * light[:, None] + shine[:, None], 0, 1)
+
+
+def _smooth(points: Array, faces: NDArray[np.int64], flat: Array) -> tuple[Array, Array]:
+    """Per face: the mean of its corners' normals (F, 3), unit, and how deep it lies in a valley (F,).
+
+    The valley measure is how far the neighbours of a vertex stand out above its tangent plane, as a
+    share of the distance to them: positive in fissures, negative on cusps.
+    """
+    count = len(points)
+    ring = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+
+    def summed(index: NDArray[np.int64], values: Array) -> Array:
+        return np.stack([np.bincount(index, values[:, k], count) for k in range(values.shape[1])], axis=1)
+
+    normal = _unit(summed(faces.T.ravel(), np.tile(flat, (3, 1))))
+    step = points[ring[:, 1]] - points[ring[:, 0]]
+    above = np.einsum("ij,ij->i", step, normal[ring[:, 0]]) / np.maximum(np.linalg.norm(step, axis=1), 1e-12)
+    valley = np.bincount(ring[:, 0], above, count) / np.maximum(np.bincount(ring[:, 0], minlength=count), 1)
+    # Twice over the neighbourhood: with one flat colour a face, the pattern of diagonals would show.
+    around = np.maximum(np.bincount(faces.ravel(), minlength=count), 1)
+    for _ in range(2):
+        of_faces = np.column_stack([_unit(normal[faces].sum(axis=1)), valley[faces].mean(axis=1)])
+        spread = summed(faces.T.ravel(), np.tile(of_faces, (3, 1)))
+        normal, valley = _unit(spread[:, :3]), spread[:, 3] / around
+    return _unit(normal[faces].sum(axis=1)), valley[faces].mean(axis=1)
+
+
+def _unit(vectors: Array) -> Array:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12))

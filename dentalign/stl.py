@@ -1,0 +1,78 @@
+"""Reading STL meshes, binary or ASCII, as triangles."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dentalign.errors import ToothDefect
+
+_HEADER_BYTES = 84
+_FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+_MEND = "export the mesh again"
+
+
+def read_triangles(data: bytes, *, file: str, tooth: int) -> NDArray[np.float64]:
+    """Corners of the triangles of an STL file.
+
+    data    : the file's bytes
+    file    : how the file is called in an error
+    tooth   : FDI number, for an error
+    returns : (F, 3, 3) float64 in the file's unit and frame; F >= 1, all finite
+    raises  : ToothDefect where there is no triangle, the file ends early, or a coordinate is no number
+    """
+
+    def defect(code: str, seen: str) -> ToothDefect:
+        return ToothDefect(code, seen, _MEND, file=file, tooth=tooth)
+
+    if not data:
+        raise defect("empty_mesh", "the file is empty")
+    if _is_ascii(data):
+        triangles = _ascii(data, defect)
+    else:
+        if len(data) < _HEADER_BYTES:
+            raise defect("truncated_mesh", f"the file ends after {len(data)} bytes, within its header")
+        count = int.from_bytes(data[80:84], "little")
+        held = (len(data) - _HEADER_BYTES) // _FACET.itemsize
+        if count > held:
+            raise defect("truncated_mesh", f"the header promises {count} triangles, the file holds {held}")
+        triangles = np.frombuffer(data, _FACET, count, _HEADER_BYTES)["corners"].astype(np.float64)
+    if not len(triangles):
+        raise defect("empty_mesh", "the file holds no triangle")
+    if not np.isfinite(triangles).all():
+        raise defect("mesh_not_finite", "a coordinate is NaN or infinite")
+    return triangles
+
+
+def _is_ascii(data: bytes) -> bool:
+    """Text that begins with "solid"; a binary file may, too, but then it is as long as it says it is."""
+    promised = int.from_bytes(data[80:_HEADER_BYTES], "little")
+    if len(data) == _HEADER_BYTES + _FACET.itemsize * promised:
+        return False
+    start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return start.startswith(b"solid") and b"\0" not in data[:4096]
+
+
+def _ascii(data: bytes, defect: Any) -> NDArray[np.float64]:
+    import trimesh
+
+    lower = data.removeprefix(b"\xef\xbb\xbf").lower()
+    if lower.rfind(b"endsolid") < lower.rfind(b"facet"):  # the parser takes what there is
+        raise defect("truncated_mesh", "the file ends before its line 'endsolid'")
+    try:
+        mesh = trimesh.load_mesh(io.BytesIO(lower), file_type="stl_ascii", process=False)
+        return np.asarray(mesh.triangles, dtype=np.float64).reshape(-1, 3, 3)
+    except Exception as error:  # noqa: BLE001  whatever the parser trips over, it is this file's defect
+        raise defect("malformed_mesh", f"not readable as ASCII STL ({type(error).__name__})") from None
+
+
+def write_binary(path: str | Path, vertices: NDArray[Any], faces: NDArray[Any]) -> None:
+    """Write a binary STL; vertices (V, 3), faces (F, 3) int, normals from the winding."""
+    corners = np.asarray(vertices, dtype=np.float32)[faces]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    length = np.linalg.norm(normal, axis=1, keepdims=True)
+    facets = np.zeros(len(faces), _FACET)
+    facets["corners"], facets["normal"] = corners, normal / np.where(length > 0, length, 1)
+    Path(path).write_bytes(b"\0" * 80 + len(faces).to_bytes(4, "little") + facets.tobytes())

@@ -1,0 +1,39 @@
+"""Stage fetch_json: listed case JSONs from their source -> allow-listed fields, one file per case."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dentalign import command, fetch, params
+
+
+def main(
+    params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
+    out: Annotated[Path, typer.Option(help="Folder for <case_id>.json; replaced as a whole.")] = Path(
+        "data/json"
+    ),
+    cases_out: Annotated[Path, typer.Option(help="CSV of the cases had: case_id, split.")] = Path(
+        "data/cases.csv"
+    ),
+    left_out: Annotated[Path, typer.Option(help="JSON list of what was left out, and why.")] = Path(
+        "data/left_out/fetch_json.json"
+    ),
+) -> None:
+    """Fetch the listed cases; one that cannot be had is listed, not hidden."""
+    source = params.load(params_file, params.Source, "source")
+    done = fetch.fetch_cases(
+        source.cases,
+        source.json_,
+        out=out,
+        cases_out=cases_out,
+        left_out=left_out,
+        fetch=params.load(params_file, params.Fetch, "fetch"),
+        limits=params.load(params_file, params.Limits, "limits"),
+    )
+    summary = f"{done.cases} cases ({done.unchanged} unchanged), {done.left_out} left out"
+    typer.echo(f"fetch_json: {summary} -> {out}", err=True)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,39 @@
+"""Stage rigid_transforms: case JSONs and meshes -> per shard, T1 and T2 poses of teeth (mm, head)."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dentalign import command, params
+from dentalign.rigid_transforms import make_manifests
+
+
+def main(
+    params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
+    json_dir: Annotated[Path, typer.Option("--json", help="Folder of sanitised cases.")] = Path("data/json"),
+    cases: Annotated[Path, typer.Option(help="CSV: case_id, split.")] = Path("data/cases.csv"),
+    left_out: Annotated[Path, typer.Option(help="JSON list of what was left out before.")] = Path(
+        "data/left_out/fetch_json.json"
+    ),
+    out: Annotated[Path, typer.Option(help="Folder for <shard>.json; replaced as a whole.")] = Path(
+        "data/transforms"
+    ),
+) -> None:
+    """Find each tooth's pose and mesh; a case or tooth that cannot be used is listed, not hidden."""
+    made = make_manifests(
+        json_dir,
+        cases,
+        left_out,
+        out,
+        source=params.load(params_file, params.Source, "source"),
+        fetch=params.load(params_file, params.Fetch, "fetch"),
+        limits=params.load(params_file, params.Limits, "limits"),
+        shards=params.load_shards(params_file),
+    )
+    summary = f"{made.cases} cases, {made.excluded} excluded, {made.dropped_teeth} teeth dropped"
+    typer.echo(f"rigid_transforms: {summary} -> {out}", err=True)
+
+
+if __name__ == "__main__":
+    command.run(main)

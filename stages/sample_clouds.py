@@ -1,0 +1,28 @@
+"""Stage sample_clouds: one shard's tooth meshes and poses -> 256 ordered points per tooth (local, mm)."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dentalign import command, params
+from dentalign.clouds import Sampler, make_clouds
+from dentalign.mesh_store import MeshStore
+
+
+def main(
+    manifest: Annotated[Path, typer.Argument(help="The shard's manifest, written by rigid_transforms.")],
+    out: Annotated[Path, typer.Argument(help="The shard's clouds (HDF5).")],
+    params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
+) -> None:
+    """Sample every tooth once, in tooth-local coordinates; T1 and T2 are the same points moved."""
+    source = params.load(params_file, params.Source, "source")
+    limits = params.load(params_file, params.Limits, "limits")
+    sample = params.load(params_file, params.Sample, "sample")
+    with MeshStore(source.meshes, limits) as meshes:
+        cases, left_out = make_clouds(manifest, meshes, out, Sampler(source.buccal_axis, sample, limits))
+    typer.echo(f"sample_clouds: {cases} cases, {left_out} lines left out -> {out}", err=True)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,28 @@
+"""Stage train_autoencoder: clouds of teeth -> models/encoder.pt and models/decoder.pt."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dentalign import command, params
+from dentalign.autoencoder_training import Autoencoder, train_autoencoder
+
+
+def main(
+    clouds: Annotated[Path, typer.Option(help="Clouds to learn from.")] = Path("data/autoencoder_clouds.h5"),
+    encoder: Annotated[Path, typer.Option(help="Encoder weights to write.")] = Path("models/encoder.pt"),
+    decoder: Annotated[Path, typer.Option(help="Decoder weights to write.")] = Path("models/decoder.pt"),
+    log: Annotated[Path, typer.Option(help="Folder for curves.")] = Path("reports/train_autoencoder"),
+    params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
+) -> None:
+    """Train the tooth autoencoder, or go on from where an earlier run stopped."""
+    settings = params.load(params_file, Autoencoder, "autoencoder")
+    outcome = train_autoencoder(clouds, encoder, decoder, log, settings)
+    best = outcome.history[outcome.best_epoch - 1]["val_reconstruction_mm"]
+    epochs = f"best of {len(outcome.history)} epochs: {outcome.best_epoch}"
+    typer.echo(f"train_autoencoder: {epochs}, reconstruction_mm {best:.3f} -> {encoder}, {decoder}", err=True)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,46 @@
+"""Stage validate: latents, aligner and decoder -> metrics/validation.json, reports/validation."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dentalign import atomic, command, params
+from dentalign.validation import Validate, validate
+from dentalign.validation_pictures import write_pictures
+from dentalign.validation_table import format_table, write_tables
+
+
+def main(
+    latents: Annotated[Path, typer.Option(help="All latents (HDF5).")] = Path("data/latents.h5"),
+    aligner: Annotated[Path, typer.Option(help="Aligner weights.")] = Path("models/aligner.pt"),
+    train_log: Annotated[Path, typer.Option(help="Folder with the curves of the training.")] = Path(
+        "reports/train_align"
+    ),
+    metrics: Annotated[Path, typer.Option(help="Metrics to write (JSON).")] = Path("metrics/validation.json"),
+    report: Annotated[Path, typer.Option(help="Folder for tables and pictures, replaced as a whole.")] = Path(
+        "reports/validation"
+    ),
+    params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
+) -> None:
+    """Measure the models on the test split, beside two baselines."""
+    settings = params.load(params_file, Validate, "validate")
+    decoder = params.load(params_file, params.Weights, "decoder").weights
+    found = validate(latents, decoder, aligner, settings)
+    with atomic.replacing(report) as folder:
+        folder.mkdir()
+        write_tables(folder, found)
+        write_pictures(folder / "pictures", found, latents, train_log)
+    atomic.write_text(metrics, json.dumps(found.metrics, indent=2) + "\n")
+    model, identity = found.metrics["model"]["add_mm"], found.metrics["identity"]["add_mm"]
+    typer.echo(
+        f"validate: {found.metrics['counts']['cases']} test cases, add_mm {model:.3f} "
+        f"(no movement: {identity:.3f}) -> {metrics}, {report}",
+        err=True,
+    )
+    typer.echo(format_table(found.metrics), err=True)
+
+
+if __name__ == "__main__":
+    command.run(main)

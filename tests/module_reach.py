@@ -1,0 +1,38 @@
+"""Which files of this repository a Python file reaches by its imports, lazy ones included."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def reached(script: Path) -> set[str]:
+    """Paths, relative to the repository, of the script and of every dentalign module it reaches."""
+    found: set[Path] = set()
+    waiting = [script]
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += _imports(file)
+    return {path.relative_to(ROOT).as_posix() for path in found}
+
+
+def _imports(file: Path) -> list[Path]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    modules = []
+    for name in names:
+        parts = name.split(".")
+        if parts[0] == "dentalign":
+            # Importing a module runs the __init__ of every package above it, too.
+            for depth in range(1, len(parts) + 1):
+                base = ROOT.joinpath(*parts[:depth])
+                either = (base.with_suffix(".py"), base / "__init__.py")
+                modules += [path for path in either if path.is_file()]
+    return modules

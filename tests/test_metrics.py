@@ -1,0 +1,95 @@
+"""Metrics: values worked out by hand, and what must not change them."""
+
+import numpy as np
+import pytest
+
+from dentalign import metrics, rigid
+
+
+@pytest.fixture
+def teeth() -> np.ndarray:
+    """Six teeth of 12 points, head frame, mm."""
+    return np.random.default_rng(3).normal(0, 4, (6, 12, 3)) + np.arange(6)[:, None, None] * [9.0, 2.0, 0.0]
+
+
+def poses(count: int, seed: int = 5) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rigid.from_rotation(
+        rigid.rotation_matrix(rng.normal(0, 0.4, (count, 3))), rng.normal(0, 20, (count, 3))
+    )
+
+
+def test_add_is_the_mean_of_the_point_distances() -> None:
+    true = np.zeros((2, 2, 3))
+    predicted = np.array([[[3.0, 4, 0], [0, 0, 1]], [[0, 0, 0], [0, 2, 0]]])
+    assert metrics.add_mm(predicted, true) == pytest.approx([3.0, 1.0])
+
+
+def test_everything_is_perfect_where_the_prediction_is_the_truth(teeth: np.ndarray) -> None:
+    pose = poses(6)
+    for figures in (
+        metrics.add_mm(teeth, teeth),
+        metrics.pa_add_mm(teeth, teeth, [0, 0, 0, 1, 1, 1]),
+        metrics.translation_error_mm(teeth, teeth),
+        metrics.rigidity_residual_mm(teeth, teeth),
+        metrics.rotation_error_deg(pose, pose),
+    ):
+        assert figures == pytest.approx(np.zeros(6), abs=1e-6)
+    assert metrics.add_auc_5mm(np.zeros(4)) == 1.0
+
+
+def test_the_area_under_the_accuracy_curve_is_a_mean_over_101_thresholds() -> None:
+    assert len(metrics.THRESHOLDS_MM) == 101
+    assert metrics.add_auc_5mm([5.0]) == pytest.approx(1 / 101)
+    assert metrics.add_auc_5mm([5.01]) == 0.0
+    assert metrics.add_auc_5mm([2.52, 9.0]) == pytest.approx(0.5 * 50 / 101)
+    assert metrics.accuracy([0.0, 0.05, 0.06])[:3] == pytest.approx([1 / 3, 2 / 3, 1.0])
+    with pytest.raises(ValueError, match="no teeth"):
+        metrics.accuracy([])
+
+
+def test_the_rotation_error_is_the_angle_between_two_poses_wherever_they_are() -> None:
+    true = poses(3)
+    turn = rigid.from_rotation(
+        rigid.rotation_matrix(np.array([[0.1, 0, 0], [0, np.pi, 0], [0, 0, 0]])), np.ones((3, 3))
+    )
+    assert metrics.rotation_error_deg(true @ turn, true) == pytest.approx([np.degrees(0.1), 180, 0], abs=1e-6)
+    world = poses(1, seed=9)
+    assert metrics.rotation_error_deg(world @ true @ turn, world @ true) == pytest.approx(
+        [np.degrees(0.1), 180, 0], abs=1e-6
+    )
+
+
+def test_the_translation_error_is_that_of_the_centroid_and_not_changed_by_a_turn_about_it(
+    teeth: np.ndarray,
+) -> None:
+    middle = teeth.mean(1, keepdims=True)
+    turned = (teeth - middle) @ rigid.rotation_matrix([0.3, 0.2, -0.5]).T + middle
+    assert metrics.translation_error_mm(np.add(turned, [1.0, 2, 2]), teeth) == pytest.approx(np.full(6, 3.0))
+
+
+def test_pa_add_is_zero_for_arches_moved_as_a_whole_and_add_is_not(teeth: np.ndarray) -> None:
+    arches = np.array([0, 0, 0, 1, 1, 1])
+    moved = rigid.apply(poses(2)[arches], teeth)
+    assert metrics.add_mm(moved, teeth).min() > 1
+    assert metrics.pa_add_mm(moved, teeth, arches) == pytest.approx(np.zeros(6), abs=1e-9)
+    assert metrics.pa_add_mm(moved, teeth, np.zeros(6)).min() > 0.1  # not one motion for both
+
+
+def test_pa_add_does_not_change_when_the_prediction_is_moved_as_a_whole(teeth: np.ndarray) -> None:
+    arches = np.array([0, 0, 0, 1, 1, 1])
+    predicted = teeth + np.random.default_rng(0).normal(0, 1, (6, 1, 3))
+    before = metrics.pa_add_mm(predicted, teeth, arches)
+    assert metrics.pa_add_mm(rigid.apply(poses(1), predicted), teeth, arches) == pytest.approx(before)
+
+
+def test_the_rigidity_residual_is_a_root_mean_square() -> None:
+    fitted = np.zeros((1, 4, 3))
+    decoded = fitted.copy()
+    decoded[0, 0] = [0, 0, 2.0]
+    assert metrics.rigidity_residual_mm(decoded, fitted) == pytest.approx([1.0])
+
+
+def test_arrays_that_do_not_belong_together_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(2, 4, 3\) and \(4, 3\)"):
+        metrics.add_mm(np.zeros((2, 4, 3)), np.zeros((4, 3)))

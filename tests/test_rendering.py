@@ -1,0 +1,87 @@
+"""Rendering: what a viewer sees, and that it is the same bytes each time."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from dentalign import rendering
+
+RED, BLUE = (1.0, 0.1, 0.1), (0.1, 0.1, 1.0)
+
+
+def ball(centre: tuple[float, float, float], colour: rendering.Colour, radius: float = 4.0) -> rendering.Body:
+    mesh = trimesh.creation.icosphere(subdivisions=2, radius=radius)
+    return rendering.Body(np.asarray(mesh.vertices) + centre, np.asarray(mesh.faces), colour)
+
+
+def picture(bodies: list[rendering.Body], view: str) -> np.ndarray:
+    drawn = rendering.figure(2, 2)
+    rendering.draw(drawn.add_axes((0, 0, 1, 1)), bodies, view)
+    drawn.canvas.draw()
+    assert isinstance(drawn.canvas, FigureCanvasAgg)
+    return np.asarray(drawn.canvas.buffer_rgba())[..., :3].astype(int)
+
+
+def place(image: np.ndarray, colour: rendering.Colour) -> np.ndarray:
+    """Mean (column, row) of the pixels of a colour."""
+    red_minus_blue = image[..., 0] - image[..., 2]
+    rows, columns = np.nonzero(red_minus_blue > 60 if colour == RED else red_minus_blue < -60)
+    return np.array([columns.mean(), rows.mean()]) if len(rows) else np.full(2, np.nan)
+
+
+@pytest.mark.parametrize("view", ["frontal", "upper_occlusal", "lower_occlusal"])
+def test_the_patients_right_is_on_the_pictures_left(view: str) -> None:
+    image = picture([ball((-10, 0, 0), RED), ball((10, 0, 0), BLUE)], view)
+    assert place(image, RED)[0] < place(image, BLUE)[0]
+
+
+@pytest.mark.parametrize(
+    ("view", "axis"),
+    [("upper_occlusal", 1), ("lower_occlusal", 1), ("left", 0), ("right", 0)],
+)
+def test_where_the_incisors_are(view: str, axis: int) -> None:
+    image = picture([ball((0, -10, 0), RED), ball((0, 10, 0), BLUE)], view)
+    first = place(image, RED)[axis] < place(image, BLUE)[axis]  # rows count downwards
+    assert first == (view in ("upper_occlusal", "left"))
+
+
+@pytest.mark.parametrize("view", ["frontal", "left", "right"])
+def test_the_upper_arch_is_above(view: str) -> None:
+    image = picture([ball((0, 0, 10), RED), ball((0, 0, -10), BLUE)], view)
+    assert place(image, RED)[1] < place(image, BLUE)[1]
+
+
+@pytest.mark.parametrize("view", list(rendering.VIEWS))
+def test_a_nearer_tooth_hides_the_one_behind(view: str) -> None:
+    towards = rendering.VIEWS[view][2] * 20
+    near, far = ball(tuple(towards), RED), ball(tuple(-towards), BLUE, radius=3.5)
+    for bodies in ([near, far], [far, near]):
+        image = picture(bodies, view)
+        assert np.isfinite(place(image, RED)).all()
+        assert np.isnan(place(image, BLUE)).all()
+
+
+def test_the_same_bodies_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        drawn = rendering.figure(2, 2)
+        rendering.draw(drawn.add_axes((0, 0, 1, 1)), [ball((0, 0, 0), RED)], "frontal")
+        rendering.save_png(drawn, tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert b"Software" not in (tmp_path / "a.png").read_bytes()
+
+
+def test_nothing_to_draw_is_an_empty_panel_and_an_unknown_view_is_refused() -> None:
+    assert (picture([], "frontal") == 255).all()
+    with pytest.raises(ValueError, match=r"frontal, left.*got 'top'"):
+        picture([], "top")
+
+
+def test_a_panel_of_a_mouth_takes_less_than_half_a_second() -> None:
+    bodies = [ball((9.0 * (k % 7), 0.0, 9.0 * (k // 7)), rendering.IVORY) for k in range(28)]
+    start = time.process_time()
+    picture(bodies, "frontal")
+    assert time.process_time() - start < 1.0  # twice the promise: the machine may be busy
