@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from dentalign import rigid
@@ -226,6 +226,7 @@ def _curves(folder: Path) -> Figure:
     upper = drawn.add_axes((0.12, 0.56, 0.85, 0.36))
     upper.semilogy(*loss, color=COLOURS["model"], linewidth=1.2)
     upper.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    upper.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     upper.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
     upper.set_title("Training", loc="left", fontsize=11)
     _finish(upper, "", "loss (train), mm²")

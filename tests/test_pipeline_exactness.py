@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
+from module_reach import ROOT
 from pipeline_project import FDIS, SHARDS, Project, case_of, ran, write_case
 
 from dentalign import case_list, stl
@@ -46,6 +48,14 @@ def test_a_second_run_and_a_change_that_no_stage_reaches_run_nothing(project: Pr
         file.write("# a change\n")
     assert project.repro() == []
     assert "up to date" in project.dvc("status").stdout
+
+
+def test_the_demo_clinic_is_made_where_the_source_points_at_it_and_only_there(project: Project) -> None:
+    assert project.repro("--dry", "fetch_json") == []
+    for name, value in yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["source"].items():
+        project.set(f"source.{name}", value)
+    project.set("demo_clinic.cases", 2)
+    assert project.repro("fetch_json") == ["demo_clinic", "fetch_json"]
 
 
 def test_own_encoder_weights_encode_everything_again_and_train_no_autoencoder(project: Project) -> None:
