@@ -5,7 +5,7 @@ INSTALLED := .venv/.installed
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro test test-all check clean
+.PHONY: help setup demo repro test test-all check deps clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name does; do \
@@ -41,6 +41,9 @@ test-all: test ## run the tests, those that need extra system tools included (no
 check: setup ## lint and check types
 	@$(IN_VENV) ruff check
 	@$(IN_VENV) mypy
+
+deps: setup ## write the modules that each stage reaches into dvc.yaml
+	@$(IN_VENV) python tests/module_reach.py
 
 clean: ## remove .venv and caches; data, models, reports and DVC's cache stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* htmlcov build dist

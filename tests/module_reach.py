@@ -1,6 +1,10 @@
-"""Which files of this repository a Python file reaches by its imports, lazy ones included."""
+"""Which files of this repository a Python file reaches by its imports, lazy ones included.
+
+Run as a script it writes them into the pipeline files: each stage's `deps` of Python files.
+"""
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,3 +40,25 @@ def _imports(file: Path) -> list[Path]:
                 either = (base.with_suffix(".py"), base / "__init__.py")
                 modules += [path for path in either if path.is_file()]
     return modules
+
+
+def with_modules(pipeline: str) -> str:
+    """The text of a pipeline file, each stage's list of Python files brought up to date."""
+    lines: list[str] = []
+    script = ""
+    for line in pipeline.splitlines():
+        if found := re.search(r"python (stages/\w+\.py)", line):
+            script = found[1]
+        if listed := re.match(r"( +- )(\S+\.py)$", line):
+            if listed[2] == script:  # the script closes the list
+                modules = sorted(reached(ROOT / script) - {script})
+                lines += [f"{listed[1]}{module}" for module in (*modules, script)]
+        else:
+            lines.append(line)
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    for name in ("dvc.yaml", "data/dvc.yaml"):
+        file = ROOT / name
+        file.write_text(with_modules(file.read_text(encoding="utf-8")), encoding="utf-8")
