@@ -149,5 +149,31 @@ def metrics_(
     typer.echo(validation_table.format_table(validation_table.read(file)))
 
 
+@app.command(epilog=command.EPILOG)
+def view(
+    report: Annotated[Path, typer.Argument(help="An HTML report, or a folder with reports.")] = Path(
+        "reports/validation/index.html"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+) -> None:
+    """Serve a report to the browser of this machine, with the git revision; Ctrl-C ends it (code 0).
+
+    Only this machine can reach it, and nothing outside the report's folder is served.
+    """
+    import webbrowser
+
+    from dentalign.report_server import ReportServer
+
+    with ReportServer(report, port) as server:
+        typer.echo(f"{server.url}  (Ctrl-C ends)")
+        if browser and not webbrowser.open(server.url):
+            typer.echo("no browser could be opened here: open the address yourself", err=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:  # the only way to end it: the work is done
+            typer.echo("view: ended", err=True)
+
+
 if __name__ == "__main__":
     main()
