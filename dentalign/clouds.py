@@ -45,7 +45,7 @@ class Sampler:
     limits: Limits
 
     def tooth(self, tooth: ToothEntry, mesh: MeshFile) -> np.ndarray:
-        """Ordered points (P, 3) float64 of one tooth, tooth-local mm, our frame.
+        """Points of one tooth, as `points`, of the mesh that the manifest names.
 
         raises: ToothDefect where the mesh cannot be used; DentalignError where it is not the mesh
                 that the manifest names
@@ -55,8 +55,15 @@ class Sampler:
             raise DentalignError(
                 f"{file}: has changed since rigid_transforms read it; run `dvc repro -f rigid_transforms`"
             )
-        triangles = stl.read_triangles(data, file=file, tooth=tooth.fdi)
-        self._check_size(triangles, file, tooth.fdi)
+        return self.points(stl.read_triangles(data, file=file, tooth=tooth.fdi), file, tooth.fdi)
+
+    def points(self, triangles: np.ndarray, file: str, fdi: int) -> np.ndarray:
+        """Ordered points (P, 3) float64 on a crown, tooth-local mm, our frame.
+
+        triangles : (F, 3, 3) mm in the exporter's tooth-local frame
+        raises    : ToothDefect where the mesh cannot be used
+        """
+        self._check_size(triangles, file, fdi)
         try:
             points = tooth_points.sample_surface(
                 triangles, self.sample.points, self.sample.oversampling, self.sample.seed
@@ -64,7 +71,7 @@ class Sampler:
         except ValueError:
             raise ToothDefect(
                 "mesh_without_area", "all triangles have area 0", "export the mesh again",
-                file=file, tooth=tooth.fdi,
+                file=file, tooth=fdi,
             ) from None  # fmt: skip
         return tooth_points.order(points @ to_our_frame(self.buccal_axis).T)
 

@@ -7,17 +7,15 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from dentalign import rigid
 from dentalign.case_store import CaseStore
 from dentalign.errors import DentalignError
 from dentalign.metrics import AUC_LIMIT_MM, THRESHOLDS_MM, accuracy, add_auc_5mm
-from dentalign.rendering import IVORY, VIEWS, Body, draw, figure, save_png
+from dentalign.mouth_picture import bodies, mouth_figure
+from dentalign.rendering import figure, save_png
 from dentalign.teeth import ARCHES, SLOTS
 from dentalign.tooth_points import triangulation
 from dentalign.validation import METHODS, Validation
@@ -27,11 +25,6 @@ Array = NDArray[np.float64]
 COLOURS = {"model": "#b5342a", "identity": "#9a9a9a", "mean_motion": "#3f6f9f"}
 LABELS = {"model": "model", "identity": "identity (no movement)", "mean_motion": "mean motion"}
 
-# Ivory is a tooth where it should be; the same scale in every picture, so that pictures compare.
-FULL_COLOUR_AT_MM = 3.0
-_ERROR_COLOURS = LinearSegmentedColormap.from_list("error", [IVORY, (0.95, 0.66, 0.33), (0.74, 0.10, 0.13)])
-
-_PANELS = ("upper_occlusal", "lower_occlusal", "frontal", "right", "left")
 _FINER = 1  # times each triangle is cut in four for the picture: 508 flat ones would show
 
 
@@ -101,78 +94,19 @@ def _case(found: Validation, store: CaseStore, number: int, name: str) -> Figure
     surfaces = {int(s): smoothed(row["points"][s]) for s in np.flatnonzero(row["t1/mask"] | row["t2/mask"])}
     identity_mm = found.figures["identity"]["add_mm"][here].mean()
     extracted = np.flatnonzero(row["t1/mask"] & ~row["t2/mask"])
-    states: list[tuple[str, dict[int, Body]]] = [
-        ("T1", _bodies(surfaces, row["t1/pose"], np.flatnonzero(row["t1/mask"]))),
-        ("predicted T2", _bodies(surfaces, found.predicted[number], slots, add)),
-        ("true T2", _bodies(surfaces, row["t2/pose"], np.flatnonzero(row["t2/mask"]))),
+    states = [
+        ("T1", bodies(surfaces, row["t1/pose"], np.flatnonzero(row["t1/mask"]))),
+        ("predicted T2", bodies(surfaces, found.predicted[number], slots, add)),
+        ("true T2", bodies(surfaces, row["t2/pose"], np.flatnonzero(row["t2/mask"]))),
     ]
-    drawn = figure(15.0, 8.2)
     gone = f", extracted: {', '.join(str(SLOTS[slot]) for slot in extracted)}" if len(extracted) else ""
     title = f"{name.capitalize()} test case: {row['case_id']}"
-    drawn.text(0.02, 0.972, title, fontsize=14, weight="bold", va="center")
-    drawn.text(
-        0.02, 0.938, f"add_mm {np.mean(list(add.values())):.3f} over {len(add)} teeth, worst tooth "
+    subtitle = (
+        f"add_mm {np.mean(list(add.values())):.3f} over {len(add)} teeth, worst tooth "
         f"{SLOTS[max(add, key=lambda slot: add[slot])]} at {max(add.values()):.2f} mm; "
-        f"without movement {identity_mm:.3f}{gone}",
-        fontsize=10, color="0.25", va="center",
-    )  # fmt: skip
-    columns = [(view, _shown(view)) for view in _PANELS]
-    boxes = [
-        _box([[bodies[s] for s in bodies if s in part] for _, bodies in states], view)
-        for view, part in columns
-    ]
-    widths = np.array([box[1] - box[0] for box in boxes])
-    lefts = 0.045 + 0.875 * np.concatenate([[0], np.cumsum(widths)[:-1]]) / widths.sum()
-    for k, (label, bodies) in enumerate(states):
-        bottom = 0.635 - 0.305 * k
-        drawn.text(0.022, bottom + 0.135, label, rotation=90, ha="center", va="center", fontsize=12)
-        for (view, part), box, left, width in zip(
-            columns, boxes, lefts, 0.875 * widths / widths.sum(), strict=True
-        ):
-            axes = drawn.add_axes((left + 0.004, bottom, width - 0.008, 0.27))
-            draw(axes, [body for slot, body in bodies.items() if slot in part], view)
-            axes.set_xlim(box[0], box[1])
-            axes.set_ylim(box[2], box[3])
-            if k == 0:
-                middle, heading = left + width / 2, view.replace("_", " ")
-                drawn.text(middle, 0.905, heading, ha="center", va="bottom", fontsize=10)
-    scale = drawn.add_axes((0.942, 0.33, 0.011, 0.27))
-    colours = ScalarMappable(Normalize(0, FULL_COLOUR_AT_MM), _ERROR_COLOURS)
-    drawn.colorbar(colours, cax=scale, extend="max").set_label("ADD of the tooth, mm")
-    return drawn
-
-
-def _shown(view: str) -> set[int]:
-    """Slots that a view shows: one arch from its occlusal side, both from elsewhere."""
-    shown = [slots for name, slots in ARCHES.items() if "occlusal" not in view or name in view]
-    return {int(slot) for slots in shown for slot in slots}
-
-
-def _bodies(
-    surfaces: dict[int, tuple[Array, NDArray[np.int64]]],
-    poses: Array,
-    slots: NDArray[np.intp],
-    add: dict[int, float] | None = None,
-) -> dict[int, Body]:
-    """Teeth in the head frame; coloured by their ADD, mm, where that is given."""
-    bodies = {}
-    for slot in slots.tolist():
-        vertices, faces = surfaces[slot]
-        colour = IVORY
-        if add is not None:
-            red, green, blue, _ = _ERROR_COLOURS(min(add[slot] / FULL_COLOUR_AT_MM, 1.0))
-            colour = (red, green, blue)
-        bodies[slot] = Body(rigid.apply(poses[slot], vertices), faces, colour)
-    return bodies
-
-
-def _box(states: list[list[Body]], view: str) -> tuple[float, float, float, float]:
-    """Left, right, bottom, top, mm, that hold every state in a view, so that rows share a scale."""
-    points = [body.vertices @ VIEWS[view][:2].T for bodies in states for body in bodies]
-    if not points:
-        return 0.0, 1.0, 0.0, 1.0
-    low, high = np.concatenate(points).min(0) - 1.0, np.concatenate(points).max(0) + 1.0
-    return float(low[0]), float(high[0]), float(low[1]), float(high[1])
+        f"without movement {identity_mm:.3f}{gone}"
+    )
+    return mouth_figure(title, subtitle, states, "ADD of the tooth, mm")
 
 
 def _accuracy(found: Validation) -> Figure:
