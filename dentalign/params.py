@@ -49,6 +49,10 @@ class Limits(Section):
     min_crown_mm: PositiveFloat = 2.0
     max_crown_mm: PositiveFloat = 40.0
     max_from_origin_mm: PositiveFloat = 500.0
+    min_mouth_size: PositiveFloat = 0.5
+    max_mouth_size: PositiveFloat = 2.0
+    max_turn_deg: PositiveFloat = 45.0
+    max_from_arch_mm: PositiveFloat = 30.0
 
 
 class Sample(Section):
