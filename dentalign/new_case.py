@@ -80,7 +80,7 @@ def read(json_file: str | Path, meshes: str | Path, sampler: Sampler) -> NewCase
     lines = [LeftOut.of(case_id, STAGE, defect) for defect in now.defects.values()]
     placement = place(now, limits.max_dropped_teeth, file)
     pose = in_our_frame(placement.t1_pose, sampler.buccal_axis)
-    if wrong := frame_check.problems(pose, placement.t1_mask, file=file):
+    if wrong := frame_check.problems(pose, placement.t1_mask, file=file, limits=limits):
         raise wrong[0]
     mask, unmoved = placement.t1_mask.copy(), {}
     points = np.zeros((SLOT_COUNT, sampler.sample.points, 3), np.float32)

@@ -72,7 +72,7 @@ def write(out: str | Path, prediction: Prediction, wanted: Wanted) -> list[Path]
 
         files += [folder / "picture" / f"{case.case_id}.png", folder / "report" / f"{case.case_id}.html"]
         prediction_picture.write(files[-2], prediction)
-        case_report.write(files[-1], scene(prediction))
+        case_report.write(files[-1], scene(prediction, after[:-1]))
     return files
 
 
@@ -117,15 +117,17 @@ def figures(prediction: Prediction, slot: int) -> dict[str, float]:
     return found
 
 
-def scene(prediction: Prediction) -> Scene:
-    """The mouth for the 3D report."""
+def scene(prediction: Prediction, between: Array) -> Scene:
+    """The mouth for the 3D report; `between` (K, 32, 4, 4) are the poses of the stages before T2."""
     case = prediction.case
     has_plan = case.t2_mask is not None and case.t2_pose is not None
-    states = [("t1", "T1"), ("predicted", "predicted T2")] + [("t2", "T2 of the file")] * has_plan
+    steps = [(f"stage-{k:03d}", f"stage {k}") for k in range(1, len(between) + 1)]
+    states = [("t1", "T1"), *steps, ("predicted", "predicted T2")] + [("t2", "T2 of the file")] * has_plan
     teeth = []
     for slot in np.flatnonzero(case.mask).tolist():
         poses = {"t1": case.pose[slot]}
         if prediction.mask[slot]:
+            poses |= {key: step[slot] for (key, _), step in zip(steps, between, strict=True)}
             poses["predicted"] = prediction.pose[slot]
         if case.t2_mask is not None and case.t2_pose is not None and case.t2_mask[slot]:
             poses["t2"] = case.t2_pose[slot]

@@ -15,10 +15,11 @@ from dentalign import atomic, report_page, svg_charts, validation_scenes
 from dentalign.case_store import CaseStore
 from dentalign.errors import DentalignError
 from dentalign.metrics import AUC_LIMIT_MM, THRESHOLDS_MM, accuracy
+from dentalign.mouth_picture import FULL_COLOUR_AT_MM
 from dentalign.svg_charts import Bars, Box, Line
 from dentalign.teeth import ARCHES, SLOTS
 from dentalign.validation import METHODS, Validation
-from dentalign.validation_pictures import FULL_COLOUR_AT_MM, LABELS, chosen_cases, read_curve
+from dentalign.validation_pictures import LABELS, chosen_cases, read_curve
 from dentalign.validation_table import per_case
 
 MOST_LEFT_OUT_LINES = 500  # in the page; the CSV has them all
