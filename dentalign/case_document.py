@@ -156,7 +156,7 @@ def parse(data: bytes, case_id: str, file: str = "", max_mb: float = math.inf) -
         raise CaseDefect(
             "case_id_differs",
             "the CaseID inside is not the file's name",
-            "export it again under its own name, or rename the file",
+            "export it again under its own name; remove it if it is a copy of another case",
             file=file,
         )
     stages = values.get("Staging")

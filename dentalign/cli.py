@@ -1,7 +1,8 @@
 """The command `dentalign`. Each command's heavy imports stay inside it, so that --help is quick."""
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -135,6 +136,57 @@ def _teeth(text: str, option: str) -> tuple[int, ...]:
     if not all(word.isascii() and word.isdigit() for word in words):
         raise typer.BadParameter(f"FDI numbers with commas between, got {text!r}", param_hint=option)
     return tuple(sorted({int(word) for word in words}))
+
+
+@app.command("check", epilog=command.EPILOG)
+def check_(
+    source: Annotated[
+        Path, typer.Argument(help="A case store (a folder with json/ and stl/), or a case list (CSV).")
+    ],
+    json: Annotated[
+        str | None,
+        typer.Option(help="With a case list: JSONs (folder, URL prefix). Default: json/ beside it."),
+    ] = None,
+    meshes: Annotated[
+        str | None, typer.Option(help="Meshes (folder, URL prefix). Default: stl/ of the store.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the table here (CSV).")] = None,
+    buccal_axis: Annotated[
+        Literal["+y", "-y"] | None,
+        typer.Option(help="Tooth-local buccal axis; default: that of params.yaml."),
+    ] = None,
+    params_file: Annotated[
+        Path | None,
+        typer.Option("--params", help="Limits come from here; default: params.yaml, if there is one."),
+    ] = None,
+) -> None:
+    """Say what would be left out of a data set, and why, without touching the pipeline's data.
+
+    Exit code: 0 nothing, 1 something would be left out, 3 no case is usable.
+    """
+    from dentalign import check, left_out, params
+    from dentalign.errors import NothingUsable
+
+    if not source.exists():
+        raise typer.BadParameter(f"{source} is not there", param_hint="SOURCE")
+    limits, fetch_settings = params.Limits(), params.Fetch()
+    axis: Literal["+y", "-y"] = buccal_axis or "+y"
+    file = params_file or Path("params.yaml")
+    if params_file is not None or file.is_file():
+        limits = params.load(file, params.Limits, "limits")
+        fetch_settings = params.load(file, params.Fetch, "fetch")
+        axis = buccal_axis or params.load(file, params.Source, "source").buccal_axis
+    with check.places_of(source, json, meshes) as places:
+        checked = check.check(places, buccal_axis=axis, limits=limits, fetch_settings=fetch_settings)
+    if checked.lines:
+        check.show(checked.lines, sys.stdout)
+    if out is not None:
+        left_out.write_csv(out, checked.lines)
+    typer.echo(f"check: {checked.totals}", err=True)
+    if not checked.totals.cases_used:
+        raise NothingUsable(f"{source}: no case is usable")
+    if not checked.all_good:
+        raise typer.Exit(1)
 
 
 @app.command("metrics", epilog=command.EPILOG)

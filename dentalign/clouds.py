@@ -14,7 +14,7 @@ import numpy as np
 from dentalign import case_store, stl, tooth_points
 from dentalign.case_store import Layout, Row
 from dentalign.errors import CaseDefect, Defect, DentalignError, ToothDefect
-from dentalign.left_out import LeftOut, to_list
+from dentalign.left_out import NO_TEETH_OF_T1, LeftOut, to_list
 from dentalign.manifest import CaseEntry, Manifest, ToothEntry
 from dentalign.mesh_store import MeshStore
 from dentalign.params import Limits, Sample
@@ -141,18 +141,25 @@ def make_clouds(
     shard = Manifest.load(manifest)
     left_out = list(shard.left_out)
     with case_store.create(out, Layout(sampler.sample.points), {"shard": shard.shard}) as writer:
-        for row, lines in _rows(shard, meshes, sampler):
+        teeth = 0
+        for case, (row, lines) in zip(shard.cases, sampled_rows(shard, meshes, sampler), strict=True):
             left_out += lines
             if row is not None:
                 writer.append(row)
+                teeth += case.teeth_at_t1
         writer.set_attribute("left_out", json.dumps(to_list(left_out)))
+        writer.set_attribute("listed", json.dumps({"cases": shard.listed, "teeth": teeth}))
         return writer.rows, len(left_out)
 
 
-def _rows(shard: Manifest, meshes: MeshStore, sampler: Sampler) -> Iterator[tuple[Row | None, list[LeftOut]]]:
-    """The cases in order, computed by several processes where that pays."""
+def sampled_rows(
+    shard: Manifest, meshes: MeshStore, sampler: Sampler
+) -> Iterator[tuple[Row | None, list[LeftOut]]]:
+    """`Sampler.case` of the cases in order, computed by several processes where that pays."""
     cases = shard.cases
-    dropped = Counter(line.case_id for line in shard.left_out if line.tooth and line.code != "t2_only")
+    dropped = Counter(
+        line.case_id for line in shard.left_out if line.tooth and line.code not in NO_TEETH_OF_T1
+    )
     before = [dropped[case.case_id] for case in cases]
     names = [[tooth.mesh for tooth in case.teeth] for case in cases]
     files = [[MeshFile(meshes.mesh_path(name), meshes.location(name)) for name in case] for case in names]

@@ -9,14 +9,30 @@ from pathlib import Path
 from dentalign import case_store
 from dentalign.case_store import CaseStore
 from dentalign.errors import DentalignError, NothingUsable
-from dentalign.left_out import LeftOut, from_list
+from dentalign.left_out import LeftOut, Totals, dropped_teeth, excluded_cases, from_list
 from dentalign.progress import track
 
 
-def concatenate(
-    shards: Sequence[str | Path], names: Sequence[str], out: str | Path
-) -> tuple[int, list[LeftOut]]:
-    """Join shards into one file, rows sorted by case id; returns the number of cases and the left-out lines.
+def account(shards: Sequence[str | Path], names: Sequence[str]) -> tuple[Totals, list[LeftOut]]:
+    """What became of everything listed, and the list of what was left out, of all shards; raises as below."""
+    with ExitStack() as stack:
+        stores = [stack.enter_context(CaseStore(path)) for path in shards]
+        case_store.require_shards(stores, names)
+        lines = sorted(line for store in stores for line in from_list(store.json_attribute("left_out")))
+        listed = [store.json_attribute("listed") for store in stores]
+        totals = Totals(
+            cases_listed=sum(each["cases"] for each in listed),
+            cases_used=sum(len(store) for store in stores),
+            cases_excluded=len(excluded_cases(lines)),
+            teeth_listed=sum(each["teeth"] for each in listed),
+            teeth_used=sum(int(store.column("t1/mask").sum()) for store in stores),
+            teeth_dropped=len(dropped_teeth(lines)),
+        )
+        return totals, lines
+
+
+def concatenate(shards: Sequence[str | Path], names: Sequence[str], out: str | Path) -> int:
+    """Join shards into one file, rows sorted by case id; returns the number of cases.
 
     shards : the files, exactly one for each name
     names  : params.yaml's `shards`
@@ -37,7 +53,7 @@ def concatenate(
         with case_store.create(out, stores[0].layout, attributes) as writer:
             for _, number, index in track(order, "joining", total):
                 writer.append(stores[number].row(index))
-        return total, sorted(line for store in stores for line in from_list(store.json_attribute("left_out")))
+        return total
 
 
 def _ids(store: CaseStore, number: int) -> list[tuple[str, int, int]]:

@@ -58,12 +58,13 @@ def fetch_cases(
     source    : directory, URL prefix or `.url` file that holds `<case_id>.json`
     out       : directory that is replaced as a whole by one with `<case_id>.json`
     cases_out : CSV `case_id,split` of the cases in `out`
-    left_out  : JSON list of what was left out, and why
+    left_out  : JSON, what the list names and what was left out of it, and why; written even if that is all
     raises    : NothingUsable if no case is left; DentalignError if the list cannot be read, or if more
                 than fetch.max_failed_share of the listed cases cannot be had (a document that is
                 there and malformed is no such failure). Files had until then stay in the cache.
     """
     listed, lines = case_list.read(cases, STAGE)
+    rows = [case.case_id for case in listed] + [line.case_id for line in lines]
     splits: dict[str, str] = {}
     unchanged = 0
     failures: list[Unreachable] = []
@@ -85,17 +86,18 @@ def fetch_cases(
                 if isinstance(outcome.defect, Unreachable):
                     failures.append(outcome.defect)
                     _stop_if_too_many(failures, len(listed), fetch.max_failed_share)
+        write_left_out(left_out, lines, rows)
         if not splits:
             reasons = _first(f"{line.case_id}: {line.seen}" for line in sorted(lines))
             raise NothingUsable(f"{cases}: no case is usable{reasons}")
     case_list.write_splits(cases_out, splits)
-    write_left_out(left_out, lines)
     return Fetched(len(splits), unchanged, sum(line.whole_case for line in lines))
 
 
-def write_left_out(path: str | Path, lines: Iterable[LeftOut]) -> None:
-    """Write the list of what was left out, as JSON."""
-    atomic.write_text(path, json.dumps(to_list(lines), indent=1, ensure_ascii=False) + "\n")
+def write_left_out(path: str | Path, lines: Iterable[LeftOut], listed: Iterable[str]) -> None:
+    """Write, as JSON, what was left out, and every row of the case list by its id (or "line N")."""
+    record = {"listed": sorted(listed), "left_out": to_list(lines)}
+    atomic.write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 class _Fetcher:

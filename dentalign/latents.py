@@ -78,6 +78,7 @@ def encode_shard(
         attributes = {
             "shard": source.attributes["shard"],
             "left_out": source.attributes["left_out"],
+            "listed": source.attributes["listed"],
             "encoder_sha256": weights.file_sha256(encoder_weights),
         }
         layout = Layout(source.layout.points, encoder.config.features)

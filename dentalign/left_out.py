@@ -48,6 +48,63 @@ class LeftOut:
         return not self.tooth
 
 
+# Entries that are listed, but were no teeth of T1: they are in no count of teeth.
+NO_TEETH_OF_T1 = frozenset({"t2_only", "unknown_tooth_key"})
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What became of everything that was listed; each number is counted on its own, none by subtraction.
+
+    cases_listed   : rows of the case list, unusable ones included
+    cases_used     : cases in the data set
+    cases_excluded : rows and cases that are not
+    teeth_listed   : teeth at T1 in the documents of the cases used
+    teeth_used     : of those, in the data set
+    teeth_dropped  : of those, the ones that are not
+    """
+
+    cases_listed: int
+    cases_used: int
+    cases_excluded: int
+    teeth_listed: int
+    teeth_used: int
+    teeth_dropped: int
+
+    @property
+    def add_up(self) -> bool:
+        """Whether nothing was lost on the way without a word."""
+        return (
+            self.cases_listed == self.cases_used + self.cases_excluded
+            and self.teeth_listed == self.teeth_used + self.teeth_dropped
+        )
+
+    def __str__(self) -> str:
+        """One line for people."""
+        text = (
+            f"{self.cases_listed} cases listed = {self.cases_used} used + {self.cases_excluded} excluded; "
+            f"{self.teeth_listed} teeth of the cases used = {self.teeth_used} used "
+            f"+ {self.teeth_dropped} dropped"
+        )
+        return text if self.add_up else f"{text}; this does not add up, which is a fault of dentalign"
+
+
+def excluded_cases(lines: Iterable[LeftOut]) -> set[str]:
+    """The cases (and unusable rows of the list) that are excluded as a whole."""
+    return {line.case_id for line in lines if line.whole_case}
+
+
+def dropped_teeth(lines: Iterable[LeftOut]) -> set[tuple[str, str]]:
+    """(case, tooth) of the teeth of T1 that were dropped from cases that are used all the same."""
+    kept = list(lines)
+    excluded = excluded_cases(kept)
+    return {
+        (line.case_id, line.tooth)
+        for line in kept
+        if line.tooth and line.case_id not in excluded and line.code not in NO_TEETH_OF_T1
+    }
+
+
 def to_list(lines: Iterable[LeftOut]) -> list[dict[str, Any]]:
     """Plain dictionaries, sorted, for JSON."""
     return [asdict(line) for line in sorted(lines)]

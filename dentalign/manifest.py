@@ -45,27 +45,36 @@ class DroppedTooth:
 
 @dataclass(frozen=True)
 class CaseEntry:
-    """A case, its split, its teeth in the order of the slots, and the teeth dropped."""
+    """A case, its split, its teeth in the order of the slots, and the teeth dropped.
+
+    teeth_at_t1 : how many teeth its document has at T1, those dropped and those without a slot included
+    """
 
     case_id: str
     split: str
     teeth: tuple[ToothEntry, ...]
     dropped: tuple[DroppedTooth, ...]
+    teeth_at_t1: int
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The cases of a shard, sorted by id, and what was left out of those that belong to it."""
+    """The cases of a shard, sorted by id, and what was left out of those that belong to it.
+
+    listed : how many rows of the case list belong to the shard
+    """
 
     shard: str
     cases: tuple[CaseEntry, ...]
     left_out: tuple[LeftOut, ...]
+    listed: int
 
     def save(self, path: str | Path) -> None:
         """Write it; the same content gives the same bytes."""
         document = {
             "format_version": FORMAT_VERSION,
             "shard": self.shard,
+            "listed": self.listed,
             "cases": [_case_as_json(case) for case in sorted(self.cases, key=lambda case: case.case_id)],
             "left_out": to_list(self.left_out),
         }
@@ -81,7 +90,8 @@ class Manifest:
                     f"{path}: manifest of format {document['format_version']}, not {FORMAT_VERSION}"
                 )
             cases = tuple(_case_from_json(case) for case in document["cases"])
-            return cls(str(document["shard"]), cases, tuple(from_list(document["left_out"])))
+            left_out = tuple(from_list(document["left_out"]))
+            return cls(str(document["shard"]), cases, left_out, int(document["listed"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = type(error).__name__
             raise DentalignError(
@@ -98,6 +108,7 @@ def _case_as_json(case: CaseEntry) -> dict[str, Any]:
     return {
         "case_id": case.case_id,
         "split": case.split,
+        "teeth_at_t1": case.teeth_at_t1,
         "teeth": [
             {
                 "slot": tooth.slot,
@@ -126,7 +137,7 @@ def _case_from_json(case: dict[str, Any]) -> CaseEntry:
         for tooth in case["teeth"]
     )
     dropped = tuple(DroppedTooth(int(tooth["slot"]), int(tooth["fdi"])) for tooth in case["dropped"])
-    return CaseEntry(str(case["case_id"]), str(case["split"]), teeth, dropped)
+    return CaseEntry(str(case["case_id"]), str(case["split"]), teeth, dropped, int(case["teeth_at_t1"]))
 
 
 def _pose(rows: Any) -> Array:

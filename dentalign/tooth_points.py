@@ -43,7 +43,8 @@ def sample_surface(triangles: Points, count: int, oversampling: int, seed: int) 
     points = a[face] + u * edge_b[face] + v * edge_c[face]
     centred = (points - points.mean(0)).astype(np.float32)
     start = int(centred[:, 2].argmax())
-    return points[fpsample.bucket_fps_kdline_sampling(centred, count, h=5, start_idx=start)]
+    height = min(5, candidates.bit_length() - 1)  # fpsample wants 2^h <= the number of candidates
+    return points[fpsample.bucket_fps_kdline_sampling(centred, count, h=height, start_idx=start)]
 
 
 def order(points: Points) -> Points:

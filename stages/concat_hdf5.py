@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from dentalign import command, left_out, params
-from dentalign.concatenation import concatenate
+from dentalign import command, left_out, left_out_page, params
+from dentalign.concatenation import account, concatenate
 
 
 def main(
@@ -15,13 +15,18 @@ def main(
     left_out_csv: Annotated[Path, typer.Option("--left-out", help="The list (CSV).")] = Path(
         "reports/left_out.csv"
     ),
+    left_out_html: Annotated[
+        Path, typer.Option("--left-out-page", help="The same for people (HTML).")
+    ] = Path("reports/left_out.html"),
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
     """Join exactly the shards that params.yaml lists; rows sorted by case id."""
-    cases, lines = concatenate(shards, params.load_shards(params_file), out)
-    left_out.write_csv(left_out_csv, lines)
-    excluded = len({line.case_id for line in lines if line.whole_case})
-    typer.echo(f"concat_hdf5: {cases} cases used, {excluded} excluded -> {out}, {left_out_csv}", err=True)
+    names = params.load_shards(params_file)
+    totals, lines = account(shards, names)
+    left_out.write_csv(left_out_csv, lines)  # first, because where no case is left it says why
+    left_out_page.write(left_out_html, lines, totals)
+    concatenate(shards, names, out)
+    typer.echo(f"concat_hdf5: {totals} -> {out}, {left_out_csv}, {left_out_html}", err=True)
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ def clouds(meshes: Path, cases: int = 1, **sampler: str) -> Path:
             name = f"demo-0001/{fdi}.stl"
             digest = hashlib.sha256((meshes / name).read_bytes()).hexdigest()
             teeth.append(ToothEntry(SLOT_INDEX[fdi], fdi, name, digest, POSE, None if fdi == 16 else MOVED))
-        entries.append(CaseEntry(f"case-{number}", "train", tuple(teeth), ()))
-    Manifest("s", tuple(entries), ()).save("manifest.json")
+        entries.append(CaseEntry(f"case-{number}", "train", tuple(teeth), (), len(teeth)))
+    Manifest("s", tuple(entries), (), cases).save("manifest.json")
     return make(meshes, **sampler)
 
 

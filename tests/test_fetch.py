@@ -45,7 +45,10 @@ def run(tmp_path: Path, source: str, **options: Any) -> Fetched:
 
 
 def reasons(tmp_path: Path) -> dict[str, str]:
-    return {line["case_id"]: line["code"] for line in json.loads((tmp_path / "left_out.json").read_text())}
+    return {
+        line["case_id"]: line["code"]
+        for line in json.loads((tmp_path / "left_out.json").read_text())["left_out"]
+    }
 
 
 def everything_under(*folders: Path) -> str:

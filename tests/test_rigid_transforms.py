@@ -52,7 +52,9 @@ class Clinic:
         self, meshes: str | None = None, axis: str = "+y", max_mesh_mb: float = 1.0, **fetch_options: Any
     ) -> Any:
         case_list.write_splits(self.folder / "cases.csv", self.splits)
-        fetch.write_left_out(self.folder / "left_out.json", self.earlier)
+        fetch.write_left_out(
+            self.folder / "left_out.json", self.earlier, [*self.splits, *(e.case_id for e in self.earlier)]
+        )
         source = {"cases": "", "json": "", "meshes": meshes or str(self.stl), "buccal_axis": axis}
         settings: dict[str, Any] = {
             "concurrency": 3,
