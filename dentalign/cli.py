@@ -217,14 +217,14 @@ def view(
 
     from dentalign.report_server import ReportServer
 
-    with ReportServer(report, port) as server:
-        typer.echo(f"{server.url}  (Ctrl-C ends)")
-        if browser and not webbrowser.open(server.url):
-            typer.echo("no browser could be opened here: open the address yourself", err=True)
-        try:
+    try:
+        with ReportServer(report, port) as server:
+            typer.echo(f"{server.url}  (Ctrl-C ends)")
+            if browser and not webbrowser.open(server.url):
+                typer.echo("no browser could be opened here: open the address yourself", err=True)
             server.serve_forever()
-        except KeyboardInterrupt:  # the only way to end it: the work is done
-            typer.echo("view: ended", err=True)
+    except KeyboardInterrupt:  # the only way to end it: the work is done
+        typer.echo("view: ended", err=True)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def render(template: str, scenes: Sequence[Scene], *, ends: Mapping[str, float] 
             scripts=[Markup(script) for script in scripts],
             data=page_data(scenes, ends or {}),
             revision_place=Markup(REVISION_PLACE),
+            three_licence=_asset("three/LICENSE"),
             **values,
         )
     )

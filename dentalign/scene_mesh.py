@@ -47,7 +47,7 @@ def pack(tooth: SceneTooth, most_faces: int = MOST_FACES) -> PackedMesh:
 def welded(
     vertices: NDArray[np.float64], faces: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Equal vertices joined, faces without area and vertices without a face removed.
+    """Equal vertices joined; repeated faces, faces without area and vertices without a face removed.
 
     The corners of an STL's triangles are such vertices; what is welded already is kept in its order.
     """
@@ -57,6 +57,8 @@ def welded(
     a, b, c = faces.T
     proper = faces[(a != b) & (b != c) & (c != a)]
     faces = proper if len(proper) else faces[:1]
+    once = np.unique(np.sort(faces, axis=1), axis=0, return_index=True)[1]
+    faces = faces[np.sort(once)]
     used = np.zeros(len(vertices), np.bool_)
     used[faces] = True
     return vertices[used], (np.cumsum(used) - 1)[faces]
@@ -68,12 +70,14 @@ def thinned(
     """Fewer faces, the shape kept as well as may be, for the eye; not for measuring.
 
     Edges are collapsed where that moves the surface least (Garland and Heckbert 1997, "Surface
-    simplification using quadric error metrics", doi:10.1145/258734.258849). Triangles that hang together
-    with none cannot be collapsed; of those the largest stay.
+    simplification using quadric error metrics", doi:10.1145/258734.258849). What is no surface (edges of
+    many faces) may not let itself be collapsed so far: of its faces the largest stay.
     """
     import fast_simplification
 
     points, left = fast_simplification.simplify(vertices, faces.astype(np.int32), target_count=most_faces)
+    if not len(left):
+        points, left = vertices, faces
     if len(left) > most_faces:
         corners = points[left]
         area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
