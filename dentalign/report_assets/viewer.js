@@ -26,7 +26,21 @@
   const RISING = [IVORY, [0.95, 0.66, 0.33], [0.74, 0.1, 0.13]];
   const SIGNED = [[0.16, 0.36, 0.66], IVORY, [0.74, 0.1, 0.13]];
   const NO_FIGURE = [0.72, 0.74, 0.77];
-  const GHOST = [0.25, 0.5, 0.85];
+  // A shadow is drawn as its rim: see-through where it faces the viewer, so that the colours under it stay true.
+  const SHADOW = {
+    vertexShader: `varying vec3 facing;
+      void main() {
+        facing = normalMatrix * normal;
+        gl_Position = projectionMatrix * modelViewMatrix * vec4(position, 1.0);
+      }`,
+    fragmentShader: `varying vec3 facing;
+      void main() {
+        float rim = 1.0 - abs(normalize(facing).z);
+        gl_FragColor = vec4(0.08, 0.32, 0.75, 0.05 + 0.85 * rim * rim);
+      }`,
+    transparent: true,
+    depthWrite: false,
+  };
   const DISTANCE_MM = 400;
 
   let scene = null; // of the data
@@ -181,8 +195,7 @@
     tooth.material = new THREE.MeshStandardMaterial({ vertexColors: true, roughness: 0.42, side: THREE.DoubleSide });
     tooth.mesh = new THREE.Mesh(geometry, tooth.material);
     tooth.mesh.userData.fdi = info.fdi;
-    const seeThrough = { color: colour(GHOST), transparent: true, opacity: 0.3, depthWrite: false };
-    tooth.ghost = new THREE.Mesh(geometry, new THREE.MeshStandardMaterial(seeThrough));
+    tooth.ghost = new THREE.Mesh(geometry, new THREE.ShaderMaterial(SHADOW));
     tooth.ghost.renderOrder = 2;
     // The chosen tooth's rim: the same surface, a little larger, its inside only.
     tooth.outline = new THREE.Mesh(geometry, new THREE.MeshBasicMaterial({ color: 0x1668c7, side: THREE.BackSide }));
