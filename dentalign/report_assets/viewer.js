@@ -267,6 +267,7 @@
   function placeLabels() {
     const towards = camera.getWorldDirection(new THREE.Vector3()).negate();
     const axis = new THREE.Vector3();
+    const size = Math.max(14, Math.min(20, stage.clientWidth / 30)) / camera.zoom; // pixels -> mm
     for (const tooth of teeth) {
       const { max } = tooth.mesh.geometry.boundingBox;
       let best = 0.25, at = null;
@@ -281,7 +282,7 @@
       if (!at) continue;
       // In front of its own tooth, but behind one that stands nearer to the viewer.
       tooth.label.position.copy(tooth.position).add(at).addScaledVector(towards, 2);
-      tooth.label.scale.set(30 / camera.zoom, 20 / camera.zoom, 1);
+      tooth.label.scale.set(1.5 * size, size, 1);
     }
   }
 
