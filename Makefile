@@ -27,7 +27,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: setup ## run the pipeline on the made-up demo clinic and show the metrics
 	@$(IN_VENV) dvc repro
 	@$(IN_VENV) dentalign metrics
-	@echo 'The report is in reports/validation/, its pictures in reports/validation/pictures/.'
+	@echo 'The report is reports/validation/index.html: open it, or serve it with .venv/bin/dentalign view'
 
 repro: setup ## run the stages that are stale (`dvc repro` inside .venv)
 	@$(IN_VENV) dvc repro
@@ -35,8 +35,14 @@ repro: setup ## run the stages that are stale (`dvc repro` inside .venv)
 test: setup ## run the tests and show their coverage
 	@$(IN_VENV) python -m pytest --cov
 
-# No test needs more than .venv so far, so this is the same; what such a test needs is installed here.
-test-all: test ## run the tests, those that need extra system tools included (none so far)
+# What a test needs beyond .venv is installed here: Playwright, and a Chromium where there is none.
+test-all: setup ## run the tests, those that need a browser included; installs Chromium where apt-get is
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
+	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || { \
+		command -v apt-get > /dev/null || { echo 'make: no Chromium here and no apt-get: the browser tests are skipped' >&2; exit 0; }; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium || \
+			echo 'make: apt-get could not install Chromium: the browser tests are skipped' >&2; }
+	@$(IN_VENV) python -m pytest --cov
 
 check: setup ## lint and check types
 	@$(IN_VENV) ruff check

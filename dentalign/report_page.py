@@ -24,6 +24,7 @@ from dentalign.scene_mesh import pack
 from dentalign.teeth import is_upper
 
 ASSETS = Path(__file__).parent / "report_assets"
+SCRIPTS = ("three/three.min.js", "tooth_meshes.js", "tooth_figures.js", "viewer.js", "tables.js")
 
 # Where `dentalign view` writes the git revision; in the file itself it stays empty.
 REVISION_PLACE = "<!-- dentalign: revision -->"
@@ -47,7 +48,7 @@ def render(template: str, scenes: Sequence[Scene], *, ends: Mapping[str, float] 
     values : what the template asks for, escaped there
     """
     style = _asset("viewer.css")
-    scripts = [_asset("three/three.min.js"), _asset("viewer.js"), _asset("tables.js")]
+    scripts = [_asset(name) for name in SCRIPTS]
     rendered = (
         _environment()
         .get_template(template)

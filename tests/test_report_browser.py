@@ -1,8 +1,6 @@
 """The reports in a real browser, headless: what a person does with them works, and nothing else happens."""
 
-import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from io import BytesIO
@@ -11,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import report_browser
 from PIL import Image
 from report_scenes import EXTRACTED, PRIMARY, full_mouth, tooth
 from scipy.spatial.transform import Rotation, Slerp
@@ -22,25 +21,18 @@ from dentalign.scene import Scene
 from dentalign.validation import validate
 from dentalign.validation_pictures import chosen_cases
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-all")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-all does it")
 
-CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 TEETH = {tooth.fdi: tooth for tooth in full_mouth().teeth}
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    program = next((path for name in CHROMIUMS if (path := shutil.which(name))), None)
-    if program is None:
-        pytest.skip(f"none of {', '.join(CHROMIUMS)} is here: make test-all installs Chromium")
-    # 3D by the processor: a bare server has no GPU. As root Chromium starts without its sandbox only.
-    arguments = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    arguments += ["--no-sandbox"] if os.geteuid() == 0 else []
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=program, args=arguments)
+    if report_browser.program() is None:
+        pytest.skip(f"none of {', '.join(report_browser.CHROMIUMS)} is here: make test-all installs Chromium")
+    with report_browser.browser() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

@@ -22,11 +22,6 @@
     upper_occlusal: { from: [0, -HAIR, -1], name: "Upper arch, occlusal", sides: ["R", "L"], arch: "upper" },
     lower_occlusal: { from: [0, -HAIR, 1], name: "Lower arch, occlusal", sides: ["R", "L"], arch: "lower" },
   };
-  const IVORY = [0.965, 0.925, 0.835];
-  const RISING = [IVORY, [0.95, 0.66, 0.33], [0.74, 0.1, 0.13]];
-  const SIGNED = [[0.16, 0.36, 0.66], IVORY, [0.74, 0.1, 0.13]];
-  const NO_FIGURE = [0.72, 0.74, 0.77];
-  const GHOST = [0.25, 0.5, 0.85];
   const DISTANCE_MM = 400;
 
   let scene = null; // of the data
@@ -102,96 +97,19 @@
 
   // ------------------------------------------------------------------ teeth
 
-  function bytes(text) {
-    return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-  }
-
-  const faceLists = data.faces.map((text) => new Uint16Array(bytes(text).buffer));
-
-  function geometryOf(tooth) {
-    const steps = new Int16Array(bytes(tooth.vertices).buffer);
-    const positions = new Float32Array(steps.length);
-    for (let i = 0; i < steps.length; i++) positions[i] = steps[i] * tooth.step + tooth.middle[i % 3];
-    const geometry = new THREE.BufferGeometry();
-    geometry.setAttribute("position", new THREE.BufferAttribute(positions, 3));
-    geometry.setIndex(new THREE.BufferAttribute(faceLists[tooth.faces], 1));
-    geometry.computeVertexNormals();
-    geometry.setAttribute("color", new THREE.BufferAttribute(shadeOf(geometry), 3));
-    geometry.computeBoundingBox();
-    return geometry;
-  }
-
-  // Fissures a little darker: how far a vertex lies below its neighbours, as a share of the distance to them.
-  function shadeOf(geometry) {
-    const p = geometry.attributes.position.array, n = geometry.attributes.normal.array;
-    const index = geometry.index.array, count = p.length / 3;
-    let valley = new Float32Array(count);
-    const degree = new Float32Array(count);
-    const eachEdge = (visit) => {
-      for (let f = 0; f < index.length; f += 3)
-        for (let k = 0; k < 3; k++) visit(index[f + k], index[f + ((k + 1) % 3)]);
-    };
-    eachEdge((a, b) => {
-      const x = p[3 * b] - p[3 * a], y = p[3 * b + 1] - p[3 * a + 1], z = p[3 * b + 2] - p[3 * a + 2];
-      const length = Math.hypot(x, y, z) || 1;
-      valley[a] += (x * n[3 * a] + y * n[3 * a + 1] + z * n[3 * a + 2]) / length;
-      degree[a] += 1;
-    });
-    for (let i = 0; i < count; i++) valley[i] /= degree[i] || 1;
-    for (let round = 0; round < 2; round++) {
-      const spread = Float32Array.from(valley);
-      eachEdge((a, b) => (spread[a] += valley[b]));
-      for (let i = 0; i < count; i++) spread[i] /= degree[i] + 1;
-      valley = spread;
-    }
-    const shade = new Float32Array(p.length);
-    for (let i = 0; i < count; i++) shade.fill(Math.min(1, Math.max(0.35, 1 - 2.2 * Math.max(valley[i], -0.02))), 3 * i, 3 * i + 3);
-    return shade;
-  }
-
-  function colour(rgb) {
-    return new THREE.Color().setRGB(...rgb, THREE.SRGBColorSpace);
-  }
-
-  function labelOf(fdi) {
-    const drawn = document.createElement("canvas");
-    drawn.width = 96;
-    drawn.height = 64;
-    const pen = drawn.getContext("2d");
-    pen.font = "600 44px system-ui, 'DejaVu Sans', sans-serif";
-    pen.textAlign = "center";
-    pen.textBaseline = "middle";
-    pen.lineWidth = 10;
-    pen.lineJoin = "round";
-    pen.strokeStyle = "rgba(255, 255, 255, 0.9)";
-    pen.strokeText(String(fdi), 48, 34);
-    pen.fillStyle = "#13202f";
-    pen.fillText(String(fdi), 48, 34);
-    const texture = new THREE.CanvasTexture(drawn);
-    texture.colorSpace = THREE.SRGBColorSpace;
-    const sprite = new THREE.Sprite(new THREE.SpriteMaterial({ map: texture }));
-    sprite.renderOrder = 3;
-    return sprite;
-  }
+  const faceLists = data.faces.map(toothMeshes.facesOf);
 
   function build(info) {
     const tooth = { fdi: info.fdi, info, position: new THREE.Vector3(), turn: new THREE.Quaternion(), opacity: 1 };
     if (!renderer) return tooth;
-    const geometry = geometryOf(info);
+    const geometry = toothMeshes.geometryOf(info, faceLists[info.faces]);
     tooth.material = new THREE.MeshStandardMaterial({ vertexColors: true, roughness: 0.42, side: THREE.DoubleSide });
     tooth.mesh = new THREE.Mesh(geometry, tooth.material);
     tooth.mesh.userData.fdi = info.fdi;
-    const seeThrough = { color: colour(GHOST), transparent: true, opacity: 0.3, depthWrite: false };
-    tooth.ghost = new THREE.Mesh(geometry, new THREE.MeshStandardMaterial(seeThrough));
-    tooth.ghost.renderOrder = 2;
-    // The chosen tooth's rim: the same surface, a little larger, its inside only.
-    tooth.outline = new THREE.Mesh(geometry, new THREE.MeshBasicMaterial({ color: 0x1668c7, side: THREE.BackSide }));
-    const middle = geometry.boundingBox.getCenter(new THREE.Vector3());
-    tooth.outline.scale.setScalar(1.09);
-    tooth.outline.position.copy(middle).multiplyScalar(-0.09);
-    tooth.outline.visible = false;
+    tooth.ghost = toothMeshes.shadowOf(geometry);
+    tooth.outline = toothMeshes.outlineOf(geometry);
     tooth.mesh.add(tooth.outline);
-    tooth.label = labelOf(info.fdi);
+    tooth.label = toothMeshes.labelOf(info.fdi);
     mouth.add(tooth.mesh, tooth.ghost, tooth.label);
     return tooth;
   }
@@ -349,6 +267,7 @@
   function placeLabels() {
     const towards = camera.getWorldDirection(new THREE.Vector3()).negate();
     const axis = new THREE.Vector3();
+    const size = Math.max(14, Math.min(20, stage.clientWidth / 30)) / camera.zoom; // pixels -> mm
     for (const tooth of teeth) {
       const { max } = tooth.mesh.geometry.boundingBox;
       let best = 0.25, at = null;
@@ -363,51 +282,27 @@
       if (!at) continue;
       // In front of its own tooth, but behind one that stands nearer to the viewer.
       tooth.label.position.copy(tooth.position).add(at).addScaledVector(towards, 2);
-      tooth.label.scale.set(30 / camera.zoom, 20 / camera.zoom, 1);
+      tooth.label.scale.set(1.5 * size, size, 1);
     }
   }
 
   // ------------------------------------------------------------------ colours and figures
 
-  function mixed(stops, share) {
-    const along = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
-    const leg = Math.min(Math.floor(along), stops.length - 2);
-    return stops[leg].map((value, i) => value + (along - leg) * (stops[leg + 1][i] - value));
-  }
-
-  function colourOf(tooth) {
-    if (!colourBy) return IVORY;
-    const figure = data.figures[colourBy], value = tooth.info.values[colourBy];
-    if (value === undefined) return NO_FIGURE;
-    return figure.signed ? mixed(SIGNED, 0.5 + value / figure.end / 2) : mixed(RISING, value / figure.end);
-  }
+  const figureOf = () => data.figures[colourBy];
+  const colourOf = (tooth) => toothFigures.colourOf(figureOf(), tooth.info.values[colourBy]);
 
   function paint() {
-    for (const tooth of teeth) if (tooth.material) tooth.material.color.copy(colour(colourOf(tooth)));
-    const legend = element("legend");
-    legend.hidden = !colourBy;
+    for (const tooth of teeth)
+      if (tooth.material) tooth.material.color.setRGB(...colourOf(tooth), THREE.SRGBColorSpace);
+    element("legend").hidden = !colourBy;
     if (colourBy) {
-      const { label, unit, end, signed } = data.figures[colourBy];
-      const stops = (signed ? SIGNED : RISING).map((rgb) => `rgb(${rgb.map((v) => Math.round(255 * v)).join(" ")})`);
-      element("legend-bar").style.background = `linear-gradient(to right, ${stops.join(", ")})`;
+      const { label, unit, end, signed } = figureOf();
+      element("legend-bar").style.background = toothFigures.gradientOf(figureOf());
       element("legend-low").textContent = signed ? `≤ −${end}` : "0";
       element("legend-high").textContent = `≥ ${end}`;
       element("legend-title").textContent = `${label}, ${unit}`;
     }
     draw();
-  }
-
-  function digits(name) {
-    return data.figures[name].unit === "°" ? 1 : 2;
-  }
-
-  function shownFigure(name, value) {
-    return value === undefined ? "–" : value.toFixed(digits(name)).replace("-", "−");
-  }
-
-  function withUnit(name, value) {
-    const { unit } = data.figures[name];
-    return value === undefined ? "–" : unit.startsWith("share") ? shownFigure(name, value) : `${shownFigure(name, value)} ${unit}`;
   }
 
   function make(tag, text, attributes = {}) {
@@ -435,7 +330,7 @@
       const list = make("dl");
       for (const name of scene.figures) {
         if (tooth.info.values[name] === undefined) continue;
-        list.append(make("dt", data.figures[name].label), make("dd", withUnit(name, tooth.info.values[name]), { "data-figure": name }));
+        list.append(make("dt", data.figures[name].label), make("dd", toothFigures.withUnit(data.figures[name], tooth.info.values[name]), { "data-figure": name }));
       }
       const lacks = scene.states.filter(([key]) => !isStage(key) && !(key in tooth.info.poses)).map(([, label]) => label);
       if (lacks.length) panel.append(make("p", `Not there at: ${lacks.join(", ")}.`, { class: "hint" }));
@@ -466,7 +361,7 @@
         row.append(number);
         for (const name of scene.figures) {
           const value = tooth.values[name];
-          row.append(make("td", shownFigure(name, value), value === undefined ? {} : { "data-value": value }));
+          row.append(make("td", toothFigures.shown(data.figures[name], value), value === undefined ? {} : { "data-value": value }));
         }
         row.append(make("td", tooth.name, { class: "words" }));
         return row;
