@@ -3,11 +3,19 @@
 Imports of this package stay lazy: every stage reaches this file, and none may depend on more than it uses.
 """
 
+import importlib
+from typing import Any
 
-def __getattr__(name: str) -> str:
-    """`dentalign.__version__`, from the installed package's metadata."""
+# By name, so that the stages, which all pass through here, do not reach these modules.
+_OFFERED = {"Predictor": "dentalign.prediction", "Prediction": "dentalign.prediction"}
+
+
+def __getattr__(name: str) -> Any:
+    """`dentalign.__version__`, from the installed package's metadata, and the offered classes."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("dentalign")
+    if name in _OFFERED:
+        return getattr(importlib.import_module(_OFFERED[name]), name)
     raise AttributeError(f"module 'dentalign' has no attribute {name!r}")

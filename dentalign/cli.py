@@ -72,6 +72,72 @@ def list_(
         )
 
 
+@app.command("predict", epilog=command.EPILOG)
+def predict_(
+    case: Annotated[Path, typer.Option(help="A case (<case_id>.json; T1 is enough), or a folder of cases.")],
+    meshes: Annotated[
+        str, typer.Option(help="Folder with <FDI>.stl, or folder or URL with <case_id>/<FDI>.stl.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    models: Annotated[Path, typer.Option(help="Folder with encoder.pt, decoder.pt and aligner.pt.")] = Path(
+        "models"
+    ),
+    extract: Annotated[str, typer.Option(help="Teeth that T2 does without, such as 14,24.")] = "",
+    fixed: Annotated[str, typer.Option(help="Teeth that must not move, such as implants: 36,46.")] = "",
+    stages: Annotated[
+        bool, typer.Option("--stages", help="Also the stages between T1 and T2 (params: predict).")
+    ] = False,
+    moved: Annotated[str, typer.Option(help="Crowns at each stage: none, stl, or glb.")] = "none",
+    poses_only: Annotated[
+        bool, typer.Option("--poses-only", help="Case and table, without picture and report: quicker.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    params_file: Annotated[
+        Path, typer.Option("--params", help="Parameters (YAML); without the file the defaults hold.")
+    ] = Path("params.yaml"),
+) -> None:
+    """Predict T2 of new patients from the trained models.
+
+    Writes json/, movement/, picture/ and report/ with a file per case, and left_out.csv.
+    """
+    from dentalign import params, prediction_batch
+    from dentalign.prediction import Predictor
+    from dentalign.prediction_files import Wanted
+    from dentalign.staging import Predict
+
+    if moved not in ("none", "stl", "glb"):
+        raise typer.BadParameter(f"none, stl or glb, got {moved!r}", param_hint="--moved")
+    if device not in ("auto", "cpu", "cuda"):
+        raise typer.BadParameter(f"auto, cpu or cuda, got {device!r}", param_hint="--device")
+    numbers = {"extract": _teeth(extract, "--extract"), "fixed": _teeth(fixed, "--fixed")}
+    given = params_file.is_file()
+    predictor = Predictor(
+        models,
+        device=device,
+        buccal_axis=params.load(params_file, params.Source, "source").buccal_axis if given else "+y",
+        sample=params.load(params_file, params.Sample, "sample") if given else None,
+        limits=params.load(params_file, params.Limits, "limits") if given else None,
+    )
+    limits = params.load(params_file, Predict, "predict") if given else Predict()
+    wanted = Wanted(stages, moved, not poses_only, limits)  # type: ignore[arg-type]
+    done = prediction_batch.predict_cases(case, meshes, out, predictor, wanted, **numbers)
+    for line in done.left_out:
+        tooth = f" tooth {line.tooth}" if line.tooth else ""
+        typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.mend} [{line.file}]", err=True)
+    typer.echo(f"predict: {len(done.files)} cases, {done.refused} refused -> {out}", err=True)
+    if len(done.files) == 1:
+        for file in done.files[0]:
+            typer.echo(str(file))
+
+
+def _teeth(text: str, option: str) -> tuple[int, ...]:
+    """FDI numbers of a list such as 14,24."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not all(word.isascii() and word.isdigit() for word in words):
+        raise typer.BadParameter(f"FDI numbers with commas between, got {text!r}", param_hint=option)
+    return tuple(sorted({int(word) for word in words}))
+
+
 @app.command("check", epilog=command.EPILOG)
 def check_(
     source: Annotated[
@@ -133,6 +199,32 @@ def metrics_(
     from dentalign import validation_table
 
     typer.echo(validation_table.format_table(validation_table.read(file)))
+
+
+@app.command(epilog=command.EPILOG)
+def view(
+    report: Annotated[Path, typer.Argument(help="An HTML report, or a folder with reports.")] = Path(
+        "reports/validation/index.html"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
+    browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+) -> None:
+    """Serve a report to the browser of this machine, with the git revision; Ctrl-C ends it (code 0).
+
+    Only this machine can reach it, and nothing outside the report's folder is served.
+    """
+    import webbrowser
+
+    from dentalign.report_server import ReportServer
+
+    try:
+        with ReportServer(report, port) as server:
+            typer.echo(f"{server.url}  (Ctrl-C ends)")
+            if browser and not webbrowser.open(server.url):
+                typer.echo("no browser could be opened here: open the address yourself", err=True)
+            server.serve_forever()
+    except KeyboardInterrupt:  # the only way to end it: the work is done
+        typer.echo("view: ended", err=True)
 
 
 if __name__ == "__main__":

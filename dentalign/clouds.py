@@ -64,16 +64,17 @@ class Sampler:
         raises    : ToothDefect where the mesh cannot be used
         """
         self._check_size(triangles, file, fdi)
+        ours = triangles @ to_our_frame(self.buccal_axis).T  # first, so that the frame changes no point
         try:
             points = tooth_points.sample_surface(
-                triangles, self.sample.points, self.sample.oversampling, self.sample.seed
+                ours, self.sample.points, self.sample.oversampling, self.sample.seed
             )
         except ValueError:
             raise ToothDefect(
                 "mesh_without_area", "all triangles have area 0", "export the mesh again",
                 file=file, tooth=fdi,
             ) from None  # fmt: skip
-        return tooth_points.order(points @ to_our_frame(self.buccal_axis).T)
+        return tooth_points.order(points)
 
     def _check_size(self, triangles: np.ndarray, file: str, fdi: int) -> None:
         low, high = triangles.min((0, 1)), triangles.max((0, 1))

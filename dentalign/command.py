@@ -11,6 +11,10 @@ import typer
 
 from dentalign.errors import DentalignError
 
+# Before torch is imported: its threads sleep while they wait for each other. By default they spin, and
+# where another program has the core that one of them needs, a training slows down fifty-fold.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 DEBUG_VARIABLE = "DENTALIGN_DEBUG"
 EPILOG = f"--debug, or {DEBUG_VARIABLE}=1, shows the traceback of a failure."
 INTERRUPTED = "interrupted: the same command goes on from here"

@@ -74,9 +74,7 @@ def mouth_figure(
             columns, boxes, lefts, 0.875 * widths / widths.sum(), strict=True
         ):
             axes = drawn.add_axes((left + 0.004, bottom, width - 0.008, 0.89 * row))
-            draw(axes, [body for slot, body in state.items() if slot in part], view)
-            axes.set_xlim(box[0], box[1])
-            axes.set_ylim(box[2], box[3])
+            draw(axes, [body for slot, body in state.items() if slot in part], view, box)
             if k == 0:
                 middle, heading = left + width / 2, view.replace("_", " ")
                 drawn.text(middle, 1 - 0.77 / height, heading, ha="center", va="bottom", fontsize=10)

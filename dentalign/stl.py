@@ -68,6 +68,12 @@ def _ascii(data: bytes, defect: Any) -> NDArray[np.float64]:
         raise defect("malformed_mesh", f"not readable as ASCII STL ({type(error).__name__})") from None
 
 
+def merged(triangles: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Vertices (V, 3), each corner once, and faces (F, 3) of triangles (F, 3, 3)."""
+    vertices, index = np.unique(triangles.reshape(-1, 3), axis=0, return_inverse=True)
+    return vertices, index.reshape(-1, 3).astype(np.int64)
+
+
 def write_binary(path: str | Path, vertices: NDArray[Any], faces: NDArray[Any]) -> None:
     """Write a binary STL; vertices (V, 3), faces (F, 3) int, normals from the winding."""
     corners = np.asarray(vertices, dtype=np.float32)[faces]

@@ -40,17 +40,22 @@ def write_pictures(folder: Path, found: Validation, latents: str | Path, train_l
 
 def _write_pictures(folder: Path, found: Validation, latents: str | Path, train_log: Path | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    numbers = np.unique(found.case)
-    add = np.array([found.figures["model"]["add_mm"][found.case == number].mean() for number in numbers])
-    ranked = np.argsort(add, kind="stable")  # rows stand in the order of their case ids
-    chosen = {"best": ranked[0], "median": ranked[(len(ranked) - 1) // 2], "worst": ranked[-1]}
     with CaseStore(latents) as store:
-        for name, index in chosen.items():
-            save_png(_case(found, store, int(numbers[index]), name), folder / f"{name}.png")
+        for name, number in chosen_cases(found).items():
+            save_png(_case(found, store, number, name), folder / f"{name}.png")
     save_png(_accuracy(found), folder / "accuracy.png")
     save_png(_per_slot(found), folder / "per_slot.png")
     if train_log is not None and (train_log / "plots" / "metrics" / "loss.tsv").is_file():
         save_png(_curves(train_log / "plots" / "metrics"), folder / "loss.png")
+
+
+def chosen_cases(found: Validation) -> dict[str, int]:
+    """The best, median and worst test case by the mean ADD of its teeth: name -> number of the case."""
+    numbers = np.unique(found.case)
+    add = np.array([found.figures["model"]["add_mm"][found.case == number].mean() for number in numbers])
+    ranked = np.argsort(add, kind="stable")  # rows stand in the order of their case ids
+    chosen = {"best": ranked[0], "median": ranked[(len(ranked) - 1) // 2], "worst": ranked[-1]}
+    return {name: int(numbers[index]) for name, index in chosen.items()}
 
 
 def smoothed(points: Array, times: int = _FINER) -> tuple[Array, NDArray[np.int64]]:
@@ -155,7 +160,7 @@ def _per_slot(found: Validation) -> Figure:
 
 def _curves(folder: Path) -> Figure:
     """Training loss and validation ADD by epoch."""
-    loss = _read_curve(folder / "loss.tsv", "loss")
+    loss = read_curve(folder / "loss.tsv", "loss")
     drawn = figure(7.0, 5.6)
     upper = drawn.add_axes((0.12, 0.56, 0.85, 0.36))
     upper.semilogy(*loss, color=COLOURS["model"], linewidth=1.2)
@@ -166,7 +171,7 @@ def _curves(folder: Path) -> Figure:
     _finish(upper, "", "loss (train), mm²")
     lower = drawn.add_axes((0.12, 0.1, 0.85, 0.36))
     if (folder / "val_add_mm.tsv").is_file():
-        steps, add = _read_curve(folder / "val_add_mm.tsv", "val_add_mm")
+        steps, add = read_curve(folder / "val_add_mm.tsv", "val_add_mm")
         best = int(add.argmin())
         lower.plot(steps, add, color=COLOURS["mean_motion"], linewidth=1.2)
         lower.plot(steps[best], add[best], "o", color=COLOURS["model"], markersize=5)
@@ -178,7 +183,7 @@ def _curves(folder: Path) -> Figure:
     return drawn
 
 
-def _read_curve(path: Path, name: str) -> tuple[Array, Array]:
+def read_curve(path: Path, name: str) -> tuple[Array, Array]:
     """Steps and values of one of DVCLive's curves; raises DentalignError where the file is no such curve."""
     try:
         with open(path, encoding="utf-8", newline="") as file:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dentalign import atomic, command, params
+from dentalign import atomic, command, params, validation_report
 from dentalign.validation import Validate, validate
 from dentalign.validation_pictures import write_pictures
 from dentalign.validation_table import format_table, write_tables
@@ -18,10 +18,13 @@ def main(
     train_log: Annotated[Path, typer.Option(help="Folder with the curves of the training.")] = Path(
         "reports/train_align"
     ),
-    metrics: Annotated[Path, typer.Option(help="Metrics to write (JSON).")] = Path("metrics/validation.json"),
-    report: Annotated[Path, typer.Option(help="Folder for tables and pictures, replaced as a whole.")] = Path(
-        "reports/validation"
+    left_out: Annotated[Path, typer.Option(help="List of what was left out (CSV).")] = Path(
+        "reports/left_out.csv"
     ),
+    metrics: Annotated[Path, typer.Option(help="Metrics to write (JSON).")] = Path("metrics/validation.json"),
+    report: Annotated[
+        Path, typer.Option(help="Folder for tables, pictures and index.html, replaced as a whole.")
+    ] = Path("reports/validation"),
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
     """Measure the models on the test split, beside two baselines."""
@@ -32,6 +35,8 @@ def main(
         folder.mkdir()
         write_tables(folder, found)
         write_pictures(folder / "pictures", found, latents, train_log)
+        parameters = {"validate": settings.model_dump(), "decoder": {"weights": decoder}}
+        validation_report.write(folder / "index.html", found, latents, train_log, left_out, parameters)
     atomic.write_text(metrics, json.dumps(found.metrics, indent=2) + "\n")
     model, identity = found.metrics["model"]["add_mm"], found.metrics["identity"]["add_mm"]
     typer.echo(

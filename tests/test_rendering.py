@@ -1,6 +1,5 @@
 """Rendering: what a viewer sees, and that it is the same bytes each time."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -78,10 +77,3 @@ def test_nothing_to_draw_is_an_empty_panel_and_an_unknown_view_is_refused() -> N
     assert (picture([], "frontal") == 255).all()
     with pytest.raises(ValueError, match=r"frontal, left.*got 'top'"):
         picture([], "top")
-
-
-def test_a_panel_of_a_mouth_takes_less_than_half_a_second() -> None:
-    bodies = [ball((9.0 * (k % 7), 0.0, 9.0 * (k // 7)), rendering.IVORY) for k in range(28)]
-    start = time.process_time()
-    picture(bodies, "frontal")
-    assert time.process_time() - start < 1.0  # twice the promise: the machine may be busy

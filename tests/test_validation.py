@@ -170,6 +170,7 @@ def test_the_stage_writes_the_same_bytes_twice_and_removes_what_was_there(
             Path("l.h5"),
             Path("aligner.pt"),
             Path("log"),
+            Path("left_out.csv"),
             Path("m/v.json"),
             Path("report"),
             Path("params.yaml"),
@@ -179,7 +180,7 @@ def test_the_stage_writes_the_same_bytes_twice_and_removes_what_was_there(
     assert written[0] == written[1]
     names = {
         "m/v.json",
-        *(f"report/{n}" for n in ("accuracy.csv", "cases.csv", "per_slot.csv", "lineage.json")),
+        *(f"report/{n}" for n in ("accuracy.csv", "cases.csv", "per_slot.csv", "lineage.json", "index.html")),
     }
     assert set(written[0]) == names
     table = CliRunner().invoke(cli.app, ["metrics", "m/v.json"])

@@ -1,0 +1,38 @@
+"""The picture of a prediction: T1, predicted T2 coloured by movement, and the plan of the file, if any."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from dentalign import movement, stl
+from dentalign.mouth_picture import bodies, mouth_figure
+from dentalign.prediction import Prediction
+from dentalign.rendering import save_png
+
+
+def write(path: str | Path, prediction: Prediction) -> None:
+    """Write the picture (PNG), all or nothing; the same prediction gives the same bytes."""
+    case = prediction.case
+    surfaces = {slot: stl.merged(triangles) for slot, triangles in case.crowns.items()}
+    there = np.flatnonzero(prediction.mask)
+    moved = {
+        slot: movement.movement(
+            int(case.fdi[slot]), case.pose[slot], prediction.pose[slot], case.points[slot]
+        )["movement_mm"]
+        for slot in there.tolist()
+    }
+    states = [
+        ("T1", bodies(surfaces, case.pose, np.flatnonzero(case.mask))),
+        ("predicted T2", bodies(surfaces, prediction.pose, there, moved)),
+    ]
+    if case.t2_mask is not None and case.t2_pose is not None:
+        states.append(("T2 of the file", bodies(surfaces, case.t2_pose, np.flatnonzero(case.t2_mask))))
+    most = max(moved, key=lambda slot: moved[slot])
+    subtitle = (
+        f"movement {np.mean(list(moved.values())):.2f} mm on average over {len(moved)} teeth, "
+        f"most {moved[most]:.2f} mm (tooth {case.fdi[most]})"
+    )
+    with matplotlib.rc_context(matplotlib.rcParamsDefault):  # the same bytes whatever the user's style
+        title = f"Prediction: {case.case_id}"
+        save_png(mouth_figure(title, subtitle, states, "movement of the tooth, mm"), path)
