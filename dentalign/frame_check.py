@@ -7,12 +7,12 @@ nothing is said.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dentalign import params
+from dentalign.arch_fit import CLEAR_COSINE, MIN_TEETH_OF_ARCH, Arch, find_arch, fit_to_average, frame_of
 from dentalign.average_mouth import average_mouth
 from dentalign.errors import CaseDefect
 from dentalign.rigid import Array
@@ -36,38 +36,14 @@ CODES = (
 )
 
 MIN_TEETH = 6  # fewer say nothing sure about a frame
-MIN_TEETH_OF_ARCH = 5  # three numbers per axis are fitted to them
-SURE = 4.0  # an axis found must be this many standard errors long; chance would be one in thousands
 SMALL_CHANGE = 1e-3  # of a rotation matrix from orthonormal, beyond rounding in any file
 ONE_PLACE = 1e-4  # of an average mouth: even in metres a mouth is ten times larger
-CLEAR_COSINE = 0.4  # an axis nearer to a right angle than this points neither way
 MOUTH_MM = 100.0  # no two teeth of a mouth are as far from each other
 APART_MM = 1.0  # of an average mouth: arches nearer to each other do not say which is above
 
 _UNITS = {"metres": 1e-3, "centimetres": 0.1, "inches": 1 / 25.4, "micrometres": 1e3}
 _LPS = "x to the patient's left, y to posterior, z up, right-handed"
 _AXES = ("x", "y", "z")
-
-
-@dataclass(frozen=True)
-class _Arch:
-    """An arch as found: its teeth (indices of slots), middle, and axes in the given coordinates.
-
-    left, back : (3,) unit vectors, to the patient's left and to posterior; None where not sure
-    normal     : (3,) left x back, which is up in a right-handed frame; None where not sure
-    """
-
-    name: str
-    slots: NDArray[np.intp]
-    middle: Array
-    left: Array | None
-    back: Array | None
-
-    @property
-    def normal(self) -> Array | None:
-        if self.left is None or self.back is None or abs(self.left @ self.back) > CLEAR_COSINE:
-            return None
-        return _unit(np.cross(self.left, self.back))
 
 
 def problems(
@@ -80,8 +56,11 @@ def problems(
     file    : for the errors
     limits  : default those of dentalign.params; max_turn_deg, max_from_arch_mm and the sizes of a mouth
     returns : defects with a code of CODES, the figures seen, and the mend
+    raises  : ValueError if the pose of a tooth that is there is not finite
     """
     limits = limits or params.Limits()
+    if not np.isfinite(pose[mask]).all():
+        raise ValueError("poses must be finite")
     found = _problems(np.asarray(pose, np.float64), np.asarray(mask, bool), limits)
     return [CaseDefect(code, seen, mend, file=file) for code, seen, mend in found]
 
@@ -106,7 +85,7 @@ def far_off(pose: Array, mask: Mask, limits: params.Limits | None = None) -> dic
         own = np.flatnonzero(np.isin(slots, ARCHES[name]))
         if len(own) > MIN_TEETH_OF_ARCH:
             flat = average_mouth().position[slots[own], :2]
-            middle, axes, _ = _fit(place[own], flat)
+            middle, axes, _ = fit_to_average(place[own], flat)
             away[own] = np.linalg.norm(place[own] - middle - (flat - flat.mean(0)) @ axes, axis=1)
             far[own] = away[own] > limits.max_from_arch_mm
     return {int(slots[i]): float(away[i]) for i in np.flatnonzero(far)}
@@ -132,7 +111,7 @@ def _problems(pose: Array, mask: Mask, limits: params.Limits) -> Iterator[tuple[
         seen = f"teeth far from the arch of the others: slot {teeth}"
         yield "teeth_far_apart", seen, "correct their poses, or take them out of the case"
         slots = np.array([slot for slot in slots if slot not in far], dtype=np.intp)
-    arches = [arch for name in ARCHES if len((arch := _arch(in_mm, slots, name)).slots)]
+    arches = [arch for name in ARCHES if len((arch := find_arch(in_mm, slots, name)).slots)]
     yield from _directions(in_mm, arches, limits.max_turn_deg)
     yield from _buccal(in_mm, arches)
 
@@ -162,7 +141,7 @@ def _wrong_size(size: float, place: Array, limits: params.Limits) -> tuple[str, 
     return "mouth_size", seen, f"export in millimetres ({wanted}: limits.min_mouth_size, max_mouth_size)"
 
 
-def _directions(pose: Array, arches: list[_Arch], max_turn_deg: float) -> Iterator[tuple[str, str, str]]:
+def _directions(pose: Array, arches: list[Arch], max_turn_deg: float) -> Iterator[tuple[str, str, str]]:
     """Mirrored, turned, arches or crowns the wrong way up.
 
     Three things say where up is: each arch's left and back (by the right-hand rule), the way from the
@@ -172,7 +151,7 @@ def _directions(pose: Array, arches: list[_Arch], max_turn_deg: float) -> Iterat
     if not sure:
         return
     if len(sure) == 2:
-        apart = _turn_deg(_frame(sure[0]), _frame(sure[1]))
+        apart = _turn_deg(frame_of(sure[0]), frame_of(sure[1]))
         if apart > max_turn_deg:
             seen = f"the upper arch is turned by {apart:.0f} deg against the lower one"
             yield (
@@ -181,7 +160,7 @@ def _directions(pose: Array, arches: list[_Arch], max_turn_deg: float) -> Iterat
                 "see to the poses of the jaws in the export",
             )
             return
-    frame = _frame(max(sure, key=lambda arch: len(arch.slots)))
+    frame = frame_of(max(sure, key=lambda arch: len(arch.slots)))
     up = frame[:, 2]
     above = _above(arches, up)
     crowns = _crowns(pose, arches, up)
@@ -215,21 +194,21 @@ def _directions(pose: Array, arches: list[_Arch], max_turn_deg: float) -> Iterat
         yield code, seen, f"{_frame_mend()}, or raise limits.max_turn_deg ({max_turn_deg:g} deg)"
 
 
-def _crowns_flipped(pose: Array, arches: list[_Arch]) -> tuple[str, str, str]:
+def _crowns_flipped(pose: Array, arches: list[Arch]) -> tuple[str, str, str]:
     slots = np.concatenate([arch.slots for arch in arches])
     wrong = int((np.sum(pose[slots, :3, 2] * average_mouth().crown[slots], axis=1) < 0).sum())
     seen = f"tooth-local +z points from crown tip to root in {wrong} of {len(slots)} teeth"
     return "crown_axis", seen, _axis_mend("+z from root to crown tip")
 
 
-def _buccal(pose: Array, arches: list[_Arch]) -> Iterator[tuple[str, str, str]]:
+def _buccal(pose: Array, arches: list[Arch]) -> Iterator[tuple[str, str, str]]:
     """Buccal axes against the outward direction of the arch as it stands, turned or not."""
     sure = [arch for arch in arches if arch.normal is not None]
     if not sure:
         return
     slots = np.concatenate([arch.slots for arch in sure])
     outward = np.concatenate(
-        [average_mouth().outward[arch.slots, :2] @ _frame(arch)[:, :2].T for arch in sure]
+        [average_mouth().outward[arch.slots, :2] @ frame_of(arch)[:, :2].T for arch in sure]
     )
     cosines = np.sum(pose[slots, :3, 1] * outward, axis=1)
     middle = float(np.median(cosines))
@@ -245,42 +224,6 @@ def _buccal(pose: Array, arches: list[_Arch]) -> Iterator[tuple[str, str, str]]:
     yield "buccal_axis", f"tooth-local +y points inwards in {inward} of {len(cosines)} teeth", mend
 
 
-def _arch(pose: Array, slots: NDArray[np.intp], name: str) -> _Arch:
-    """An arch by least squares: place = middle + x left + y back, x and y from the average mouth."""
-    own = slots[np.isin(slots, ARCHES[name])]
-    place = pose[own, :3, 3]
-    if len(own) < MIN_TEETH_OF_ARCH:
-        return _Arch(name, own, np.median(place, axis=0) if len(own) else np.zeros(3), None, None)
-    flat = average_mouth().position[own, :2]
-    middle, (left, back), errors = _fit(place, flat)
-    return _Arch(name, own, middle, _if_sure(left, errors[0]), _if_sure(back, errors[1]))
-
-
-def _fit(place: Array, flat: Array) -> tuple[Array, Array, Array]:
-    """Robust regression of places (n, 3) on flat coordinates (n, 2).
-
-    returns: place of the middle of `flat` (3,), axes (2, 3), their standard errors (2,)
-
-    Cauchy weights, iterated (Holland and Welsch 1977, doi:10.1080/03610927708827533), started from the
-    distance to the median, so that a tooth at any distance has no say.
-    """
-    centre = np.median(place, axis=0)
-    away = np.linalg.norm(place - centre, axis=1)
-    design = np.column_stack([np.ones(len(flat)), flat - flat.mean(0)])
-    weight = _cauchy(away, 2 * float(np.median(away)))
-    for _ in range(15):
-        normal = design.T @ (weight[:, None] * design)
-        solution = np.linalg.pinv(normal, hermitian=True) @ (design.T @ (weight[:, None] * (place - centre)))
-        rest = np.linalg.norm(place - centre - design @ solution, axis=1)
-        before, weight = weight, _cauchy(rest, 2.4 * float(np.median(rest)))
-        if np.abs(weight - before).max() < 1e-3:
-            break
-    freedom = max(float(weight.sum()) - 3, 0.5)
-    variance = float((weight * rest**2).sum()) / freedom + 1e-12
-    errors = np.sqrt(np.abs(np.diag(np.linalg.pinv(normal, hermitian=True)))[1:] * variance)
-    return centre + solution[0], solution[1:], errors
-
-
 def _size(place: Array, slots: NDArray[np.intp]) -> float:
     """How large the mouth is, 1 being average: the median over pairs of teeth in one arch."""
     model = average_mouth().position[slots]
@@ -291,7 +234,7 @@ def _size(place: Array, slots: NDArray[np.intp]) -> float:
     return float(np.median(real / np.linalg.norm(model[first] - model[second], axis=1)))
 
 
-def _above(arches: list[_Arch], up: Array) -> float:
+def _above(arches: list[Arch], up: Array) -> float:
     """How far the upper arch stands above the lower one along `up`, mm; 0.0 where that says nothing."""
     by_name = {arch.name: arch for arch in arches if len(arch.slots) >= MIN_TEETH_OF_ARCH}
     if len(by_name) < 2:
@@ -300,17 +243,10 @@ def _above(arches: list[_Arch], up: Array) -> float:
     return apart if abs(apart) > APART_MM else 0.0
 
 
-def _crowns(pose: Array, arches: list[_Arch], up: Array) -> float:
+def _crowns(pose: Array, arches: list[Arch], up: Array) -> float:
     """Median cosine between the crowns and where they should point, `up` being up."""
     slots = np.concatenate([arch.slots for arch in arches])
     return float(np.median((pose[slots, :3, 2] @ up) * average_mouth().crown[slots, 2]))
-
-
-def _frame(arch: _Arch) -> Array:
-    """Rotation (3, 3) whose columns are left, back and up of an arch that is sure, by the right-hand rule."""
-    assert arch.left is not None and arch.back is not None and arch.normal is not None
-    u, _, vt = np.linalg.svd(np.stack([_unit(arch.left), _unit(arch.back), arch.normal], axis=1))
-    return u @ vt
 
 
 def _turn_deg(one: Array, other: Array) -> float:
@@ -334,16 +270,3 @@ def _frame_mend() -> str:
 
 def _axis_mend(wanted: str) -> str:
     return f"export tooth-local meshes and poses with {wanted}"
-
-
-def _if_sure(axis: Array, error: float) -> Array | None:
-    length = float(np.linalg.norm(axis))
-    return axis / length if length > max(SURE * error, 1e-6) else None
-
-
-def _cauchy(distance: Array, scale: float) -> Array:
-    return 1 / (1 + (distance / max(scale, 1e-6)) ** 2)
-
-
-def _unit(vector: Array) -> Array:
-    return vector / np.linalg.norm(vector)

@@ -16,6 +16,7 @@ h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: left; vertical-align: top; }
 th { background: var(--soft); white-space: nowrap; }
+#reasons th:nth-child(n+2):nth-child(-n+4) { text-align: right; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 td.file { overflow-wrap: anywhere; font-size: .85em; opacity: .8; min-width: 12rem; }
 code { font-size: .95em; }

@@ -161,6 +161,13 @@ def test_the_limits_are_those_of_params(mouths: list[Mouth]) -> None:
     assert len(frame_check.far_off(pose, mask, params.Limits(max_from_arch_mm=0.01))) == mask.sum()
 
 
+def test_a_pose_that_is_not_finite_is_a_mistake_of_the_caller(mouths: list[Mouth]) -> None:
+    pose, mask = mouths[0][0].copy(), mouths[0][1]
+    pose[np.flatnonzero(mask)[0], 0, 3] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        frame_check.problems(pose, mask)
+
+
 def test_the_poses_given_stay_as_they_are(mouths: list[Mouth]) -> None:
     pose, mask = mouths[0][0].copy(), mouths[0][1]
     frame_check.problems(pose, mask)
