@@ -1,5 +1,6 @@
 """Sources of case files: a directory, or any store that fsspec knows; what every source promises."""
 
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -125,7 +126,8 @@ class LocalSource(BaseSource):
     def read(self, name: str, limit: int) -> bytes:
         try:
             with open(self.path(name), "rb") as stream:
-                data = stream.read(limit + 1)
+                check_size(os.fstat(stream.fileno()).st_size, limit, self.location(name))
+                data = stream.read(limit + 1)  # it may have grown since
         except OSError as error:
             raise _unreadable(error, self.location(name)) from error
         check_size(len(data), limit, self.location(name))

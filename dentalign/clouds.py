@@ -141,13 +141,23 @@ def make_clouds(
         return writer.rows, len(left_out)
 
 
+def _mesh_file(meshes: MeshStore, name: str) -> MeshFile:
+    try:
+        return MeshFile(meshes.mesh_path(name), meshes.location(name))
+    except CaseDefect as defect:  # it was there when rigid_transforms made the manifest
+        raise DentalignError(
+            f"{meshes.location(name)}: {defect.seen}, and rigid_transforms had it; "
+            "see to the store, then run `dvc repro -f rigid_transforms`"
+        ) from defect
+
+
 def _rows(shard: Manifest, meshes: MeshStore, sampler: Sampler) -> Iterator[tuple[Row | None, list[LeftOut]]]:
     """The cases in order, computed by several processes where that pays."""
     cases = shard.cases
     dropped = Counter(line.case_id for line in shard.left_out if line.tooth and line.code != "t2_only")
     before = [dropped[case.case_id] for case in cases]
     names = [[tooth.mesh for tooth in case.teeth] for case in cases]
-    files = [[MeshFile(meshes.mesh_path(name), meshes.location(name)) for name in case] for case in names]
+    files = [[_mesh_file(meshes, name) for name in case] for case in names]
     workers = sampler.sample.workers or os.cpu_count() or 1
     if workers == 1 or len(cases) < 4:
         yield from track(map(sampler.case, cases, files, before), "sampling", len(cases))

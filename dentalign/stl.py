@@ -29,6 +29,8 @@ def read_triangles(data: bytes, *, file: str, tooth: int) -> NDArray[np.float64]
 
     if not data:
         raise defect("empty_mesh", "the file is empty")
+    if data[:64].lstrip().lower().startswith((b"<!doctype", b"<html")):
+        raise defect("not_a_mesh", "a web page; check the address of the meshes, or the token")
     if _is_ascii(data):
         triangles = _ascii(data, defect)
     else:
