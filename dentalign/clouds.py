@@ -4,14 +4,14 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from dentalign import case_store, stl, tooth_points
+from dentalign import case_store, stl, tooth_points, worker_processes
 from dentalign.case_store import Layout, Row
 from dentalign.errors import CaseDefect, Defect, DentalignError, ToothDefect
 from dentalign.left_out import LeftOut, to_list
@@ -132,8 +132,12 @@ def make_clouds(
     """
     shard = Manifest.load(manifest)
     left_out = list(shard.left_out)
-    with case_store.create(out, Layout(sampler.sample.points), {"shard": shard.shard}) as writer:
-        for row, lines in _rows(shard, meshes, sampler):
+    layout = Layout(sampler.sample.points)
+    with (
+        case_store.create(out, layout, {"shard": shard.shard}) as writer,
+        closing(_rows(shard, meshes, sampler)) as rows,  # an interruption does not wait for every case
+    ):
+        for row, lines in rows:
             left_out += lines
             if row is not None:
                 writer.append(row)
@@ -151,7 +155,9 @@ def _mesh_file(meshes: MeshStore, name: str) -> MeshFile:
         ) from defect
 
 
-def _rows(shard: Manifest, meshes: MeshStore, sampler: Sampler) -> Iterator[tuple[Row | None, list[LeftOut]]]:
+def _rows(
+    shard: Manifest, meshes: MeshStore, sampler: Sampler
+) -> Generator[tuple[Row | None, list[LeftOut]], None, None]:
     """The cases in order, computed by several processes where that pays."""
     cases = shard.cases
     dropped = Counter(line.case_id for line in shard.left_out if line.tooth and line.code != "t2_only")
@@ -162,5 +168,5 @@ def _rows(shard: Manifest, meshes: MeshStore, sampler: Sampler) -> Iterator[tupl
     if workers == 1 or len(cases) < 4:
         yield from track(map(sampler.case, cases, files, before), "sampling", len(cases))
         return
-    with ProcessPoolExecutor(workers) as pool:
+    with worker_processes.pool(workers) as pool:
         yield from track(pool.map(sampler.case, cases, files, before, chunksize=2), "sampling", len(cases))

@@ -1,19 +1,24 @@
 """How every command ends: the exit code, and one line on stderr that says why."""
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import typer
 
-from dentalign.errors import DentalignError
+from dentalign.atomic import FULL
+from dentalign.errors import DentalignError, DiskFull
 
 DEBUG_VARIABLE = "DENTALIGN_DEBUG"
 EPILOG = f"--debug, or {DEBUG_VARIABLE}=1, shows the traceback of a failure."
 INTERRUPTED = "interrupted: the same command goes on from here"
+INTERRUPTED_AGAIN = "interrupted again: ended at once; the same command goes on from what is on disk"
 
 # Their messages name a file, a module or a device. Those of other exceptions may quote the data itself.
 _TELLING = (OSError, ImportError, MemoryError, RuntimeError)
@@ -23,6 +28,7 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
     """Run a typer app, or a function as one, and leave the process with the right exit code.
 
     0 done; 1 failed, the cause in one line on stderr; 2 wrong usage; 3 nothing usable; 130 interrupted.
+    The first Ctrl-C lets what is under way be left in order, a second one ends the process at once.
     `--debug` anywhere among the arguments, or DENTALIGN_DEBUG=1, adds the traceback.
 
     main      : a typer app, or a function whose parameters are the options
@@ -33,6 +39,8 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
     if "--debug" in words:
         words = [word for word in words if word != "--debug"]
         os.environ[DEBUG_VARIABLE] = "1"
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _Interrupts())
     try:
         _app(main)(args=words)
     except SystemExit as end:  # typer's own way out, which turns Ctrl-C into a bare 130
@@ -45,12 +53,37 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
     except DentalignError as error:
         _trace()
         _say(f"error: {error}")
+        if isinstance(error, DiskFull):
+            _end_at_once(error.exit_code)
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001  the last stop: nothing above may show a bare traceback
         _trace()
         _say(f"error: {_internal(error)}")
+        if isinstance(error, OSError) and error.errno in FULL:
+            _end_at_once(1)
         sys.exit(1)
     sys.exit(0)
+
+
+class _Interrupts:
+    """The handler of Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.seen += 1
+        if self.seen > 1:
+            _say(INTERRUPTED_AGAIN)
+            _end_at_once(130)
+        raise KeyboardInterrupt
+
+
+def _end_at_once(code: int) -> NoReturn:
+    """Leave without what Python and its libraries do at the end: HDF5 crashes there on a full disk."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _app(main: Callable[..., Any] | typer.Typer) -> typer.Typer:

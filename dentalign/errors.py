@@ -25,6 +25,10 @@ class Interrupted(DentalignError):
     exit_code = 130
 
 
+class DiskFull(DentalignError):
+    """A write that the disk, a quota or a limit on file sizes refused."""
+
+
 class Defect(Exception):
     """Something wrong with the data of one case: listed and left out, never the end of a run.
 

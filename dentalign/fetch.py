@@ -16,12 +16,13 @@ from dentalign.case_list import ListedCase
 from dentalign.case_source import CaseSource, Unreachable
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ToothDefect
 from dentalign.left_out import LeftOut, to_list
+from dentalign.locks import exclusive
 from dentalign.progress import track
 from dentalign.source_location import open_source
 from dentalign.state import state_dir
 
 STAGE = "fetch_json"
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 UNKNOWN_TOOTH = "?"
 
 
@@ -68,6 +69,7 @@ def fetch_cases(
     unchanged = 0
     failures: list[Unreachable] = []
     with ExitStack() as stack:
+        stack.enter_context(exclusive(out))
         store = stack.enter_context(open_source(source, fetch))
         part = stack.enter_context(atomic.replacing(out))
         part.mkdir()
@@ -129,6 +131,8 @@ class _Fetcher:
             entry = json.loads((self._cache / f"{case_id}.json").read_bytes())
             if entry["format"] != CACHE_FORMAT or entry["bytes"] > self._limit:
                 return None
+            if entry.pop("sha256") != _sha256(entry):
+                return None
             document = case_document.parse(json.dumps(entry["document"]).encode(), case_id)
             unknown = int(entry["unknown_tooth_keys"])
             return {
@@ -148,7 +152,11 @@ class _Fetcher:
             "unknown_tooth_keys": document.unknown_tooth_keys,
             "document": case_document.as_json(document),
         }
-        atomic.write_text(self._cache / f"{case_id}.json", json.dumps(entry))
+        atomic.write_text(self._cache / f"{case_id}.json", json.dumps({**entry, "sha256": _sha256(entry)}))
+
+
+def _sha256(entry: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
 
 
 def _in_parallel(

@@ -10,6 +10,7 @@ from dentalign import atomic, case_document, case_list, params
 from dentalign.case_source import Unreachable
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ToothDefect
 from dentalign.left_out import LeftOut, from_list
+from dentalign.locks import exclusive
 from dentalign.manifest import CaseEntry, DroppedTooth, Manifest, ToothEntry, path_of
 from dentalign.mesh_store import MeshStore
 from dentalign.positioner import (
@@ -84,7 +85,7 @@ def make_manifests(
     if not entries:
         first = "; ".join(f"case {line.case_id}: {line.seen} [{line.file}]" for line in sorted(here)[:3])
         raise NothingUsable(f"{cases}: no case is usable{'; first: ' if first else ''}{first}")
-    with atomic.replacing(out) as part:
+    with exclusive(out), atomic.replacing(out) as part:
         part.mkdir()
         for shard in shards:
             Manifest(

@@ -1,8 +1,10 @@
 """How commands end: exit codes and one line on stderr. And the command `dentalign list`."""
 
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
-def no_debug(monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No traceback, and what commands do to their own process is undone."""
     monkeypatch.setenv(command.DEBUG_VARIABLE, "0")
+    monkeypatch.setattr(command, "_end_at_once", sys.exit)
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def end(main: Any, *arguments: str) -> int:
