@@ -52,6 +52,9 @@ class CaseSource(Protocol):
     def read_if_changed(self, name: str, limit: int, known: str | None) -> Content | None:
         """The file, or None if its validator is still `known`. Raises as `read`."""
 
+    def local_path(self, name: str) -> Path | None:
+        """The file itself where the source is a folder, else None. Raises as `read`."""
+
     def close(self) -> None:
         """Let go of connections; what waits for a retry gives up."""
 
@@ -84,6 +87,9 @@ class BaseSource:
 
     def location(self, name: str) -> str:
         return f"{self.prefix.rstrip('/')}/{name}"
+
+    def local_path(self, name: str) -> Path | None:
+        return None
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -122,6 +128,9 @@ class LocalSource(BaseSource):
         if not stat.S_ISREG(mode):
             raise CaseDefect("no_file", "not a plain file", "put the file itself there", file=file)
         return real
+
+    def local_path(self, name: str) -> Path | None:
+        return self.path(name)
 
     def read(self, name: str, limit: int) -> bytes:
         try:

@@ -50,7 +50,11 @@ class Sampler:
         raises: ToothDefect where the mesh cannot be used; DentalignError where it is not the mesh
                 that the manifest names
         """
-        data, file = mesh.path.read_bytes(), mesh.location
+        file = mesh.location
+        try:
+            data = mesh.path.read_bytes()
+        except OSError as error:  # whose text holds the path, and with it the real case id
+            raise DentalignError(f"{file}: cannot be read: {error.strerror}") from None
         if hashlib.sha256(data).hexdigest() != tooth.mesh_sha256:
             raise DentalignError(
                 f"{file}: has changed since rigid_transforms read it; run `dvc repro -f rigid_transforms`"

@@ -1,5 +1,7 @@
 """The errors a user may meet, and what each means for the run."""
 
+from typing import Self
+
 
 class DentalignError(Exception):
     """A failure with a cause that the user can act on; ends the command."""
@@ -42,6 +44,10 @@ class Defect(Exception):
     def __init__(self, code: str, seen: str, mend: str, *, file: str = "", tooth: str | int | None = None):
         self.code, self.seen, self.mend, self.file, self.tooth = code, seen, mend, file, tooth
         super().__init__(f"{code}: {seen}; {mend}" + (f" [{file}]" if file else ""))
+
+    def at(self, file: str) -> Self:
+        """The same, found in a file of another name."""
+        return type(self)(self.code, self.seen, self.mend, file=file, tooth=self.tooth)
 
 
 class CaseDefect(Defect):

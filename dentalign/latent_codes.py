@@ -102,13 +102,15 @@ def _compute(
     np.save(folder / "spread.npy", basis.spread.numpy())
     shape = (len(rows), augmentation.copies, 2, 32)
     masks = np.zeros(shape, bool)
-    z = np.lib.format.open_memmap(folder / "z.npy", "w+", np.float32, (*shape, components))
-    for number, index in enumerate(track(rows, "moving and encoding", len(rows))):
-        row = store.row(int(index))
-        for copy, (latents, mask) in enumerate(_encoded(row, encoder, augmentation, augmentation.copies)):
-            code = basis.encode(torch.from_numpy(latents)).numpy()  # (2, 32, d)
-            z[number, copy], masks[number, copy] = code * mask[..., None], mask
-    z.flush()
+    header = {"descr": "<f4", "fortran_order": False, "shape": (*shape, components)}
+    with open(folder / "z.npy", "wb") as file:  # not mapped: writing to a map on a full disk is a bus error
+        np.lib.format.write_array_header_1_0(file, header)
+        for number, index in enumerate(track(rows, "moving and encoding", len(rows))):
+            row = store.row(int(index))
+            for copy, (latents, mask) in enumerate(_encoded(row, encoder, augmentation, augmentation.copies)):
+                code = basis.encode(torch.from_numpy(latents)).numpy()  # (2, 32, d)
+                masks[number, copy] = mask
+                file.write((code * mask[..., None]).astype("<f4").tobytes())
     np.save(folder / "masks.npy", masks)
 
 

@@ -67,7 +67,7 @@ def make_manifests(
     """
     splits = case_list.read_splits(cases)
     lines = _earlier(left_out)
-    with MeshStore(source.meshes, limits, fetch) as meshes:
+    with MeshStore(source.meshes, limits, fetch, source.pseudonym_map) as meshes:
         maker = _CaseMaker(Path(json_dir), meshes, source, limits)
         pool = ThreadPoolExecutor(fetch.concurrency, thread_name_prefix="meshes")
         try:

@@ -1,6 +1,7 @@
 """Reading STL meshes, binary or ASCII, as triangles."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,16 @@ def _ascii(data: bytes, defect: Any) -> NDArray[np.float64]:
         return np.asarray(mesh.triangles, dtype=np.float64).reshape(-1, 3, 3)
     except Exception as error:  # noqa: BLE001  whatever the parser trips over, it is this file's defect
         raise defect("malformed_mesh", f"not readable as ASCII STL ({type(error).__name__})") from None
+
+
+def without_text(data: bytes) -> bytes:
+    """The same mesh without what an exporter writes for people: the header, or the name after "solid".
+
+    Exporters put patients' names there.
+    """
+    if not _is_ascii(data):
+        return bytes(min(80, len(data))) + data[80:]
+    return re.sub(rb"(?im)^([ \t]*(?:end)?solid)\b[^\r\n]*", rb"\1", data)
 
 
 def write_binary(path: str | Path, vertices: NDArray[Any], faces: NDArray[Any]) -> None:
