@@ -8,6 +8,7 @@ the attribute `attributes_crc32` that of the other attributes. All that is read 
 changed file is named, never taken for data.
 """
 
+import io
 import json
 import zlib
 from collections.abc import Iterator, Sequence
@@ -58,11 +59,43 @@ class Layout:
         return columns
 
 
+class _TellsLater(io.FileIO):
+    """A file that keeps its failure to write to itself until it is asked.
+
+    On a full disk HDF5 can neither go on nor close a file, and crashes as Python ends.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        try:
+            done = 0
+            while self.failure is None and done < len(view):
+                done += super().write(view[done:]) or 0
+        except OSError as error:
+            self.failure = error
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return self.tell() if self.failure else super().truncate(size)
+        except OSError as error:
+            self.failure = error
+            return self.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        done = super().readinto(view) or 0
+        view[done:] = bytes(len(view) - done)  # what could not be written
+        return len(view)
+
+
 class CaseWriter:
     """Appends rows; memory does not grow with their number."""
 
-    def __init__(self, file: h5py.File, layout: Layout):
-        self._file = file
+    def __init__(self, file: h5py.File, layout: Layout, stream: _TellsLater):
+        self._file, self._stream = file, stream
         self._layout = layout.columns()
         self._columns = {}
         for name, (shape, dtype) in layout.columns().items():
@@ -91,6 +124,8 @@ class CaseWriter:
         self._checksums.resize(self.rows + 1, axis=0)
         self._checksums[self.rows] = checksums
         self.rows += 1
+        if self._stream.failure:
+            raise self._stream.failure
 
     def set_attribute(self, name: str, value: str) -> None:
         """Add an attribute that is known only after the rows."""
@@ -100,13 +135,18 @@ class CaseWriter:
 @contextmanager
 def create(path: str | Path, layout: Layout, attributes: dict[str, Any]) -> Iterator[CaseWriter]:
     """Write a file, all or nothing; the same rows in the same order give the same bytes."""
-    with exclusive(path), replacing(path) as part, h5py.File(part, "w") as file:
-        file.attrs["format_version"] = FORMAT_VERSION
-        file.attrs["slots"] = np.array(SLOTS, dtype=np.int64)
-        for name, value in sorted(attributes.items()):
-            file.attrs[name] = value
-        yield CaseWriter(file, layout)
-        file.attrs[_ATTRIBUTES_CRC32] = _attributes_crc32(dict(file.attrs))
+    with exclusive(path), replacing(path) as part, _TellsLater(part, "w+") as stream:
+        try:
+            with h5py.File(stream, "w") as file:
+                file.attrs["format_version"] = FORMAT_VERSION
+                file.attrs["slots"] = np.array(SLOTS, dtype=np.int64)
+                for name, value in sorted(attributes.items()):
+                    file.attrs[name] = value
+                yield CaseWriter(file, layout, stream)
+                file.attrs[_ATTRIBUTES_CRC32] = _attributes_crc32(dict(file.attrs))
+        finally:
+            if stream.failure:
+                raise stream.failure
 
 
 def require_shards(stores: Sequence["CaseStore"], names: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import traceback
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 import typer
 
 from dentalign.atomic import FULL
-from dentalign.errors import DentalignError, DiskFull
+from dentalign.errors import DentalignError
 
 DEBUG_VARIABLE = "DENTALIGN_DEBUG"
 EPILOG = f"--debug, or {DEBUG_VARIABLE}=1, shows the traceback of a failure."
@@ -53,14 +54,10 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
     except DentalignError as error:
         _trace()
         _say(f"error: {error}")
-        if isinstance(error, DiskFull):
-            _end_at_once(error.exit_code)
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001  the last stop: nothing above may show a bare traceback
         _trace()
         _say(f"error: {_internal(error)}")
-        if isinstance(error, OSError) and error.errno in FULL:
-            _end_at_once(1)
         sys.exit(1)
     sys.exit(0)
 
@@ -75,15 +72,8 @@ class _Interrupts:
         self.seen += 1
         if self.seen > 1:
             _say(INTERRUPTED_AGAIN)
-            _end_at_once(130)
+            os._exit(130)  # without waiting for threads
         raise KeyboardInterrupt
-
-
-def _end_at_once(code: int) -> NoReturn:
-    """Leave without what Python and its libraries do at the end: HDF5 crashes there on a full disk."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _app(main: Callable[..., Any] | typer.Typer) -> typer.Typer:
@@ -107,6 +97,10 @@ def _internal(error: Exception) -> str:
         message = f"{type(error).__name__}: {error}"
     else:
         message = type(error).__name__
+    full = isinstance(error, sqlite3.OperationalError) and "disk" in str(error)  # DVC's own files
+    if full or (isinstance(error, OSError) and error.errno in FULL):
+        what = f"{type(error).__name__}: {error}"
+        return f"No space left on device ({what}); make room, then the same command goes on"
     if isinstance(error, OSError):
         return message
     return f"internal, {message} in {where}; once more with --debug shows where it comes from"
