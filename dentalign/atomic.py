@@ -1,10 +1,16 @@
 """Files appear under their final name only when they are complete."""
 
+import errno
+import glob
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from dentalign.errors import DiskFull
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -13,6 +19,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     The block writes a file or makes a directory at the path it is given. The temporary name holds
     the process number, so that two writers never share one.
+
+    raises: DiskFull where there is no room for it
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +31,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if final.is_dir():
             shutil.rmtree(final)
         os.replace(part, final)
+    except OSError as error:
+        if error.errno in FULL:
+            reason = os.strerror(error.errno)
+            raise DiskFull(f"{final}: {reason}; make room, then the same command goes on") from error
+        raise
     finally:
+        _remove(part)
+
+
+def remove_parts(path: str | Path) -> None:
+    """Remove what killed writers of this path left; only for who knows that no other writer is alive."""
+    final = Path(path)
+    for part in final.parent.glob(f".{glob.escape(final.name)}.*.part"):
         _remove(part)
 
 

@@ -24,6 +24,8 @@ from dentalign.errors import CaseDefect
 
 # mm, and far beyond a mouth. Larger figures are no poses; they may be telephone numbers or dates.
 LARGEST_NUMBER = 1e5
+# Values in a document: 64 MB of "{}," would be 2 GB of Python objects. A real case has some ten thousand.
+MOST_VALUES = 2_000_000
 
 _NUMBER = re.compile(r"[+-]?(\d{1,32}\.?\d{0,32}|\.\d{1,32})(e[+-]?\d{1,4})?", re.IGNORECASE | re.ASCII)
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
@@ -208,6 +210,8 @@ def _load(data: bytes, file: str, max_mb: float) -> dict[str, Any]:
         raise too_large(max_mb, file)
     if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
         raise defect("not_json", "a web page or XML", "check the address; is DENTALIGN_TOKEN needed?")
+    if sum(data.count(mark) for mark in (b",", b"{", b"[")) > MOST_VALUES:
+        raise defect("too_many_values", f"more than {MOST_VALUES} values", "export one case a file")
     try:
         values = json.loads(data.decode("utf-8-sig"), parse_int=_integer, object_pairs_hook=_without_doubles)
     except UnicodeDecodeError as error:

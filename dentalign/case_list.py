@@ -87,8 +87,8 @@ def read(path: str | Path, stage: str = "case_list") -> tuple[list[ListedCase], 
             code, mend, refused = "duplicate_case_id", "remove the row, or give it an id of its own", rows[1:]
             named = [case for _, case in rows if case.patient_id != case.case_id]
             good.append(named[0] if named else rows[0][1])  # a patient named once holds for every row
-        for line, case in refused:
-            seen = f"case id {case.case_id} stands in lines {', '.join(str(n) for n, _ in rows)}"
+        for line, _ in refused:
+            seen = f"the case id stands in lines {', '.join(str(n) for n, _ in rows)}"
             left_out.append(
                 LeftOut.of(f"line {line}", stage, CaseDefect(code, seen, mend, file=f"{path}:{line}"))
             )

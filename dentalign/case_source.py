@@ -1,5 +1,6 @@
 """Sources of case files: a directory, or any store that fsspec knows; what every source promises."""
 
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -51,6 +52,9 @@ class CaseSource(Protocol):
     def read_if_changed(self, name: str, limit: int, known: str | None) -> Content | None:
         """The file, or None if its validator is still `known`. Raises as `read`."""
 
+    def local_path(self, name: str) -> Path | None:
+        """The file itself where the source is a folder, else None. Raises as `read`."""
+
     def close(self) -> None:
         """Let go of connections; what waits for a retry gives up."""
 
@@ -83,6 +87,9 @@ class BaseSource:
 
     def location(self, name: str) -> str:
         return f"{self.prefix.rstrip('/')}/{name}"
+
+    def local_path(self, name: str) -> Path | None:
+        return None
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -122,10 +129,14 @@ class LocalSource(BaseSource):
             raise CaseDefect("no_file", "not a plain file", "put the file itself there", file=file)
         return real
 
+    def local_path(self, name: str) -> Path | None:
+        return self.path(name)
+
     def read(self, name: str, limit: int) -> bytes:
         try:
             with open(self.path(name), "rb") as stream:
-                data = stream.read(limit + 1)
+                check_size(os.fstat(stream.fileno()).st_size, limit, self.location(name))
+                data = stream.read(limit + 1)  # it may have grown since
         except OSError as error:
             raise _unreadable(error, self.location(name)) from error
         check_size(len(data), limit, self.location(name))

@@ -4,14 +4,14 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from dentalign import case_store, stl, tooth_points
+from dentalign import case_store, stl, tooth_points, worker_processes
 from dentalign.case_store import Layout, Row
 from dentalign.errors import CaseDefect, Defect, DentalignError, ToothDefect
 from dentalign.left_out import NO_TEETH_OF_T1, LeftOut, to_list
@@ -50,7 +50,11 @@ class Sampler:
         raises: ToothDefect where the mesh cannot be used; DentalignError where it is not the mesh
                 that the manifest names
         """
-        data, file = mesh.path.read_bytes(), mesh.location
+        file = mesh.location
+        try:
+            data = mesh.path.read_bytes()
+        except OSError as error:  # whose text holds the path, and with it the real case id
+            raise DentalignError(f"{file}: cannot be read: {error.strerror}") from None
         if hashlib.sha256(data).hexdigest() != tooth.mesh_sha256:
             raise DentalignError(
                 f"{file}: has changed since rigid_transforms read it; run `dvc repro -f rigid_transforms`"
@@ -140,9 +144,13 @@ def make_clouds(
     """
     shard = Manifest.load(manifest)
     left_out = list(shard.left_out)
-    with case_store.create(out, Layout(sampler.sample.points), {"shard": shard.shard}) as writer:
+    layout = Layout(sampler.sample.points)
+    with (
+        case_store.create(out, layout, {"shard": shard.shard}) as writer,
+        closing(sampled_rows(shard, meshes, sampler)) as rows,  # an interruption does not wait for every case
+    ):
         teeth = 0
-        for case, (row, lines) in zip(shard.cases, sampled_rows(shard, meshes, sampler), strict=True):
+        for case, (row, lines) in zip(shard.cases, rows, strict=True):
             left_out += lines
             if row is not None:
                 writer.append(row)
@@ -152,9 +160,19 @@ def make_clouds(
         return writer.rows, len(left_out)
 
 
+def _mesh_file(meshes: MeshStore, name: str) -> MeshFile:
+    try:
+        return MeshFile(meshes.mesh_path(name), meshes.location(name))
+    except CaseDefect as defect:  # it was there when rigid_transforms made the manifest
+        raise DentalignError(
+            f"{meshes.location(name)}: {defect.seen}, and rigid_transforms had it; "
+            "see to the store, then run `dvc repro -f rigid_transforms`"
+        ) from defect
+
+
 def sampled_rows(
     shard: Manifest, meshes: MeshStore, sampler: Sampler
-) -> Iterator[tuple[Row | None, list[LeftOut]]]:
+) -> Generator[tuple[Row | None, list[LeftOut]], None, None]:
     """`Sampler.case` of the cases in order, computed by several processes where that pays."""
     cases = shard.cases
     dropped = Counter(
@@ -162,10 +180,10 @@ def sampled_rows(
     )
     before = [dropped[case.case_id] for case in cases]
     names = [[tooth.mesh for tooth in case.teeth] for case in cases]
-    files = [[MeshFile(meshes.mesh_path(name), meshes.location(name)) for name in case] for case in names]
+    files = [[_mesh_file(meshes, name) for name in case] for case in names]
     workers = sampler.sample.workers or os.cpu_count() or 1
     if workers == 1 or len(cases) < 4:
         yield from track(map(sampler.case, cases, files, before), "sampling", len(cases))
         return
-    with ProcessPoolExecutor(workers) as pool:
+    with worker_processes.pool(workers) as pool:
         yield from track(pool.map(sampler.case, cases, files, before, chunksize=2), "sampling", len(cases))

@@ -1,14 +1,19 @@
 """How every command ends: the exit code, and one line on stderr that says why."""
 
 import os
+import signal
+import sqlite3
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import typer
 
+from dentalign.atomic import FULL
 from dentalign.errors import DentalignError
 
 # Before torch is imported: its threads sleep while they wait for each other. By default they spin, and
@@ -18,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 DEBUG_VARIABLE = "DENTALIGN_DEBUG"
 EPILOG = f"--debug, or {DEBUG_VARIABLE}=1, shows the traceback of a failure."
 INTERRUPTED = "interrupted: the same command goes on from here"
+INTERRUPTED_AGAIN = "interrupted again: ended at once; the same command goes on from what is on disk"
 
 # Their messages name a file, a module or a device. Those of other exceptions may quote the data itself.
 _TELLING = (OSError, ImportError, MemoryError, RuntimeError)
@@ -27,6 +33,7 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
     """Run a typer app, or a function as one, and leave the process with the right exit code.
 
     0 done; 1 failed, the cause in one line on stderr; 2 wrong usage; 3 nothing usable; 130 interrupted.
+    The first Ctrl-C lets what is under way be left in order, a second one ends the process at once.
     `--debug` anywhere among the arguments, or DENTALIGN_DEBUG=1, adds the traceback.
 
     main      : a typer app, or a function whose parameters are the options
@@ -37,6 +44,8 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
     if "--debug" in words:
         words = [word for word in words if word != "--debug"]
         os.environ[DEBUG_VARIABLE] = "1"
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _Interrupts())
     try:
         _app(main)(args=words)
     except SystemExit as end:  # typer's own way out, which turns Ctrl-C into a bare 130
@@ -55,6 +64,20 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
         _say(f"error: {_internal(error)}")
         sys.exit(1)
     sys.exit(0)
+
+
+class _Interrupts:
+    """The handler of Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.seen += 1
+        if self.seen > 1:
+            _say(INTERRUPTED_AGAIN)
+            os._exit(130)  # without waiting for threads
+        raise KeyboardInterrupt
 
 
 def _app(main: Callable[..., Any] | typer.Typer) -> typer.Typer:
@@ -78,6 +101,10 @@ def _internal(error: Exception) -> str:
         message = f"{type(error).__name__}: {error}"
     else:
         message = type(error).__name__
+    full = isinstance(error, sqlite3.OperationalError) and "disk" in str(error)  # DVC's own files
+    if full or (isinstance(error, OSError) and error.errno in FULL):
+        what = f"{type(error).__name__}: {error}"
+        return f"No space left on device ({what}); make room, then the same command goes on"
     if isinstance(error, OSError):
         return message
     return f"internal, {message} in {where}; once more with --debug shows where it comes from"

@@ -1,5 +1,7 @@
 """The errors a user may meet, and what each means for the run."""
 
+from typing import Self
+
 
 class DentalignError(Exception):
     """A failure with a cause that the user can act on; ends the command."""
@@ -25,6 +27,10 @@ class Interrupted(DentalignError):
     exit_code = 130
 
 
+class DiskFull(DentalignError):
+    """A write that the disk, a quota or a limit on file sizes refused."""
+
+
 class Defect(Exception):
     """Something wrong with the data of one case: listed and left out, never the end of a run.
 
@@ -38,6 +44,10 @@ class Defect(Exception):
     def __init__(self, code: str, seen: str, mend: str, *, file: str = "", tooth: str | int | None = None):
         self.code, self.seen, self.mend, self.file, self.tooth = code, seen, mend, file, tooth
         super().__init__(f"{code}: {seen}; {mend}" + (f" [{file}]" if file else ""))
+
+    def at(self, file: str) -> Self:
+        """The same, found in a file of another name."""
+        return type(self)(self.code, self.seen, self.mend, file=file, tooth=self.tooth)
 
 
 class CaseDefect(Defect):

@@ -10,18 +10,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dentalign import atomic, case_document, case_list, params
+from dentalign import atomic, case_document, case_list, params, pseudonyms
 from dentalign.case_document import CaseDocument
 from dentalign.case_list import ListedCase
 from dentalign.case_source import CaseSource, Unreachable
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ToothDefect
 from dentalign.left_out import LeftOut, to_list
+from dentalign.locks import exclusive
 from dentalign.progress import track
+from dentalign.pseudonyms import Renamed
 from dentalign.source_location import open_source
 from dentalign.state import state_dir
 
 STAGE = "fetch_json"
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 UNKNOWN_TOOTH = "?"
 
 
@@ -51,6 +53,7 @@ def fetch_cases(
     left_out: str | Path,
     fetch: params.Fetch,
     limits: params.Limits,
+    pseudonym_map: str = "",
 ) -> Fetched:
     """Fetch every listed case, sanitised, and write who was had and who was not.
 
@@ -59,20 +62,28 @@ def fetch_cases(
     out       : directory that is replaced as a whole by one with `<case_id>.json`
     cases_out : CSV `case_id,split` of the cases in `out`
     left_out  : JSON, what the list names and what was left out of it, and why; written even if that is all
+    pseudonym_map : if set, outputs hold pseudonyms instead of case ids, and this file, outside the
+                project, whose they are
     raises    : NothingUsable if no case is left; DentalignError if the list cannot be read, or if more
                 than fetch.max_failed_share of the listed cases cannot be had (a document that is
                 there and malformed is no such failure). Files had until then stay in the cache.
     """
     listed, lines = case_list.read(cases, STAGE)
+    real: dict[str, str] = {}
+    if pseudonym_map:
+        listed, real = pseudonyms.replace_ids(listed, pseudonym_map)
     rows = [case.case_id for case in listed] + [line.case_id for line in lines]
     splits: dict[str, str] = {}
     unchanged = 0
     failures: list[Unreachable] = []
     with ExitStack() as stack:
+        stack.enter_context(exclusive(out))
         store = stack.enter_context(open_source(source, fetch))
+        if real:
+            store = Renamed(store, real)
         part = stack.enter_context(atomic.replacing(out))
         part.mkdir()
-        one = _Fetcher(store, int(limits.max_json_mb * 1e6), limits.max_json_mb)
+        one = _Fetcher(store, real, limits.max_json_mb)
         outcomes = stack.enter_context(closing(_in_parallel(one, listed, fetch.concurrency, store)))
         for outcome in track(outcomes, "fetch", total=len(listed)):
             case_id = outcome.case.case_id
@@ -103,8 +114,9 @@ def write_left_out(path: str | Path, lines: Iterable[LeftOut], listed: Iterable[
 class _Fetcher:
     """Fetches one case, by way of the cache; safe to use from several threads."""
 
-    def __init__(self, source: CaseSource, limit: int, max_mb: float):
-        self._source, self._limit, self._max_mb = source, limit, max_mb
+    def __init__(self, source: CaseSource, real: dict[str, str], max_mb: float):
+        self._source, self._real = source, real
+        self._limit, self._max_mb = int(max_mb * 1e6), max_mb
         key = hashlib.sha256(source.prefix.encode()).hexdigest()[:32]
         self._cache = state_dir() / "fetch" / key
 
@@ -117,7 +129,9 @@ class _Fetcher:
                 return _Outcome(case, cached["document"], unchanged=True)
             assert content is not None
             file = self._source.location(name)
-            document = case_document.parse(content.data, case.case_id, file, self._max_mb)
+            written = self._real.get(case.case_id, case.case_id)
+            document = case_document.parse(content.data, written, file, self._max_mb)
+            document = document.model_copy(update={"case_id": case.case_id})
         except CaseDefect as defect:
             if not isinstance(defect, Unreachable) or defect.code == "not_found":
                 (self._cache / name).unlink(missing_ok=True)  # what the source no longer has is not kept here
@@ -130,6 +144,8 @@ class _Fetcher:
         try:
             entry = json.loads((self._cache / f"{case_id}.json").read_bytes())
             if entry["format"] != CACHE_FORMAT or entry["bytes"] > self._limit:
+                return None
+            if entry.pop("sha256") != _sha256(entry):
                 return None
             document = case_document.parse(json.dumps(entry["document"]).encode(), case_id)
             unknown = int(entry["unknown_tooth_keys"])
@@ -150,7 +166,11 @@ class _Fetcher:
             "unknown_tooth_keys": document.unknown_tooth_keys,
             "document": case_document.as_json(document),
         }
-        atomic.write_text(self._cache / f"{case_id}.json", json.dumps(entry))
+        atomic.write_text(self._cache / f"{case_id}.json", json.dumps({**entry, "sha256": _sha256(entry)}))
+
+
+def _sha256(entry: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
 
 
 def _in_parallel(

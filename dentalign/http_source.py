@@ -4,6 +4,7 @@ import email.utils
 import os
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
@@ -18,6 +19,7 @@ TOKEN_VARIABLE = "DENTALIGN_TOKEN"
 MAX_REDIRECTS = 5
 # One file with all its retries may take this many time-outs: a server that trickles bytes never times out.
 DEADLINE_IN_TIMEOUTS = 10
+_LATE_S = 0.5  # after the deadline, which the body sees to itself: only headers that never end get this far
 
 _ETAG, _MODIFIED = "etag ", "modified "
 
@@ -49,14 +51,14 @@ class HttpSource(BaseSource):
         token = os.environ.get(TOKEN_VARIABLE, "").strip()
         if not token.isascii() or any(character.isspace() for character in token):
             raise ParamError(f"{TOKEN_VARIABLE} holds characters that no token has")
-        self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {token}"} if token else {},
-            timeout=fetch.timeout_s,
-            limits=httpx.Limits(
-                max_connections=fetch.concurrency, max_keepalive_connections=fetch.concurrency
-            ),
-            follow_redirects=False,
-        )
+        self._headers = {"Accept-Encoding": "gzip"}  # the one that _decoded can bound
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._ssl = httpx.create_ssl_context()
+        # One client a thread: to end a request that never ends, its client is closed under it.
+        self._own = threading.local()
+        self._clients: set[httpx.Client] = set()
+        self._lock = threading.Lock()
 
     def read(self, name: str, limit: int) -> bytes:
         """As CaseSource.read."""
@@ -76,7 +78,21 @@ class HttpSource(BaseSource):
     def close(self) -> None:
         """Wake what waits for a retry, and close the connections."""
         self._closed.set()
-        self._client.close()
+        with self._lock:
+            clients = list(self._clients)
+        for client in clients:
+            client.close()
+
+    def _client(self) -> httpx.Client:
+        client: httpx.Client | None = getattr(self._own, "client", None)
+        if client is None or client.is_closed:
+            client = httpx.Client(
+                headers=self._headers, timeout=self._fetch.timeout_s, verify=self._ssl, follow_redirects=False
+            )
+            with self._lock:
+                self._clients = {known for known in self._clients if not known.is_closed} | {client}
+            self._own.client = client
+        return client
 
     def _persist(self, method: str, name: str, limit: int, known: str | None) -> Content | None:
         url = httpx.URL(f"{self.prefix.rstrip('/')}/{quote(safe_name(name))}")
@@ -102,7 +118,7 @@ class HttpSource(BaseSource):
     ) -> Content | None:
         target = url
         for _ in range(MAX_REDIRECTS + 1):
-            with self._request(method, target, known) as response:
+            with self._request(method, target, known, deadline) as response:
                 if not response.has_redirect_location:
                     return self._answer(response, url, limit, known, deadline)
                 target = self._redirected(response, target, url)
@@ -111,21 +127,32 @@ class HttpSource(BaseSource):
         )
 
     @contextmanager
-    def _request(self, method: str, url: httpx.URL, known: str | None) -> Iterator[httpx.Response]:
+    def _request(
+        self, method: str, url: httpx.URL, known: str | None, deadline: float
+    ) -> Iterator[httpx.Response]:
         headers = {}
         if known and known.startswith(_ETAG):
             headers["If-None-Match"] = known.removeprefix(_ETAG)
         elif known and known.startswith(_MODIFIED):
             headers["If-Modified-Since"] = known.removeprefix(_MODIFIED)
+        client = self._client()
+        # Time-outs are per read, and headers are read out of our sight.
+        guard = threading.Timer(max(0.0, deadline - time.monotonic()) + _LATE_S, client.close)
+        guard.daemon = True
+        guard.start()
         try:
-            with self._client.stream(method, url, headers=headers) as response:
+            if self._closed.is_set():
+                raise _TryAgain("interrupted")
+            with client.stream(method, url, headers=headers) as response:
                 yield response
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise _TryAgain(f"{type(error).__name__} of the connection") from error
         except RuntimeError as error:  # what a closed client raises
-            if not self._closed.is_set():
+            if not client.is_closed:
                 raise
-            raise _TryAgain("interrupted") from error
+            raise _TryAgain("interrupted" if self._closed.is_set() else "an answer without end") from error
+        finally:
+            guard.cancel()
 
     def _redirected(self, response: httpx.Response, at: httpx.URL, asked: httpx.URL) -> httpx.URL:
         try:
@@ -164,7 +191,7 @@ class HttpSource(BaseSource):
         if announced.isdigit():
             check_size(int(announced), limit, file)
         data = bytearray()
-        for chunk in response.iter_bytes():
+        for chunk in _decoded(response, limit + 1, file):
             data += chunk
             check_size(len(data), limit, file)
             if time.monotonic() > deadline:
@@ -173,6 +200,30 @@ class HttpSource(BaseSource):
             if self._closed.is_set():
                 raise _TryAgain("interrupted")
         return bytes(data)
+
+
+def _decoded(response: httpx.Response, most: int, file: str) -> Iterator[bytes]:
+    """The body, unpacked where it is gzip, never more than `most` bytes at once.
+
+    httpx unpacks whatever a server names, several times over if it says so, and without a bound: a
+    thousandfold each time.
+    """
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        yield from response.iter_raw()
+        return
+    if encoding not in ("gzip", "x-gzip"):
+        raise Unreachable(
+            "http_encoding", "an encoding that was not asked for", "see to the server", file=file
+        )
+    unpack = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    for packed in response.iter_raw():
+        try:
+            yield unpack.decompress(packed, most)
+        except zlib.error as error:
+            raise _TryAgain("damaged gzip") from error
+    if not unpack.eof:
+        raise _TryAgain("half an answer")
 
 
 def _place(url: httpx.URL) -> tuple[str, str, int | None]:

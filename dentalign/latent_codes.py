@@ -5,6 +5,9 @@ A rigid motion or a mirror image cannot be applied to stored latents, so the poi
 """
 
 import hashlib
+import json
+import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,8 @@ from dentalign.mouth_motion import Mouth, copies
 from dentalign.params import NotNegative, Positive, Section
 from dentalign.progress import track
 from dentalign.state import state_dir
+
+_DIGESTS = "sha256.json"
 
 BASIS_STATES = 400  # states of the mouth (T1 or T2, plain or mirrored) that the code is fitted to
 
@@ -58,13 +63,32 @@ def prepare(
     key : a name for everything the codes depend on, see `training.checkpoint_key`
     """
     folder = state_dir() / "latent_codes" / key
+    if folder.is_dir() and not _undamaged(folder):
+        print(f"{folder}: damaged, made again", file=sys.stderr, flush=True)
+        shutil.rmtree(folder)
     if not folder.is_dir():
         with replacing(folder) as part:
             part.mkdir()
             _compute(store, encoder, components, augmentation, part)
+            (part / _DIGESTS).write_text(json.dumps(_digests(part)), encoding="utf-8")
     basis = {name: torch.from_numpy(np.load(folder / f"{name}.npy")) for name in ("mean", "basis", "spread")}
     masks = np.load(folder / "masks.npy")
     return LatentCodes(np.load(folder / "z.npy", mmap_mode="r"), masks, LatentBasis(**basis))
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    digests = {}
+    for path in sorted(folder.glob("*.npy")):
+        with open(path, "rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def _undamaged(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / _DIGESTS).read_bytes()) == _digests(folder))
+    except (OSError, ValueError):
+        return False
 
 
 def _compute(
@@ -78,13 +102,15 @@ def _compute(
     np.save(folder / "spread.npy", basis.spread.numpy())
     shape = (len(rows), augmentation.copies, 2, 32)
     masks = np.zeros(shape, bool)
-    z = np.lib.format.open_memmap(folder / "z.npy", "w+", np.float32, (*shape, components))
-    for number, index in enumerate(track(rows, "moving and encoding", len(rows))):
-        row = store.row(int(index))
-        for copy, (latents, mask) in enumerate(_encoded(row, encoder, augmentation, augmentation.copies)):
-            code = basis.encode(torch.from_numpy(latents)).numpy()  # (2, 32, d)
-            z[number, copy], masks[number, copy] = code * mask[..., None], mask
-    z.flush()
+    header = {"descr": "<f4", "fortran_order": False, "shape": (*shape, components)}
+    with open(folder / "z.npy", "wb") as file:  # not mapped: writing to a map on a full disk is a bus error
+        np.lib.format.write_array_header_1_0(file, header)
+        for number, index in enumerate(track(rows, "moving and encoding", len(rows))):
+            row = store.row(int(index))
+            for copy, (latents, mask) in enumerate(_encoded(row, encoder, augmentation, augmentation.copies)):
+                code = basis.encode(torch.from_numpy(latents)).numpy()  # (2, 32, d)
+                masks[number, copy] = mask
+                file.write((code * mask[..., None]).astype("<f4").tobytes())
     np.save(folder / "masks.npy", masks)
 
 

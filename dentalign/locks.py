@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from dentalign import atomic
 from dentalign.state import state_dir
 
 
@@ -30,6 +31,7 @@ def exclusive(path: str | Path) -> Iterator[None]:
         lock.acquire()
     try:
         owner.write_text(str(os.getpid()))
+        atomic.remove_parts(path)
         yield
     finally:
         lock.release()

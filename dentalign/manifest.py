@@ -1,5 +1,6 @@
 """The per-shard manifest: poses of every tooth, and the hash of its mesh, on which the shard depends."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from dentalign.errors import DentalignError
 from dentalign.left_out import LeftOut, from_list, to_list
 from dentalign.rigid import Array
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -78,17 +79,20 @@ class Manifest:
             "cases": [_case_as_json(case) for case in sorted(self.cases, key=lambda case: case.case_id)],
             "left_out": to_list(self.left_out),
         }
+        document["sha256"] = _sha256(document)
         atomic.write_text(path, json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> "Manifest":
-        """Read one; raises DentalignError if the file is none of this format."""
+        """Read one; raises DentalignError if the file is none of this format, or damaged."""
         try:
             document = json.loads(Path(path).read_bytes())
             if document["format_version"] != FORMAT_VERSION:
                 raise DentalignError(
                     f"{path}: manifest of format {document['format_version']}, not {FORMAT_VERSION}"
                 )
+            if document.pop("sha256") != _sha256(document):
+                raise ValueError("damaged")
             cases = tuple(_case_from_json(case) for case in document["cases"])
             left_out = tuple(from_list(document["left_out"]))
             return cls(str(document["shard"]), cases, left_out, int(document["listed"]))
@@ -102,6 +106,10 @@ class Manifest:
 def path_of(directory: str | Path, shard: str) -> Path:
     """Where the manifest of a shard lies in the output folder of rigid_transforms."""
     return Path(directory) / f"{shard}.json"
+
+
+def _sha256(document: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _case_as_json(case: CaseEntry) -> dict[str, Any]:

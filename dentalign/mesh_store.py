@@ -6,9 +6,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dentalign import atomic, params
-from dentalign.case_source import CaseSource, LocalSource, check_size
+from dentalign import atomic, params, pseudonyms, stl
+from dentalign.case_source import CaseSource, check_size
 from dentalign.errors import CaseDefect
+from dentalign.pseudonyms import Renamed
 from dentalign.source_location import open_source
 from dentalign.state import state_dir
 
@@ -16,9 +17,22 @@ from dentalign.state import state_dir
 class MeshStore:
     """Meshes of a directory, a URL prefix or a `.url` file. Safe to use from several threads."""
 
-    def __init__(self, location: str, limits: params.Limits, fetch: params.Fetch | None = None):
-        """Open it; raises as `source_location.open_source`."""
+    def __init__(
+        self,
+        location: str,
+        limits: params.Limits,
+        fetch: params.Fetch | None = None,
+        pseudonym_map: str = "",
+    ):
+        """Open it; raises as `source_location.open_source`.
+
+        pseudonym_map : where case ids are pseudonyms, the file that says whose; names, locations and
+                        errors of this store then hold pseudonyms only
+        """
+        real = pseudonyms.read_map(pseudonym_map) if pseudonym_map else None
         self._source: CaseSource = open_source(location, fetch)
+        if real is not None:
+            self._source = Renamed(self._source, real)
         self._limit = int(limits.max_mesh_mb * 1e6)
         key = hashlib.sha256(self._source.prefix.encode()).hexdigest()[:32]
         self._mirror = state_dir() / "meshes" / key
@@ -37,8 +51,8 @@ class MeshStore:
 
         raises: CaseDefect, of the kind Unreachable where the mesh could not be had
         """
-        if isinstance(self._source, LocalSource):
-            return self._source.path(name)
+        if (path := self._source.local_path(name)) is not None:
+            return path
         mirrored = self._mirror / name
         if not mirrored.is_file():
             self.refresh(name)
@@ -47,10 +61,12 @@ class MeshStore:
     def refresh(self, name: str) -> str:
         """The sha256 of the mesh as it is now at its source; a remote one is mirrored if it changed.
 
+        The mirror, and with it the sha256, is without the free text of an STL file, which may be a name.
+
         raises: as `mesh_path`, and CaseDefect for a file over limits.max_mesh_mb
         """
-        if isinstance(self._source, LocalSource):
-            return self._hash_local(self._source, name)
+        if (path := self._source.local_path(name)) is not None:
+            return self._hash_local(path, name)
         mirrored, note = self._mirror / name, self._mirror / f"{name}.json"
         known = _read_note(note)
         if known and not (mirrored.is_file() and _sha256(mirrored) == known["sha256"]):
@@ -60,9 +76,10 @@ class MeshStore:
             check_size(mirrored.stat().st_size, self._limit, self.location(name))
             return str(known["sha256"])
         assert content is not None  # without a known validator the source gives the file
-        digest = hashlib.sha256(content.data).hexdigest()
+        data = stl.without_text(content.data)
+        digest = hashlib.sha256(data).hexdigest()
         note.unlink(missing_ok=True)  # never a note of other bytes than those beside it
-        atomic.write_bytes(mirrored, content.data)
+        atomic.write_bytes(mirrored, data)
         if content.validator is not None:
             atomic.write_text(note, json.dumps({"validator": content.validator, "sha256": digest}))
         return digest
@@ -79,8 +96,7 @@ class MeshStore:
     ) -> None:
         self.close()
 
-    def _hash_local(self, source: LocalSource, name: str) -> str:
-        path = source.path(name)
+    def _hash_local(self, path: Path, name: str) -> str:
         try:
             check_size(path.stat().st_size, self._limit, self.location(name))
             return _sha256(path)

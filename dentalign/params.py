@@ -28,6 +28,7 @@ class Source(Section):
     json_: str = Field(alias="json")
     meshes: str
     buccal_axis: Literal["+y", "-y"] = "+y"
+    pseudonym_map: str = ""
 
 
 class Fetch(Section):

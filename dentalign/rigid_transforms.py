@@ -13,6 +13,7 @@ from dentalign import atomic, case_document, case_list, frame_check, params
 from dentalign.case_source import Unreachable
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ToothDefect
 from dentalign.left_out import LeftOut, excluded_cases, from_list
+from dentalign.locks import exclusive
 from dentalign.manifest import CaseEntry, DroppedTooth, Manifest, ToothEntry, path_of
 from dentalign.mesh_store import MeshStore
 from dentalign.positioner import (
@@ -77,7 +78,7 @@ def make_manifests(
             f"case {line.case_id}: {line.seen} ({line.mend}) [{line.file}]" for line in sorted(here)[:3]
         )
         raise NothingUsable(f"{cases}: no case is usable{'; first: ' if first else ''}{first}")
-    with atomic.replacing(out) as part:
+    with exclusive(out), atomic.replacing(out) as part:
         part.mkdir()
         for shard in shards:
             Manifest(
@@ -107,7 +108,7 @@ def read_cases(
     splits   : case id -> split
     raises   : DentalignError if the store of meshes fails for more than fetch.max_failed_share of the meshes
     """
-    with MeshStore(source.meshes, limits, fetch) as meshes:
+    with MeshStore(source.meshes, limits, fetch, source.pseudonym_map) as meshes:
         maker = _CaseMaker(Path(json_dir), meshes, source, limits)
         pool = ThreadPoolExecutor(fetch.concurrency, thread_name_prefix="meshes")
         try:

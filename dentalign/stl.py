@@ -1,6 +1,7 @@
 """Reading STL meshes, binary or ASCII, as triangles."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ def read_triangles(data: bytes, *, file: str, tooth: int) -> NDArray[np.float64]
 
     if not data:
         raise defect("empty_mesh", "the file is empty")
+    if data[:64].lstrip().lower().startswith((b"<!doctype", b"<html")):
+        raise defect("not_a_mesh", "a web page; check the address of the meshes, or the token")
     if _is_ascii(data):
         triangles = _ascii(data, defect)
     else:
@@ -72,6 +75,16 @@ def merged(triangles: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
     """Vertices (V, 3), each corner once, and faces (F, 3) of triangles (F, 3, 3)."""
     vertices, index = np.unique(triangles.reshape(-1, 3), axis=0, return_inverse=True)
     return vertices, index.reshape(-1, 3).astype(np.int64)
+
+
+def without_text(data: bytes) -> bytes:
+    """The same mesh without what an exporter writes for people: the header, or the name after "solid".
+
+    Exporters put patients' names there.
+    """
+    if not _is_ascii(data):
+        return bytes(min(80, len(data))) + data[80:]
+    return re.sub(rb"(?im)^([ \t]*(?:end)?solid)\b[^\r\n]*", rb"\1", data)
 
 
 def write_binary(path: str | Path, vertices: NDArray[Any], faces: NDArray[Any]) -> None:

@@ -157,7 +157,7 @@ def _train(
             "best_state": best_state,
         }
         buffer = io.BytesIO()
-        torch.save(content, buffer)
+        torch.save({**content, "sha256": weights.content_sha256(content)}, buffer)
         write_bytes(path, buffer.getvalue())
 
     def out_of_patience() -> bool:
@@ -263,6 +263,8 @@ def _snapshot(network: nn.Module) -> dict[str, torch.Tensor]:
 def _read_checkpoint(path: Path) -> dict[str, Any] | None:
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
+        if saved.pop("sha256") != weights.content_sha256(saved):
+            raise ValueError("its content does not fit its sha256")
         wanted = {"progress", "network", "optimizer", "average", "best_state"}
         return saved if wanted <= saved.keys() else None
     except FileNotFoundError:

@@ -16,15 +16,19 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def save(path: str | Path, network: Any, **extra: Any) -> None:
-    """Write a network's config and state, all or nothing; the same weights give the same bytes."""
+    """Write a network's config and state, all or nothing; the same weights give the same bytes.
+
+    The file also holds `sha256`, of its content, because torch does not check what it reads.
+    """
     buffer = io.BytesIO()
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    torch.save({"config": asdict(network.config), "state_dict": state, **extra}, buffer)
+    content = {"config": asdict(network.config), "state_dict": state, **extra}
+    torch.save({**content, "sha256": content_sha256(content)}, buffer)
     write_bytes(path, buffer.getvalue())
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The content of a weights file.
+    """The content of a weights file; one without `sha256`, such as a user's own, is taken as it is.
 
     raises: DentalignError where the file is missing, damaged or not of this form
     """
@@ -37,6 +41,12 @@ def read(path: str | Path) -> dict[str, Any]:
         raise DentalignError(f"{path}: not a readable weights file ({reason})") from None
     if not isinstance(content, dict) or not {"config", "state_dict"} <= content.keys():
         raise DentalignError(f"{path}: a weights file holds 'config' and 'state_dict'")
+    claimed = content.pop("sha256", None)
+    if claimed is not None and claimed != content_sha256(content):
+        raise DentalignError(
+            f"{path}: damaged, or changed since it was written: its content does not fit its 'sha256'; "
+            "take a good copy, or leave 'sha256' out of weights that you change yourself"
+        )
     return content
 
 
@@ -53,6 +63,30 @@ def load(path: str | Path, network: type[Network], config: Any) -> Network:
         reason = " ".join(str(error).split())[:300]
         raise DentalignError(f"{path}: does not fit {network.__name__}: {reason}") from None
     return loaded.eval().requires_grad_(False)
+
+
+def content_sha256(content: Any) -> str:
+    """SHA-256, hexadecimal, of nested dicts and lists of tensors and plain values."""
+    digest = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            digest.update(f"tensor {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(value, dict):
+            digest.update(f"dict {len(value)}".encode())
+            for key in sorted(value, key=str):
+                add(key)
+                add(value[key])
+        elif isinstance(value, list | tuple):
+            digest.update(f"list {len(value)}".encode())
+            for item in value:
+                add(item)
+        else:
+            digest.update(f"{type(value).__name__} {value!r};".encode())
+
+    add(content)
+    return digest.hexdigest()
 
 
 def file_sha256(path: str | Path) -> str:

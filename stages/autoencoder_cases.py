@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dentalign import command
+from dentalign import command, params
 from dentalign.autoencoder_cases import extract
 
 
@@ -15,9 +15,11 @@ def main(
     case_list: Annotated[Path, typer.Option("--list", help="The list (CSV with a column case_id).")] = Path(
         "data/autoencoder_cases.csv"
     ),
+    params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
     """Copy out what the autoencoder learns from; the same bytes whatever other cases come or go."""
-    cases, absent = extract(shards, case_list, out)
+    source = params.load(params_file, params.Source, "source")
+    cases, absent = extract(shards, case_list, out, source.pseudonym_map)
     names = f": {', '.join(absent[:10])}{' ...' if len(absent) > 10 else ''}" if absent else ""
     typer.echo(f"autoencoder_cases: {cases} cases, {len(absent)} listed but absent{names} -> {out}", err=True)
 

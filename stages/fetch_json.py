@@ -30,6 +30,7 @@ def main(
         left_out=left_out,
         fetch=params.load(params_file, params.Fetch, "fetch"),
         limits=params.load(params_file, params.Limits, "limits"),
+        pseudonym_map=source.pseudonym_map,
     )
     summary = f"{done.cases} cases ({done.unchanged} unchanged), {done.left_out} left out"
     typer.echo(f"fetch_json: {summary} -> {out}", err=True)

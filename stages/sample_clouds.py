@@ -19,7 +19,7 @@ def main(
     source = params.load(params_file, params.Source, "source")
     limits = params.load(params_file, params.Limits, "limits")
     sample = params.load(params_file, params.Sample, "sample")
-    with MeshStore(source.meshes, limits) as meshes:
+    with MeshStore(source.meshes, limits, pseudonym_map=source.pseudonym_map) as meshes:
         cases, left_out = make_clouds(manifest, meshes, out, Sampler(source.buccal_axis, sample, limits))
     typer.echo(f"sample_clouds: {cases} cases, {left_out} lines left out -> {out}", err=True)
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -88,6 +89,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     announce: int | None = None  # Content-Length, if it is to lie; -1: none, the end is the end
     delay_s: float = 0.0  # between the bytes of the body
+    header_delay_s: float = 0.0  # if set, all that comes is a header, a byte at a time
 
 
 @dataclass
@@ -136,6 +138,9 @@ def serve() -> Iterator[Callable[[], Server]]:
                 server.requests.append((self.command, self.path, headers))
                 reply = server.reply(self.path, headers)
                 server.answered.append(reply.status)
+                if reply.header_delay_s:
+                    self._trickle_a_header(reply)
+                    return
                 self.send_response(reply.status)
                 for key, value in reply.headers.items():
                     self.send_header(key, value)
@@ -151,6 +156,14 @@ def serve() -> Iterator[Callable[[], Server]]:
                     self.close_connection = True  # the client has gone
 
             do_HEAD = do_GET
+
+            def _trickle_a_header(self, reply: Reply) -> None:
+                with suppress(OSError):  # the client has gone
+                    for byte in b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1000:
+                        self.wfile.write(bytes([byte]))
+                        self.wfile.flush()
+                        stop.wait(reply.header_delay_s)
+                self.close_connection = True
 
             def _send(self, reply: Reply) -> None:
                 if self.command == "HEAD":

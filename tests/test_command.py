@@ -1,8 +1,11 @@
 """How commands end: exit codes and one line on stderr. And the command `dentalign list`."""
 
 import os
+import signal
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
-def no_debug(monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No traceback, and what commands do to their own process is undone."""
     monkeypatch.setenv(command.DEBUG_VARIABLE, "0")
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def end(main: Any, *arguments: str) -> int:
@@ -68,8 +75,19 @@ def test_an_internal_failure_is_one_line_that_does_not_quote_data(capsys: pytest
 
 
 def test_a_failure_of_the_system_says_which(capsys: pytest.CaptureFixture[str]) -> None:
-    assert end(fail_with(OSError(28, "No space left on device", "/data/x"))) == 1
-    assert capsys.readouterr().err == "error: OSError: [Errno 28] No space left on device: '/data/x'\n"
+    assert end(fail_with(OSError(13, "Permission denied", "/data/x"))) == 1
+    assert capsys.readouterr().err == "error: PermissionError: [Errno 13] Permission denied: '/data/x'\n"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device", "/data/x"), sqlite3.OperationalError("disk I/O error")]
+)
+def test_a_full_disk_is_said_whoever_noticed(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert end(fail_with(error)) == 1
+    text = capsys.readouterr().err
+    assert text.startswith("error: No space left on device (")
+    assert text.endswith("; make room, then the same command goes on\n")
+    assert text.count("\n") == 1
 
 
 @pytest.mark.parametrize("way", ["option", "variable"])

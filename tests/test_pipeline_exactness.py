@@ -38,6 +38,7 @@ def own_weights(project: Project, name: str) -> None:
     state = content["state_dict"]
     key = next(key for key in state if key.endswith("weight"))
     state[key] = state[key] * 1.01
+    del content["sha256"]
     torch.save(content, project.root / "cases" / f"{name}.pt")
     project.set(f"{name}.weights", f"cases/{name}.pt")
 

@@ -1,0 +1,83 @@
+"""Coverage-guided fuzzing of the two parsers of foreign bytes, with atheris (libFuzzer).
+
+    python -m pip install '.[fuzz]'
+    cd tests/fuzz
+    python fuzz_parsers.py case_document -runs=200000 -seed=1 NEW_CORPUS corpus/case_document
+    python fuzz_parsers.py stl -runs=200000 -seed=1 NEW_CORPUS corpus/stl
+
+libFuzzer's options follow the target's name; what it finds goes into the first folder. An input that ends in
+anything but a result or a Defect is a crash, and is written into the working folder.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+if __name__ == "__main__":
+    import atheris
+
+    with atheris.instrument_imports(include=["dentalign", "json", "trimesh.exchange.stl"]):
+        import trimesh.exchange.stl  # noqa: F401  which dentalign imports only where it is needed
+
+        from dentalign import case_document, positioner, stage_poses, stl
+        from dentalign.errors import CaseDefect, ToothDefect
+else:
+    from dentalign import case_document, positioner, stage_poses, stl
+    from dentalign.errors import CaseDefect, ToothDefect
+
+
+def one_document(data: bytes) -> None:
+    """Bytes are a case or a CaseDefect; a case keeps what it says when it is written and read again."""
+    try:
+        document = case_document.parse(data, "c1")
+        written = case_document.canonical(document)
+        assert case_document.canonical(case_document.parse(written, "c1")) == written
+        json.loads(written, parse_constant=_refuse)
+        poses = stage_poses.stage_poses(document, require_t2=False)
+        placement = positioner.place(poses, 4)
+    except CaseDefect:
+        return
+    assert np.isfinite(placement.t1_pose).all()
+    assert np.isfinite(placement.t2_pose).all()
+    assert (placement.fdi[placement.t1_mask] > 0).all()
+
+
+def one_mesh(data: bytes) -> None:
+    """Bytes are triangles or a ToothDefect; without its free text a mesh has the same triangles."""
+    try:
+        triangles = stl.read_triangles(data, file="c1/11.stl", tooth=11)
+    except ToothDefect:
+        return
+    assert triangles.ndim == 3
+    assert triangles.shape[1:] == (3, 3)
+    assert len(triangles)
+    assert np.isfinite(triangles).all()
+    again = stl.read_triangles(stl.without_text(data), file="c1/11.stl", tooth=11)
+    assert np.array_equal(again, triangles)
+
+
+def _refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is not legal JSON")
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"case_document": one_document, "stl": one_mesh}
+
+
+def main() -> None:
+    """Run libFuzzer on the target that the first argument names."""
+    if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
+        sys.exit(f"usage: fuzz_parsers.py {{{','.join(TARGETS)}}} [libFuzzer options] [corpus folders]")
+    name = sys.argv.pop(1)
+    words = HERE / f"{name}.dict"
+    atheris.Setup([*sys.argv, f"-dict={words}", "-timeout=20", "-rss_limit_mb=2048"], TARGETS[name])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
