@@ -9,12 +9,18 @@ from dentalign import movement, stl
 from dentalign.mouth_picture import bodies, mouth_figure
 from dentalign.prediction import Prediction
 from dentalign.rendering import save_png
+from dentalign.scene_mesh import thinned
+
+FACES = 1000  # a crown; at the size of the picture more are not seen, and take most of the time
 
 
 def write(path: str | Path, prediction: Prediction) -> None:
     """Write the picture (PNG), all or nothing; the same prediction gives the same bytes."""
     case = prediction.case
-    surfaces = {slot: stl.merged(triangles) for slot, triangles in case.crowns.items()}
+    surfaces = {
+        slot: thinned(*stl.merged(triangles), FACES) if len(triangles) > FACES else stl.merged(triangles)
+        for slot, triangles in case.crowns.items()
+    }
     there = np.flatnonzero(prediction.mask)
     moved = {
         slot: movement.movement(
