@@ -35,8 +35,9 @@ repro: setup ## run the stages that are stale (`dvc repro` inside .venv)
 test: setup ## run the tests and show their coverage
 	@$(IN_VENV) python -m pytest --cov
 
-# No test needs more than .venv so far, so this is the same; what such a test needs is installed here.
-test-all: test ## run the tests, those that need extra system tools included (none so far)
+test-all: setup ## run the tests, those that need what `make test` does not install included
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	@$(IN_VENV) python -m pytest --cov
 
 check: setup ## lint and check types
 	@$(IN_VENV) ruff check

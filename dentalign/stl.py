@@ -78,7 +78,8 @@ def without_text(data: bytes) -> bytes:
     """
     if not _is_ascii(data):
         return bytes(min(80, len(data))) + data[80:]
-    return re.sub(rb"(?im)^([ \t]*(?:end)?solid)\b[^\r\n]*", rb"\1", data)
+    # A file may have no line breaks: what follows the name stays.
+    return re.sub(rb"(?im)^([ \t]*(?:end)?solid)\b(?:(?!facet|vertex)[^\r\n])*", rb"\1 ", data)
 
 
 def write_binary(path: str | Path, vertices: NDArray[Any], faces: NDArray[Any]) -> None:

@@ -34,7 +34,7 @@ PLANTED = {
     "digits": 79161234567,
     "free": "Patient is afraid of needles",
 }
-WORDS = ("Petrovich", "Zoë", "Zo\\u00eb", "clinic.example", "1987", "916 123", "79161234567", "needles")
+WORDS = ("Petrovich", "Zoë", "Zo\\u00eb", "clinic.example", "1987-05", "19870512", "916 123", "79161234567", "needles")
 
 
 def plant(value: Any) -> Any:
