@@ -34,7 +34,9 @@ PLANTED = {
     "digits": 79161234567,
     "free": "Patient is afraid of needles",
 }
-WORDS = ("Petrovich", "Zoë", "Zo\\u00eb", "clinic.example", "1987-05", "19870512", "916 123", "79161234567", "needles")
+WORDS = (
+    "Petrovich", "Zoë", "Zo\\u00eb", "clinic.example", "1987-05", "19870512", "916 123", "79161234567", "needles",
+)  # fmt: skip
 
 
 def plant(value: Any) -> Any:
