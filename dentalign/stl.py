@@ -65,7 +65,9 @@ def _ascii(data: bytes, defect: Any) -> NDArray[np.float64]:
     if lower.rfind(b"endsolid") < lower.rfind(b"facet"):  # the parser takes what there is
         raise defect("truncated_mesh", "the file ends before its line 'endsolid'")
     try:
-        mesh = trimesh.load_mesh(io.BytesIO(lower), file_type="stl_ascii", process=False)
+        # Names may be in any encoding; left to guess it, the parser finds other numbers in the same bytes.
+        plain = lower.decode("ascii", errors="replace").replace("\ufffd", "?").encode("ascii")
+        mesh = trimesh.load_mesh(io.BytesIO(plain), file_type="stl_ascii", process=False)
         return np.asarray(mesh.triangles, dtype=np.float64).reshape(-1, 3, 3)
     except Exception as error:  # noqa: BLE001  whatever the parser trips over, it is this file's defect
         raise defect("malformed_mesh", f"not readable as ASCII STL ({type(error).__name__})") from None

@@ -35,7 +35,8 @@ PLANTED = {
     "free": "Patient is afraid of needles",
 }
 WORDS = (
-    "Petrovich", "Zoë", "Zo\\u00eb", "clinic.example", "1987-05", "19870512", "916 123", "79161234567", "needles",
+    "Petrovich", "Zoë", "Zo\\u00eb", "needles", "clinic.example",
+    "1987-05", "19870512", "916 123", "79161234567",
 )  # fmt: skip
 
 
