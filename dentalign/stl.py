@@ -1,5 +1,6 @@
 """Reading STL meshes, binary or ASCII, as triangles."""
 
+import hashlib
 import io
 import re
 from pathlib import Path
@@ -76,12 +77,19 @@ def _ascii(data: bytes, defect: Any) -> NDArray[np.float64]:
 def without_text(data: bytes) -> bytes:
     """The same mesh without what an exporter writes for people: the header, or the name after "solid".
 
-    Exporters put patients' names there.
+    Exporters put patients' names there, and times. What is too short to be a mesh stays as it is.
     """
+    if len(data) < _HEADER_BYTES:
+        return data
     if not _is_ascii(data):
-        return bytes(min(80, len(data))) + data[80:]
+        return bytes(80) + data[80:]
     # A file may have no line breaks: what follows the name stays.
     return re.sub(rb"(?im)^([ \t]*(?:end)?solid)\b(?:(?!facet|vertex)[^\r\n])*", rb"\1 ", data)
+
+
+def mesh_sha256(data: bytes) -> str:
+    """SHA-256, hexadecimal, of a mesh file without its free text: another header is the same mesh."""
+    return hashlib.sha256(without_text(data)).hexdigest()
 
 
 def write_binary(path: str | Path, vertices: NDArray[Any], faces: NDArray[Any]) -> None:
