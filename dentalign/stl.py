@@ -84,7 +84,7 @@ def without_text(data: bytes) -> bytes:
     if not _is_ascii(data):
         return bytes(80) + data[80:]
     # A file may have no line breaks: what follows the name stays.
-    return re.sub(rb"(?im)^([ \t]*(?:end)?solid)\b(?:(?!facet|vertex)[^\r\n])*", rb"\1 ", data)
+    return re.sub(rb"(?im)^([ \t]*(?:end)?solid)\b(?:(?!facet|vertex|solid)[^\r\n])*", rb"\1 ", data)
 
 
 def mesh_sha256(data: bytes) -> str:
