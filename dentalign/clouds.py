@@ -1,6 +1,5 @@
 """Tooth meshes and poses -> clouds: the same ordered points of a tooth at T1 and at T2."""
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -55,7 +54,7 @@ class Sampler:
             data = mesh.path.read_bytes()
         except OSError as error:  # whose text holds the path, and with it the real case id
             raise DentalignError(f"{file}: cannot be read: {error.strerror}") from None
-        if hashlib.sha256(data).hexdigest() != tooth.mesh_sha256:
+        if stl.mesh_sha256(data) != tooth.mesh_sha256:
             raise DentalignError(
                 f"{file}: has changed since rigid_transforms read it; run `dvc repro -f rigid_transforms`"
             )

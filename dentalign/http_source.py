@@ -146,11 +146,15 @@ class HttpSource(BaseSource):
             with client.stream(method, url, headers=headers) as response:
                 yield response
         except (httpx.TransportError, httpx.DecodingError) as error:
+            if client.is_closed and not self._closed.is_set():  # by the guard
+                raise _too_slow(str(url)) from error
             raise _TryAgain(f"{type(error).__name__} of the connection") from error
         except RuntimeError as error:  # what a closed client raises
             if not client.is_closed:
                 raise
-            raise _TryAgain("interrupted" if self._closed.is_set() else "an answer without end") from error
+            if not self._closed.is_set():
+                raise _too_slow(str(url)) from error
+            raise _TryAgain("interrupted") from error
         finally:
             guard.cancel()
 
@@ -195,8 +199,7 @@ class HttpSource(BaseSource):
             data += chunk
             check_size(len(data), limit, file)
             if time.monotonic() > deadline:
-                mend = "raise fetch.timeout_s, or see to the network"
-                raise Unreachable("too_slow", "the whole file took too long", mend, file=file)
+                raise _too_slow(file)
             if self._closed.is_set():
                 raise _TryAgain("interrupted")
         return bytes(data)
@@ -224,6 +227,11 @@ def _decoded(response: httpx.Response, most: int, file: str) -> Iterator[bytes]:
             raise _TryAgain("damaged gzip") from error
     if not unpack.eof:
         raise _TryAgain("half an answer")
+
+
+def _too_slow(file: str) -> Unreachable:
+    mend = "raise fetch.timeout_s, or see to the network"
+    return Unreachable("too_slow", "the whole file took too long", mend, file=file)
 
 
 def _place(url: httpx.URL) -> tuple[str, str, int | None]:

@@ -24,7 +24,7 @@ class ToothEntry:
     slot        : 0..31
     fdi         : number as in the files (55 in the slot of 15)
     mesh        : name of its mesh, `<case_id>/<FDI>.stl`
-    mesh_sha256 : of the bytes of the mesh when the manifest was made
+    mesh_sha256 : of the mesh when the manifest was made, without its free text (`stl.mesh_sha256`)
     t1, t2      : (4, 4) float64, tooth-local (buccal +y) -> head, mm; t2 is None for an extraction
     """
 

@@ -61,7 +61,7 @@ class MeshStore:
     def refresh(self, name: str) -> str:
         """The sha256 of the mesh as it is now at its source; a remote one is mirrored if it changed.
 
-        The mirror, and with it the sha256, is without the free text of an STL file, which may be a name.
+        The sha256 and the mirror are without the free text of an STL file (`stl.without_text`).
 
         raises: as `mesh_path`, and CaseDefect for a file over limits.max_mesh_mb
         """
@@ -77,7 +77,7 @@ class MeshStore:
             return str(known["sha256"])
         assert content is not None  # without a known validator the source gives the file
         data = stl.without_text(content.data)
-        digest = hashlib.sha256(data).hexdigest()
+        digest = stl.mesh_sha256(data)
         note.unlink(missing_ok=True)  # never a note of other bytes than those beside it
         atomic.write_bytes(mirrored, data)
         if content.validator is not None:
@@ -108,8 +108,7 @@ class MeshStore:
 
 
 def _sha256(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return stl.mesh_sha256(path.read_bytes())
 
 
 def _read_note(path: Path) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """Reading STL meshes, binary or ASCII, as triangles."""
 
+import hashlib
 import io
 import re
 from pathlib import Path
@@ -65,7 +66,9 @@ def _ascii(data: bytes, defect: Any) -> NDArray[np.float64]:
     if lower.rfind(b"endsolid") < lower.rfind(b"facet"):  # the parser takes what there is
         raise defect("truncated_mesh", "the file ends before its line 'endsolid'")
     try:
-        mesh = trimesh.load_mesh(io.BytesIO(lower), file_type="stl_ascii", process=False)
+        # Names may be in any encoding; left to guess it, the parser finds other numbers in the same bytes.
+        plain = lower.decode("ascii", errors="replace").replace("\ufffd", "?").encode("ascii")
+        mesh = trimesh.load_mesh(io.BytesIO(plain), file_type="stl_ascii", process=False)
         return np.asarray(mesh.triangles, dtype=np.float64).reshape(-1, 3, 3)
     except Exception as error:  # noqa: BLE001  whatever the parser trips over, it is this file's defect
         raise defect("malformed_mesh", f"not readable as ASCII STL ({type(error).__name__})") from None
@@ -80,11 +83,19 @@ def merged(triangles: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
 def without_text(data: bytes) -> bytes:
     """The same mesh without what an exporter writes for people: the header, or the name after "solid".
 
-    Exporters put patients' names there.
+    Exporters put patients' names there, and times. What is too short to be a mesh stays as it is.
     """
+    if len(data) < _HEADER_BYTES:
+        return data
     if not _is_ascii(data):
-        return bytes(min(80, len(data))) + data[80:]
-    return re.sub(rb"(?im)^([ \t]*(?:end)?solid)\b[^\r\n]*", rb"\1", data)
+        return bytes(80) + data[80:]
+    # A file may have no line breaks: what follows the name stays.
+    return re.sub(rb"(?im)^([ \t]*(?:end)?solid)\b(?:(?!facet|vertex|solid)[^\r\n])*", rb"\1 ", data)
+
+
+def mesh_sha256(data: bytes) -> str:
+    """SHA-256, hexadecimal, of a mesh file without its free text: another header is the same mesh."""
+    return hashlib.sha256(without_text(data)).hexdigest()
 
 
 def write_binary(path: str | Path, vertices: NDArray[Any], faces: NDArray[Any]) -> None:

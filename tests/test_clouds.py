@@ -1,6 +1,5 @@
 """Clouds of a real case: T1 and T2 are the same points moved; a bad mesh costs its tooth, not the case."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -42,7 +41,7 @@ def clouds(meshes: Path, cases: int = 1, **sampler: str) -> Path:
         teeth = []
         for fdi in sorted(TEETH, key=SLOT_INDEX.__getitem__):
             name = f"demo-0001/{fdi}.stl"
-            digest = hashlib.sha256((meshes / name).read_bytes()).hexdigest()
+            digest = stl.mesh_sha256((meshes / name).read_bytes())
             teeth.append(ToothEntry(SLOT_INDEX[fdi], fdi, name, digest, POSE, None if fdi == 16 else MOVED))
         entries.append(CaseEntry(f"case-{number}", "train", tuple(teeth), (), len(teeth)))
     Manifest("s", tuple(entries), (), cases).save("manifest.json")

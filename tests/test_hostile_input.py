@@ -340,7 +340,7 @@ def test_one_answer_without_end_does_not_disturb_the_others(serve: Serve) -> Non
         while thread.is_alive():
             assert source.read("b.json", LIMIT) == b"{}"
             time.sleep(0.02)
-    assert codes == ["unreachable"]
+    assert codes == ["too_slow"]
 
 
 def test_the_token_is_in_no_error_and_goes_to_no_other_server(
