@@ -98,11 +98,16 @@ def mesh_sha256(data: bytes) -> str:
     return hashlib.sha256(without_text(data)).hexdigest()
 
 
-def write_binary(path: str | Path, vertices: NDArray[Any], faces: NDArray[Any]) -> None:
-    """Write a binary STL; vertices (V, 3), faces (F, 3) int, normals from the winding."""
+def as_binary(vertices: NDArray[Any], faces: NDArray[Any], header: bytes = b"") -> bytes:
+    """A binary STL; vertices (V, 3), faces (F, 3) int, normals from the winding, up to 80 bytes of header."""
     corners = np.asarray(vertices, dtype=np.float32)[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     length = np.linalg.norm(normal, axis=1, keepdims=True)
     facets = np.zeros(len(faces), _FACET)
     facets["corners"], facets["normal"] = corners, normal / np.where(length > 0, length, 1)
-    Path(path).write_bytes(b"\0" * 80 + len(faces).to_bytes(4, "little") + facets.tobytes())
+    return header.ljust(80, b"\0")[:80] + len(faces).to_bytes(4, "little") + facets.tobytes()
+
+
+def write_binary(path: str | Path, vertices: NDArray[Any], faces: NDArray[Any]) -> None:
+    """Write a binary STL, see `as_binary`."""
+    Path(path).write_bytes(as_binary(vertices, faces))

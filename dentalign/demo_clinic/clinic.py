@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dentalign import atomic, rigid
+from dentalign import atomic, rigid, stl
 from dentalign.demo_clinic import broken, export, malocclusion, patient, treatment_plan
 from dentalign.demo_clinic.patient import Patient
 from dentalign.demo_clinic.treatment_plan import Poses
@@ -82,7 +82,8 @@ def _write(case: Case, json_file: Path, meshes: Path) -> None:
     json_file.write_text(export.json_text(case.document), encoding="utf-8")
     meshes.mkdir(parents=True)
     for fdi, crown in case.patient.mouth.items():
-        (meshes / f"{fdi}.stl").write_bytes(export.stl_bytes(crown))
+        data = stl.as_binary(crown.vertices, crown.faces, b"dentalign demo clinic, tooth-local, mm")
+        (meshes / f"{fdi}.stl").write_bytes(data)
 
 
 def _scattered(pose: np.ndarray, rng: np.random.Generator) -> np.ndarray:

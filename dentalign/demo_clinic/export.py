@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
 from dentalign import teeth
-from dentalign.demo_clinic.crowns import Crown
 from dentalign.demo_clinic.treatment_plan import Poses
 
 Array = NDArray[np.float64]
@@ -21,23 +20,6 @@ RELATIVE, ABSOLUTE, ABSOLUTE_HEAD = (
 )
 SPELLINGS = (RELATIVE, ABSOLUTE, ABSOLUTE_HEAD)
 SPELLING_SHARES = (0.65, 0.20, 0.15)
-
-_FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-
-
-def stl_bytes(crown: Crown) -> bytes:
-    """Binary STL of a crown, tooth-local, mm."""
-    corners = crown.vertices.astype(np.float32)[crown.faces]
-    (ux, uy, uz), (vx, vy, vz) = (corners[:, 1] - corners[:, 0]).T, (corners[:, 2] - corners[:, 0]).T
-    normals = np.stack([uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx], axis=1)
-    facets = np.zeros(len(corners), _FACET)
-    facets["corners"] = corners
-    facets["normal"] = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    return (
-        b"dentalign demo clinic, tooth-local, mm".ljust(80)
-        + np.uint32(len(corners)).tobytes()
-        + facets.tobytes()
-    )
 
 
 def document(case_id: str, number: int, t1: Poses, t2: Poses, rng: np.random.Generator) -> dict[str, Any]:
