@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 
 # By name, so that the stages, which all pass through here, do not reach these modules.
-_OFFERED = {"Predictor": "dentalign.prediction", "Prediction": "dentalign.prediction"}
+_OFFERED = {"Predictor": "dentalign.prediction.predictor", "Prediction": "dentalign.prediction.predictor"}
 
 
 def __getattr__(name: str) -> Any:

@@ -52,7 +52,7 @@ def list_(
     With --autoencoder N also an explicit list of N cases of the train split. Give a case list that
     has patient ids as SOURCE if there are such, because they decide the split.
     """
-    from dentalign import case_list
+    from dentalign.cases import case_list
     from dentalign.errors import NothingUsable
 
     if not source.exists():
@@ -100,10 +100,11 @@ def predict_(
 
     Writes json/, movement/, picture/ and report/ with a file per case, and left_out.csv.
     """
-    from dentalign import params, prediction_batch
-    from dentalign.prediction import Predictor
-    from dentalign.prediction_files import Wanted
-    from dentalign.staging import Predict
+    from dentalign import params
+    from dentalign.prediction import prediction_batch
+    from dentalign.prediction.prediction_files import Wanted
+    from dentalign.prediction.predictor import Predictor
+    from dentalign.prediction.staging import Predict
 
     if moved not in ("none", "stl", "glb"):
         raise typer.BadParameter(f"none, stl or glb, got {moved!r}", param_hint="--moved")
@@ -164,7 +165,8 @@ def check_(
 
     Exit code: 0 nothing, 1 something would be left out, 3 no case is usable.
     """
-    from dentalign import check, left_out, params
+    from dentalign import params
+    from dentalign.cases import check, left_out
     from dentalign.errors import NothingUsable
 
     if not source.exists():
@@ -196,7 +198,7 @@ def metrics_(
     ),
 ) -> None:
     """Print the figures on the test split as a table: model, baselines, true T2."""
-    from dentalign import validation_table
+    from dentalign.validation import validation_table
 
     typer.echo(validation_table.format_table(validation_table.read(file)))
 
@@ -215,7 +217,7 @@ def view(
     """
     import webbrowser
 
-    from dentalign.report_server import ReportServer
+    from dentalign.reports.report_server import ReportServer
 
     try:
         with ReportServer(report, port) as server:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dentalign import command, params
-from dentalign.autoencoder_cases import extract
+from dentalign.dataset.autoencoder_cases import extract
 
 
 def main(

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from dentalign import command, left_out, left_out_page, params
-from dentalign.concatenation import account, concatenate
+from dentalign import command, params
+from dentalign.cases import left_out
+from dentalign.dataset.concatenation import account, concatenate
+from dentalign.reports import left_out_page
 
 
 def main(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dentalign import command, params
-from dentalign.latents import encode_shard
+from dentalign.dataset.latents import encode_shard
 
 
 def main(

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from dentalign import command, fetch, params
+from dentalign import command, params
+from dentalign.cases import fetch
 
 
 def main(

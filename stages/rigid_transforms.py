@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dentalign import command, params
-from dentalign.rigid_transforms import make_manifests
+from dentalign.cases.rigid_transforms import make_manifests
 
 
 def main(

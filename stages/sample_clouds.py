@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from dentalign import command, params
-from dentalign.clouds import Sampler, make_clouds
-from dentalign.mesh_store import MeshStore
+from dentalign.cases.mesh_store import MeshStore
+from dentalign.dataset.clouds import Sampler, make_clouds
 
 
 def main(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dentalign import command, params
-from dentalign.align_training import Train, train_align
+from dentalign.training.align_training import Train, train_align
 
 
 def main(

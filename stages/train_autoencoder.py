@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dentalign import command, params
-from dentalign.autoencoder_training import Autoencoder, train_autoencoder
+from dentalign.training.autoencoder_training import Autoencoder, train_autoencoder
 
 
 def main(

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from dentalign import atomic, command, params, validation_report
-from dentalign.validation import Validate, validate
-from dentalign.validation_pictures import write_pictures
-from dentalign.validation_table import format_table, write_tables
+from dentalign import atomic, command, params
+from dentalign.validation import validation_report
+from dentalign.validation.measurement import Validate, validate
+from dentalign.validation.validation_pictures import write_pictures
+from dentalign.validation.validation_table import format_table, write_tables
 
 
 def main(

@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 from module_reach import ROOT
 
-from dentalign import case_list, stl
+from dentalign.cases import case_list
 from dentalign.demo_clinic import clinic, export
 from dentalign.demo_clinic.clinic import Case
+from dentalign.geometry import stl
 
 SPLIT_SIZES = {"train": 14, "val": 3, "test": 3}
 FDIS = (11, 12, 21, 22, 31, 32, 41, 42)

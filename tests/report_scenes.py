@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dentalign import rigid
 from dentalign.demo_clinic import clinic
-from dentalign.scene import Scene, SceneTooth
+from dentalign.geometry import rigid
+from dentalign.reports.scene import Scene, SceneTooth
 
 STATES = (("t1", "T1"), ("predicted", "predicted T2"), ("t2", "true T2"))
 EXTRACTED, PRIMARY, ITS_SLOT = 14, 75, 35

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dentalign import case_store
-from dentalign.autoencoder_cases import extract
-from dentalign.case_store import CaseStore, Layout, Row
+from dentalign.dataset import case_store
+from dentalign.dataset.autoencoder_cases import extract
+from dentalign.dataset.case_store import CaseStore, Layout, Row
 from dentalign.errors import DentalignError, NothingUsable
 
 LAYOUT = Layout(4)

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dentalign import baselines, case_store, rigid
-from dentalign.case_store import CaseStore, Layout, Row
+from dentalign.dataset import case_store
+from dentalign.dataset.case_store import CaseStore, Layout, Row
+from dentalign.geometry import rigid
+from dentalign.geometry.tooth_points import directions
 from dentalign.teeth import SLOTS
-from dentalign.tooth_points import directions
+from dentalign.validation import baselines
 
 TURN_RAD, SHIFT_MM = np.array([0.1, -0.05, 0.2]), np.array([1.0, -2.0, 0.5])
 SEEN = 5  # the only slot that the training cases have

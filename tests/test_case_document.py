@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dentalign import case_document
-from dentalign.case_document import CaseDocument, canonical, parse, sanitise
+from dentalign.cases import case_document
+from dentalign.cases.case_document import CaseDocument, canonical, parse, sanitise
 from dentalign.errors import CaseDefect
 
 Build = Callable[..., dict[str, Any]]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dentalign import case_list
-from dentalign.case_list import ListedCase, check_id, shard_of, split_of
+from dentalign.cases import case_list
+from dentalign.cases.case_list import ListedCase, check_id, shard_of, split_of
 from dentalign.errors import CaseDefect, DentalignError
 
 

@@ -10,8 +10,9 @@ import trimesh
 from report_scenes import EXTRACTED, PRIMARY, Page, full_mouth
 from report_scenes import tooth as simple_tooth
 
-from dentalign import case_report, rigid, stl
-from dentalign.scene import Scene, SceneTooth
+from dentalign.geometry import rigid, stl
+from dentalign.reports import case_report
+from dentalign.reports.scene import Scene, SceneTooth
 
 MOST_BYTES = 5_000_000
 

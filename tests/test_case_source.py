@@ -9,10 +9,10 @@ import fsspec
 import pytest
 from conftest import Reply, Server
 
-from dentalign.case_source import CaseSource, Unreachable
+from dentalign.cases.case_source import CaseSource, Unreachable
+from dentalign.cases.source_location import open_source
 from dentalign.errors import CaseDefect, DentalignError, ParamError
 from dentalign.params import Fetch
-from dentalign.source_location import open_source
 
 pytestmark = pytest.mark.usefixtures("state")
 Serve = Callable[[], Server]

@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from dentalign import case_store
-from dentalign.case_store import CaseStore, Layout, Row
+from dentalign.dataset import case_store
+from dentalign.dataset.case_store import CaseStore, Layout, Row
 from dentalign.errors import DentalignError
 from dentalign.teeth import SLOT_COUNT, SLOTS
 
@@ -123,7 +123,7 @@ def test_a_row_with_other_columns_is_refused_and_nothing_is_left(tmp_path: Path)
 def test_a_killed_writer_leaves_an_earlier_file_as_it_was_and_no_new_one(tmp_path: Path) -> None:
     code = (
         "import os, sys\n"
-        "from dentalign import case_store\n"
+        "from dentalign.dataset import case_store\n"
         "with case_store.create(sys.argv[1], case_store.Layout(4), {}):\n"
         "    os.kill(os.getpid(), 9)\n"
     )

@@ -14,17 +14,20 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
-from dentalign import case_document, case_list, check, clouds, fetch, params, rigid_transforms, stl
-from dentalign.case_store import CaseStore
+from dentalign import params
+from dentalign.cases import case_document, case_list, check, fetch, rigid_transforms
+from dentalign.cases.left_out import LeftOut
+from dentalign.cases.manifest import path_of
+from dentalign.cases.mesh_store import MeshStore
+from dentalign.cases.stage_poses import stage_poses
 from dentalign.cli import app
-from dentalign.concatenation import account
+from dentalign.dataset import clouds
+from dentalign.dataset.case_store import CaseStore
+from dentalign.dataset.concatenation import account
 from dentalign.demo_clinic.clinic import make_clinic
 from dentalign.errors import ParamError
-from dentalign.left_out import LeftOut
-from dentalign.manifest import path_of
-from dentalign.mesh_store import MeshStore
-from dentalign.rigid import Array
-from dentalign.stage_poses import stage_poses
+from dentalign.geometry import stl
+from dentalign.geometry.rigid import Array
 from dentalign.teeth import SLOT_INDEX
 
 MODEL = "demo-0002"  # the good case of which the others here are made: all 28 teeth

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dentalign import params, rigid, stl
-from dentalign.case_store import CaseStore
-from dentalign.clouds import Sampler, make_clouds
+from dentalign import params
+from dentalign.cases.manifest import CaseEntry, Manifest, ToothEntry
+from dentalign.cases.mesh_store import MeshStore
+from dentalign.dataset.case_store import CaseStore
+from dentalign.dataset.clouds import Sampler, make_clouds
 from dentalign.demo_clinic.clinic import make_clinic
 from dentalign.errors import DentalignError
-from dentalign.manifest import CaseEntry, Manifest, ToothEntry
-from dentalign.mesh_store import MeshStore
+from dentalign.geometry import rigid, stl
 from dentalign.teeth import SLOT_INDEX
 
 POSE = rigid.from_rotation(rigid.rotation_matrix(np.array([0.1, -0.2, 0.3])), np.array([10.0, -5.0, 2.0]))
@@ -89,7 +90,7 @@ def test_a_truncated_mesh_drops_its_tooth_and_is_listed_by_the_name_the_user_gav
 
 
 def test_a_crown_in_metres_is_named(meshes: Path) -> None:
-    from dentalign import stl
+    from dentalign.geometry import stl
 
     file = meshes / "demo-0001" / "46.stl"
     triangles = stl.read_triangles(file.read_bytes(), file="", tooth=46) / 1000

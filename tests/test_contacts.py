@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from dentalign import contacts, rigid
+from dentalign.geometry import contacts, rigid
+from dentalign.geometry.tooth_points import directions
 from dentalign.teeth import SLOT_INDEX
-from dentalign.tooth_points import directions
 
 RADIUS_MM = 4.0
 PAIR = np.array([[0, 1]])

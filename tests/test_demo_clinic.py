@@ -14,10 +14,11 @@ import typer
 from scipy.spatial import cKDTree
 from typer.testing import CliRunner
 
-from dentalign import rigid, teeth
+from dentalign import teeth
 from dentalign.demo_clinic import anatomy, broken, clinic, crowns, export, treatment_plan
 from dentalign.demo_clinic.crowns import Crown, Variation
 from dentalign.errors import DentalignError
+from dentalign.geometry import rigid
 
 SEED = 7
 ALL_CROWNS = [*teeth.SLOTS, 54, 55, 64, 65, 74, 75, 84, 85]

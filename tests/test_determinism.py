@@ -12,9 +12,10 @@ import torch
 from test_training import Line
 from torch import nn
 
-from dentalign import training, weights
-from dentalign.decoder import Decoder, DecoderConfig
-from dentalign.encoder import Encoder, EncoderConfig
+from dentalign.networks import weights
+from dentalign.networks.decoder import Decoder, DecoderConfig
+from dentalign.networks.encoder import Encoder, EncoderConfig
+from dentalign.training import loop
 
 
 def test_weights_are_the_same_bytes_under_any_name(tmp_path: Path) -> None:
@@ -35,9 +36,9 @@ def test_weights_are_the_same_bytes_under_any_name(tmp_path: Path) -> None:
 
 
 def test_a_training_writes_the_same_checkpoint_bytes_under_any_name(state: Path) -> None:
-    schedule = training.Schedule(3, 9, 0.01)
+    schedule = loop.Schedule(3, 9, 0.01)
     for name in ("a", "some/other"):
-        training.train(Line(), schedule, 0, name, lambda *_: None)
+        loop.train(Line(), schedule, 0, name, lambda *_: None)
     first, second = ((state / "checkpoints" / f"{name}.pt").read_bytes() for name in ("a", "some/other"))
     assert first == second
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from dentalign.encoder import ChebyshevLayer, Encoder, EncoderConfig
-from dentalign.neighbours import nearest_neighbours
+from dentalign.networks.encoder import ChebyshevLayer, Encoder, EncoderConfig
+from dentalign.networks.neighbours import nearest_neighbours
 
 CONFIG = EncoderConfig(points=40, neighbours=5, terms=6, hidden=8, features=7)
 

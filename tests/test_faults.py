@@ -25,11 +25,14 @@ from module_reach import ROOT
 from pipeline_project import SHARDS, Project
 from test_case_store import LAYOUT, row, write
 
-from dentalign import case_store, command, fetch, params, weights
-from dentalign.case_store import CaseStore
-from dentalign.decoder import Decoder, DecoderConfig
+from dentalign import command, params
+from dentalign.cases import fetch
+from dentalign.cases.manifest import Manifest
+from dentalign.dataset import case_store
+from dentalign.dataset.case_store import CaseStore
 from dentalign.errors import DentalignError
-from dentalign.manifest import Manifest
+from dentalign.networks import weights
+from dentalign.networks.decoder import Decoder, DecoderConfig
 
 LIMIT_S = 60.0
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from conftest import Reply, Server
 
-from dentalign import fetch
+from dentalign.cases import fetch
+from dentalign.cases.fetch import Fetched
 from dentalign.errors import DentalignError, NothingUsable
-from dentalign.fetch import Fetched
 from dentalign.params import Fetch, Limits
 
 Build = Callable[..., dict[str, Any]]

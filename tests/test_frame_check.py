@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from dentalign import case_document, frame_check, params, rigid
-from dentalign.average_mouth import average_mouth
+from dentalign import params
+from dentalign.cases import case_document, frame_check
+from dentalign.cases.positioner import in_our_frame, place
+from dentalign.cases.stage_poses import stage_poses
 from dentalign.demo_clinic import clinic
-from dentalign.positioner import in_our_frame, place
-from dentalign.rigid import Array
-from dentalign.stage_poses import stage_poses
+from dentalign.geometry import rigid
+from dentalign.geometry.average_mouth import average_mouth
+from dentalign.geometry.rigid import Array
 from dentalign.teeth import ARCHES, MIRRORED_SLOT, SLOT_INDEX, SLOTS, successor
 
 Mouth = tuple[Array, frame_check.Mask]

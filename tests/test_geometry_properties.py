@@ -12,11 +12,12 @@ from hypothesis.extra import numpy as hnp
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from dentalign import metrics, rigid, tooth_points
+from dentalign.cases.positioner import place, slot_of
+from dentalign.cases.stage_poses import StagePoses
 from dentalign.errors import CaseDefect
-from dentalign.positioner import place, slot_of
-from dentalign.stage_poses import StagePoses
+from dentalign.geometry import rigid, tooth_points
 from dentalign.teeth import MIRRORED_SLOT, PRIMARY, SLOT_COUNT, SLOTS, antimere, is_upper, successor
+from dentalign.validation import metrics
 
 Array = rigid.Array
 NEAR_MM = 1e-9

@@ -18,15 +18,18 @@ import pytest
 import torch
 from conftest import Reply, Server
 
-from dentalign import aligner, case_document, case_list, stl, training, weights
-from dentalign.case_source import Unreachable
-from dentalign.decoder import Decoder, DecoderConfig
-from dentalign.encoder import Encoder, EncoderConfig
+from dentalign.cases import case_document, case_list
+from dentalign.cases.case_source import Unreachable
+from dentalign.cases.fetch import fetch_cases
+from dentalign.cases.mesh_store import MeshStore
+from dentalign.cases.source_location import open_source
 from dentalign.errors import CaseDefect, DentalignError, ToothDefect
-from dentalign.fetch import fetch_cases
-from dentalign.mesh_store import MeshStore
+from dentalign.geometry import stl
+from dentalign.networks import aligner, weights
+from dentalign.networks.decoder import Decoder, DecoderConfig
+from dentalign.networks.encoder import Encoder, EncoderConfig
 from dentalign.params import Fetch, Limits
-from dentalign.source_location import open_source
+from dentalign.training import loop
 
 pytestmark = pytest.mark.usefixtures("state")
 Serve = Callable[[], Server]
@@ -418,6 +421,6 @@ def test_a_pickle_dressed_as_a_checkpoint_is_ignored_and_not_run(
 ) -> None:
     harm = tmp_path / "harm"
     (tmp_path / "c.pt").write_bytes(torch_archive(Runs(harm)))
-    assert training._read_checkpoint(tmp_path / "c.pt") is None
+    assert loop._read_checkpoint(tmp_path / "c.pt") is None
     assert "damaged checkpoint ignored" in capsys.readouterr().err
     assert not harm.exists()

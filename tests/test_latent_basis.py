@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dentalign.latent_basis import LatentBasis
+from dentalign.networks.latent_basis import LatentBasis
 from dentalign.teeth import SLOT_COUNT
 
 POINTS, FEATURES, STATES = 5, 4, 30

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dentalign import left_out, left_out_page
-from dentalign.left_out import LeftOut, Totals
+from dentalign.cases import left_out
+from dentalign.cases.left_out import LeftOut, Totals
+from dentalign.reports import left_out_page
 
 TOTALS = Totals(5, 3, 2, 84, 82, 2)
 HOSTILE = '<script>document.title="hacked"</script>"&\''

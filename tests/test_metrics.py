@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dentalign import metrics, rigid
+from dentalign.geometry import rigid
+from dentalign.validation import metrics
 
 
 @pytest.fixture

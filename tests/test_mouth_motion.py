@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from dentalign import rigid
-from dentalign.mouth_motion import Mouth, copies, mirrored, moved
+from dentalign.geometry import rigid
+from dentalign.geometry.mouth_motion import Mouth, copies, mirrored, moved
+from dentalign.geometry.tooth_points import mirror_permutation
 from dentalign.teeth import MIRRORED_SLOT, SLOT_COUNT, SLOT_INDEX, SLOTS, antimere
-from dentalign.tooth_points import mirror_permutation
 
 POINTS = 32
 FLIP = np.array([-1.0, 1.0, 1.0])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dentalign import rigid
-from dentalign.movement import COLUMNS, movement
+from dentalign.geometry import rigid
+from dentalign.prediction.movement import COLUMNS, movement
 
 POINTS = np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
 DIRECTIONS = ("mesiodistal_mm", "buccolingual_mm", "vertical_mm")

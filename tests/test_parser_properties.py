@@ -14,8 +14,9 @@ from fuzz.fuzz_parsers import HERE, TARGETS, one_document, one_mesh
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dentalign import case_document, stl
+from dentalign.cases import case_document
 from dentalign.errors import CaseDefect, ToothDefect
+from dentalign.geometry import stl
 
 CORPUS = sorted(path for path in (HERE / "corpus").rglob("*") if path.is_file())
 

@@ -16,12 +16,13 @@ import trimesh
 from conftest import Server
 from pipeline_project import FDIS, Project, make
 
-from dentalign import case_list, fetch, pseudonyms, stl
-from dentalign.case_list import ListedCase
+from dentalign.cases import case_list, fetch, pseudonyms
+from dentalign.cases.case_list import ListedCase
+from dentalign.cases.mesh_store import MeshStore
+from dentalign.cases.pseudonyms import KEY_VARIABLE
 from dentalign.errors import CaseDefect, DentalignError, ParamError
-from dentalign.mesh_store import MeshStore
+from dentalign.geometry import stl
 from dentalign.params import Fetch, Limits
-from dentalign.pseudonyms import KEY_VARIABLE
 
 KEY = "a key for the tests, of some length"
 PLANTED = {

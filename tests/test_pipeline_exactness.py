@@ -14,7 +14,8 @@ import yaml
 from module_reach import ROOT
 from pipeline_project import FDIS, SHARDS, Project, case_of, ran, write_case
 
-from dentalign import case_list, stl
+from dentalign.cases import case_list
+from dentalign.geometry import stl
 
 ENCODE = [f"encode_latents_sharded@{shard}" for shard in SHARDS]
 LATENTS = ("train_autoencoder", "concat_hdf5")  # together they need all that is above train_align

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from dentalign import positioner, rigid
+from dentalign.cases import positioner
+from dentalign.cases.positioner import in_our_frame, place, to_our_frame
+from dentalign.cases.stage_poses import StagePoses
 from dentalign.errors import CaseDefect, ToothDefect
-from dentalign.positioner import in_our_frame, place, to_our_frame
-from dentalign.stage_poses import StagePoses
+from dentalign.geometry import rigid
 from dentalign.teeth import SLOT_INDEX
 
 

@@ -13,14 +13,17 @@ from pipeline_project import FDIS, Project
 from typer.testing import CliRunner
 
 import dentalign
-from dentalign import case_document, cli, prediction_files, rigid, stl
+from dentalign import cli
+from dentalign.cases import case_document
+from dentalign.cases.positioner import slot_of
+from dentalign.cases.stage_poses import stage_poses
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ParamError
+from dentalign.geometry import rigid, stl
 from dentalign.params import Sample
-from dentalign.positioner import slot_of
-from dentalign.prediction import Prediction, Predictor
-from dentalign.prediction_batch import predict_cases
-from dentalign.prediction_files import Wanted
-from dentalign.stage_poses import stage_poses
+from dentalign.prediction import prediction_files
+from dentalign.prediction.prediction_batch import predict_cases
+from dentalign.prediction.prediction_files import Wanted
+from dentalign.prediction.predictor import Prediction, Predictor
 
 CASE = "own-001"
 SPELLINGS = ("ToothTransforms", "RelativeToothTransformsHead", "RelativeToothTransforms")
@@ -134,7 +137,7 @@ def test_every_spelling_gives_the_same_prediction(predictor: Predictor, store: P
 
 def test_the_prediction_is_that_of_validate(predictor: Predictor, finished_project: Project) -> None:
     """On a test case the poses are those behind `metrics/validation.json`."""
-    from dentalign.validation import Validate, validate
+    from dentalign.validation.measurement import Validate, validate
 
     root = finished_project.root
     found = validate(

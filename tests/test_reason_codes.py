@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from dentalign import frame_check
+from dentalign.cases import frame_check
 
 ROOT = Path(__file__).resolve().parents[1]
 MAKERS = {"CaseDefect", "ToothDefect", "Unreachable", "defect"}
@@ -45,7 +45,7 @@ def codes_of(tree: ast.AST) -> Iterator[str]:
 
 
 def in_the_source() -> set[str]:
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "dentalign").glob("*.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "dentalign").rglob("*.py")]
     return {code for tree in trees for code in codes_of(tree)} | set(frame_check.CODES)
 
 
@@ -66,7 +66,7 @@ def test_every_code_has_a_meaning_and_a_mend() -> None:
 
 
 def test_the_codes_of_the_frame_checks_are_those_it_yields() -> None:
-    tree = ast.parse((ROOT / "dentalign" / "frame_check.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "dentalign" / "cases" / "frame_check.py").read_text(encoding="utf-8"))
     given = set(codes_of(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.Yield | ast.Return) and isinstance(node.value, ast.Tuple):

@@ -7,7 +7,7 @@ import pytest
 import trimesh
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from dentalign import rendering
+from dentalign.reports import rendering
 
 RED, BLUE = (1.0, 0.1, 0.1), (0.1, 0.1, 1.0)
 

@@ -15,11 +15,13 @@ from report_scenes import EXTRACTED, PRIMARY, full_mouth, tooth
 from scipy.spatial.transform import Rotation, Slerp
 from test_validation import SETTINGS, small_latents, small_models
 
-from dentalign import case_report, rigid, tooth_names, validation_report
-from dentalign.rendering import VIEWS
-from dentalign.scene import Scene
-from dentalign.validation import validate
-from dentalign.validation_pictures import chosen_cases
+from dentalign.geometry import rigid
+from dentalign.reports import case_report, tooth_names
+from dentalign.reports.rendering import VIEWS
+from dentalign.reports.scene import Scene
+from dentalign.validation import validation_report
+from dentalign.validation.measurement import validate
+from dentalign.validation.validation_pictures import chosen_cases
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-all does it")
 

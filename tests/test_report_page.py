@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from report_scenes import Page, at, full_mouth, tooth
 
-from dentalign import report_page
-from dentalign.scene import Scene
+from dentalign.reports import report_page
+from dentalign.reports.scene import Scene
 
 # Of the bundle that three/README.md says how to make; a change here must be one of the library's version.
 THREE_SHA256 = "980b5ef274b9837bd949f1c5ed17106a199a85570c73e2ca5d4f5793db9f47b9"

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from report_scenes import tooth
 
-from dentalign import case_report
 from dentalign.errors import DentalignError
-from dentalign.report_page import REVISION_PLACE
-from dentalign.report_server import ReportServer, git_revision
-from dentalign.scene import Scene
+from dentalign.reports import case_report
+from dentalign.reports.report_page import REVISION_PLACE
+from dentalign.reports.report_server import ReportServer, git_revision
+from dentalign.reports.scene import Scene
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from dentalign import rigid
+from dentalign.geometry import rigid
 
 
 @pytest.fixture

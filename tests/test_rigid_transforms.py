@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from conftest import Reply, Server
 
-from dentalign import case_document, case_list, fetch, params, rigid, rigid_transforms
+from dentalign import params
+from dentalign.cases import case_document, case_list, fetch, rigid_transforms
+from dentalign.cases.left_out import LeftOut
+from dentalign.cases.manifest import Manifest, path_of
+from dentalign.cases.mesh_store import MeshStore
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable
-from dentalign.left_out import LeftOut
-from dentalign.manifest import Manifest, path_of
-from dentalign.mesh_store import MeshStore
+from dentalign.geometry import rigid
 from dentalign.teeth import SLOT_INDEX
 
 Build = Callable[..., dict[str, Any]]
@@ -334,7 +336,7 @@ def test_realteeth_poses_agree_with_its_own_generator(realteeth: Path) -> None:
     """The same head pose, by scipy, from the JSON as it stands."""
     from scipy.spatial.transform import Rotation
 
-    from dentalign.stage_poses import stage_poses
+    from dentalign.cases.stage_poses import stage_poses
 
     def matrix(pose: dict[str, Any]) -> Any:
         q = [float(pose["rotation"][key]) for key in "xyzw"]

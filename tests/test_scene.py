@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from report_scenes import at, tooth
 
-from dentalign.scene import Scene, label_and_unit
+from dentalign.reports.scene import Scene, label_and_unit
 
 STATES = (("t1", "T1"), ("t2", "T2"))
 MIRRORED, TWICE = np.diag([-1.0, 1, 1, 1]), np.diag([2.0, 2, 2, 1])

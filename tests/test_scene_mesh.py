@@ -6,7 +6,7 @@ import trimesh
 from numpy.typing import NDArray
 from report_scenes import full_mouth, tooth
 
-from dentalign.scene_mesh import pack, welded
+from dentalign.reports.scene_mesh import pack, welded
 
 BALL_MM = 5.0
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dentalign.case_document import parse
+from dentalign.cases.case_document import parse
+from dentalign.cases.stage_poses import StagePoses, stage_poses
 from dentalign.errors import CaseDefect
-from dentalign.stage_poses import StagePoses, stage_poses
 
 Build = Callable[..., dict[str, Any]]
 QUARTER_ABOUT_Z = (0, 0, sqrt(0.5), sqrt(0.5))

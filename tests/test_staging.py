@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from dentalign import rigid
-from dentalign.rigid import Array
-from dentalign.staging import Predict, stages
+from dentalign.geometry import rigid
+from dentalign.geometry.rigid import Array
+from dentalign.prediction.staging import Predict, stages
 from dentalign.teeth import SLOT_COUNT
 
 SLOTS = [0, 3, 20]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from dentalign import stl
 from dentalign.errors import ToothDefect
+from dentalign.geometry import stl
 
 SPHERE = trimesh.creation.icosphere(2, 4.0)
 

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from dentalign.svg_charts import WIDTH, Bars, Box, Line, bars, boxes, lines
+from dentalign.reports.svg_charts import WIDTH, Bars, Box, Line, bars, boxes, lines
 
 
 def parsed(text: str) -> ElementTree.Element:

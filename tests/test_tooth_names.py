@@ -2,7 +2,7 @@
 
 import pytest
 
-from dentalign import tooth_names
+from dentalign.reports import tooth_names
 from dentalign.teeth import PRIMARY, SLOTS
 
 

@@ -7,10 +7,10 @@ import pytest
 import trimesh
 from scipy.spatial import cKDTree
 
-from dentalign import tooth_points
 from dentalign.demo_clinic import crowns
 from dentalign.demo_clinic.crowns import Variation
-from dentalign.tooth_points import (
+from dentalign.geometry import tooth_points
+from dentalign.geometry.tooth_points import (
     Points,
     directions,
     mirror_permutation,

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from dentalign import training
-from dentalign.training import Metrics, Outcome, Schedule
+from dentalign.training import loop
+from dentalign.training.loop import Metrics, Outcome, Schedule
 
 
 class Line:
@@ -37,7 +37,7 @@ class Line:
 
 def run(epochs: int, name: str, patience: int = 1000, figures: list[float] | None = None) -> Outcome:
     schedule = Schedule(epochs, patience, 0.01, warm_up=4, decay_steps=20)
-    return training.train(Line(figures), schedule, 0, name, lambda *_: None)
+    return loop.train(Line(figures), schedule, 0, name, lambda *_: None)
 
 
 def same(a: Outcome, b: Outcome) -> bool:
@@ -69,7 +69,7 @@ def test_each_epoch_and_each_seed_draws_anew(state: Path) -> None:
 
     drawn: list[tuple[float, float]] = []
     for seed in (0, 1):
-        training.train(Drawing(), Schedule(3, 9, 0.01), seed, f"x{seed}", lambda *_: None)
+        loop.train(Drawing(), Schedule(3, 9, 0.01), seed, f"x{seed}", lambda *_: None)
     assert len(set(drawn)) == 6
 
 
@@ -102,7 +102,7 @@ def test_the_log_is_told_every_epoch_again(state: Path) -> None:
     run(2, "x")
     told: list[int] = []
     schedule = Schedule(4, 9, 0.01, warm_up=4, decay_steps=20)
-    training.train(Line(), schedule, 0, "x", lambda epoch, _: told.append(epoch))
+    loop.train(Line(), schedule, 0, "x", lambda epoch, _: told.append(epoch))
     assert told == [1, 2, 3, 4]
 
 
@@ -143,7 +143,7 @@ def test_the_average_of_the_weights_is_validated_and_kept(state: Path) -> None:
             return {"val": -float(self.network.weight.detach())}
 
     task = Constant()
-    outcome = training.train(task, Schedule(2, 9, 0.1, warm_up=1, averaging=0.5), 0, "x", lambda *_: None)
+    outcome = loop.train(task, Schedule(2, 9, 0.1, warm_up=1, averaging=0.5), 0, "x", lambda *_: None)
     expected = 0.0
     for number, weight in enumerate(task.steps, start=1):
         keep = min(0.5, (number - 1) / (number + 9))
@@ -157,21 +157,21 @@ def test_the_key_changes_with_inputs_and_settings_and_not_with_names(tmp_path: P
     a.write_bytes(b"1")
     b.write_bytes(b"1")
     c.write_bytes(b"2")
-    key = training.checkpoint_key([a], {"x": 1})
-    assert key == training.checkpoint_key([b], {"x": 1})
-    assert key != training.checkpoint_key([c], {"x": 1})
-    assert key != training.checkpoint_key([a], {"x": 2})
+    key = loop.checkpoint_key([a], {"x": 1})
+    assert key == loop.checkpoint_key([b], {"x": 1})
+    assert key != loop.checkpoint_key([c], {"x": 1})
+    assert key != loop.checkpoint_key([a], {"x": 2})
 
 
 def test_ctrl_c_leaves_the_checkpoint_whole(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "SAVE_EVERY_S", -1.0)
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", -1.0)
 
     def stop(epoch: int, metrics: Metrics) -> None:
         if epoch == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        training.train(Line(), Schedule(9, 99, 0.01, warm_up=4, decay_steps=20), 0, "x", stop)
+        loop.train(Line(), Schedule(9, 99, 0.01, warm_up=4, decay_steps=20), 0, "x", stop)
     saved = torch.load(state / "checkpoints" / "x.pt", weights_only=True)
     assert saved["progress"]["epoch"] == 2
     assert same(run(5, "x"), run(5, "one"))

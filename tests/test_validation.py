@@ -10,15 +10,19 @@ import torch
 import validate as stage
 from typer.testing import CliRunner
 
-from dentalign import aligner, case_store, cli, rigid, validation_table, weights
-from dentalign.aligner import Aligner
-from dentalign.case_store import CaseStore, Layout, Row
-from dentalign.decoder import Decoder, DecoderConfig
+from dentalign import cli
+from dentalign.dataset import case_store
+from dentalign.dataset.case_store import CaseStore, Layout, Row
 from dentalign.errors import DentalignError, NothingUsable
-from dentalign.latent_basis import LatentBasis
+from dentalign.geometry import rigid
+from dentalign.geometry.tooth_points import directions
+from dentalign.networks import aligner, weights
+from dentalign.networks.aligner import Aligner
+from dentalign.networks.decoder import Decoder, DecoderConfig
+from dentalign.networks.latent_basis import LatentBasis
 from dentalign.teeth import SLOT_INDEX, SLOTS
-from dentalign.tooth_points import directions
-from dentalign.validation import METHODS, Validate, Validation, validate
+from dentalign.validation import validation_table
+from dentalign.validation.measurement import METHODS, Validate, Validation, validate
 
 POINTS, FEATURES, ENCODER = 16, 4, "e" * 64
 TEETH = (36, 35, 33, 31, 41, 13, 11, 21, 26)

@@ -8,9 +8,9 @@ from matplotlib import image
 from test_validation import SETTINGS, small_latents, small_models
 
 from dentalign.errors import DentalignError
-from dentalign.tooth_points import directions
-from dentalign.validation import validate
-from dentalign.validation_pictures import smoothed, write_pictures
+from dentalign.geometry.tooth_points import directions
+from dentalign.validation.measurement import validate
+from dentalign.validation.validation_pictures import smoothed, write_pictures
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ import pytest
 from report_scenes import Page
 from test_validation import ENCODER, EXTRACTED, LATE, SETTINGS, SHIFT_MM, TEETH, small_latents, small_models
 
-from dentalign import left_out, validation_report, validation_scenes
-from dentalign.case_store import CaseStore
+from dentalign.cases import left_out
+from dentalign.cases.left_out import LeftOut
+from dentalign.dataset.case_store import CaseStore
 from dentalign.errors import DentalignError
-from dentalign.left_out import LeftOut
 from dentalign.teeth import SLOTS
-from dentalign.validation import Validation, validate
-from dentalign.validation_pictures import chosen_cases
+from dentalign.validation import validation_report, validation_scenes
+from dentalign.validation.measurement import Validation, validate
+from dentalign.validation.validation_pictures import chosen_cases
 
 PARAMETERS = {"validate": {"batch_cases": 2}, "decoder": {"weights": "decoder.pt"}}
 

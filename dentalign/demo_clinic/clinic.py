@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from dentalign import atomic, rigid, stl
+from dentalign import atomic
 from dentalign.demo_clinic import broken, export, malocclusion, patient, treatment_plan
 from dentalign.demo_clinic.patient import Patient
 from dentalign.demo_clinic.treatment_plan import Poses
 from dentalign.errors import DentalignError
+from dentalign.geometry import rigid, stl
 from dentalign.params import NotNegative, Positive, Section
 from dentalign.progress import track
 

@@ -12,11 +12,12 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from dentalign import rigid, teeth
+from dentalign import teeth
 from dentalign.demo_clinic import contact, crowns, treatment_plan
 from dentalign.demo_clinic.arch import ArchForm
 from dentalign.demo_clinic.crowns import Crown
 from dentalign.demo_clinic.treatment_plan import Poses
+from dentalign.geometry import rigid
 
 Array = NDArray[np.float64]
 

@@ -12,10 +12,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from dentalign import rigid, teeth
+from dentalign import teeth
 from dentalign.demo_clinic import contact, crowns
 from dentalign.demo_clinic.arch import ArchForm
 from dentalign.demo_clinic.crowns import Crown
+from dentalign.geometry import rigid
 
 Array = NDArray[np.float64]
 

@@ -23,11 +23,13 @@ if __name__ == "__main__":
     import atheris
 
     with atheris.instrument_imports(include=["dentalign"]):
-        from dentalign import case_document, positioner, stage_poses, stl
+        from dentalign.cases import case_document, positioner, stage_poses
         from dentalign.errors import CaseDefect, ToothDefect
+        from dentalign.geometry import stl
 else:
-    from dentalign import case_document, positioner, stage_poses, stl
+    from dentalign.cases import case_document, positioner, stage_poses
     from dentalign.errors import CaseDefect, ToothDefect
+    from dentalign.geometry import stl
 
 
 def one_document(data: bytes) -> None:

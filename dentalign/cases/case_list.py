@@ -1,0 +1,189 @@
+"""The case list: which cases, whose they are, and in which split and shard each one falls."""
+
+import csv
+import hashlib
+import io
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from dentalign import atomic
+from dentalign.cases.left_out import LeftOut
+from dentalign.errors import CaseDefect, DentalignError
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+MAX_ID_LENGTH = 120
+
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+_WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_ID_RULE = f"an id is at most {MAX_ID_LENGTH} of A-Z a-z 0-9 . _ - and does not start with '.'"
+
+
+@dataclass(frozen=True, order=True)
+class ListedCase:
+    """A case of the list; `patient_id` says which cases must share a split."""
+
+    case_id: str
+    patient_id: str
+
+    @property
+    def split(self) -> Split:
+        """The split of the patient."""
+        return split_of(self.patient_id)
+
+
+def check_id(case_id: str, file: str = "") -> None:
+    """Refuse an id that cannot be a file name everywhere; raises CaseDefect, which does not quote it."""
+    if not _ID.fullmatch(case_id) or len(case_id) > MAX_ID_LENGTH or case_id.endswith("."):
+        raise CaseDefect("bad_case_id", "an id that cannot be a file name", _ID_RULE, file=file)
+    if _WINDOWS_DEVICE.fullmatch(case_id):
+        raise CaseDefect("bad_case_id", "an id that names a Windows device", "choose another id", file=file)
+
+
+def split_of(patient_id: str) -> Split:
+    """Split of a patient, 80/10/10 by the id alone: it stays when other patients come or go."""
+    # The high bits, as shard_of uses the low ones: split and shard stay independent.
+    share = int.from_bytes(_digest(patient_id)[:8]) / 2**64
+    return "train" if share < 0.8 else "val" if share < 0.9 else "test"
+
+
+def shard_of(case_id: str, shards: Sequence[str]) -> str:
+    """The shard that a case belongs to, by its id alone."""
+    return shards[int.from_bytes(_digest(case_id)) % len(shards)]
+
+
+def read(path: str | Path, stage: str = "case_list") -> tuple[list[ListedCase], list[LeftOut]]:
+    """Read a case list: CSV with a heading `case_id` and, if wanted, `patient_id`; others are ignored.
+
+    A bad row never passes silently: it becomes a LeftOut line, named "line N", of the given stage.
+    Of rows that say the same id twice (case ignored, as some file systems do) the first stands, unless
+    they name different patients: then none does, because the split would be a guess.
+
+    returns: the usable cases sorted by id, and what was left out
+    raises : DentalignError if the file cannot be read or has no column `case_id`
+    """
+    left_out: list[LeftOut] = []
+    same: dict[str, list[tuple[int, ListedCase]]] = defaultdict(list)
+    for line, row in _rows(path):
+        case_id = row["case_id"]
+        patient_id = unicodedata.normalize("NFC", row.get("patient_id", "")) or case_id
+        try:
+            check_id(case_id, f"{path}:{line}")
+        except CaseDefect as defect:
+            left_out.append(LeftOut.of(f"line {line}", stage, defect))
+        else:
+            same[case_id.casefold()].append((line, ListedCase(case_id, patient_id)))
+
+    good: list[ListedCase] = []
+    for rows in same.values():
+        if len({case.patient_id for _, case in rows if case.patient_id != case.case_id}) > 1:
+            code, mend, refused = "two_patients", "name one patient for the case", rows
+        else:
+            code, mend, refused = "duplicate_case_id", "remove the row, or give it an id of its own", rows[1:]
+            named = [case for _, case in rows if case.patient_id != case.case_id]
+            good.append(named[0] if named else rows[0][1])  # a patient named once holds for every row
+        for line, _ in refused:
+            seen = f"the case id stands in lines {', '.join(str(n) for n, _ in rows)}"
+            left_out.append(
+                LeftOut.of(f"line {line}", stage, CaseDefect(code, seen, mend, file=f"{path}:{line}"))
+            )
+    return sorted(good), sorted(left_out)
+
+
+def find(store: str | Path, stage: str = "list") -> tuple[list[ListedCase], list[LeftOut]]:
+    """The cases of a case store, by the files in its folder `json`, and the files that cannot be cases.
+
+    raises: DentalignError if there is no such folder
+    """
+    folder = Path(store) / "json"
+    if not folder.is_dir():
+        raise DentalignError(f"{folder}: no such folder; a case store has json/<case_id>.json")
+    left_out: list[LeftOut] = []
+    ids: dict[str, str] = {}
+    for number, file in enumerate(sorted(folder.iterdir()), 1):
+        try:
+            if file.suffix != ".json" or not file.is_file():
+                raise CaseDefect("not_a_case", "no file named <case_id>.json", "move it out of json/")
+            check_id(file.stem)
+            if ids.setdefault(file.stem.casefold(), file.stem) != file.stem:
+                raise CaseDefect(
+                    "duplicate_case_id", "an id that differs from another by case only", "rename it"
+                )
+        except CaseDefect as defect:
+            defect.file = str(file)
+            left_out.append(LeftOut.of(f"entry {number}", stage, defect))
+    return [ListedCase(case_id, case_id) for case_id in sorted(ids.values())], left_out
+
+
+def write(path: str | Path, cases: Iterable[ListedCase]) -> None:
+    """Write a case list that `read` takes: `case_id`, and `patient_id` where a case has one of its own."""
+    rows = sorted(cases)
+    if all(case.patient_id == case.case_id for case in rows):
+        _write_table(path, ["case_id"], ([case.case_id] for case in rows))
+    else:
+        _write_table(path, ["case_id", "patient_id"], ([case.case_id, case.patient_id] for case in rows))
+
+
+def for_autoencoder(cases: Iterable[ListedCase], count: int) -> list[ListedCase]:
+    """`count` cases of the train split (fewer if there are no more), drawn by the hash of the case id."""
+    train = [case for case in cases if case.split == "train"]
+    return sorted(sorted(train, key=lambda case: _digest(case.case_id))[:count])
+
+
+def write_splits(path: str | Path, splits: Mapping[str, str]) -> None:
+    """Write the CSV `case_id,split`, sorted by id."""
+    _write_table(path, ["case_id", "split"], ([case_id, splits[case_id]] for case_id in sorted(splits)))
+
+
+def read_splits(path: str | Path) -> dict[str, Split]:
+    """Read what `write_splits` wrote; raises DentalignError if it is no such table."""
+    splits: dict[str, Split] = {}
+    for line, row in _rows(path):
+        known = [split for split in SPLITS if split == row.get("split")]
+        if not known or row["case_id"] in splits:
+            raise DentalignError(f"{path}: line {line}: each case once, its split one of {', '.join(SPLITS)}")
+        check_id(row["case_id"], f"{path}:{line}")
+        splits[row["case_id"]] = known[0]
+    return splits
+
+
+def _rows(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, {heading: value}) of each row that is not blank, values stripped."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        kind = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        raise DentalignError(f"{path}: the case list cannot be read: {kind}") from error
+    heading_line = text.partition("\n")[0]
+    delimiter = ";" if ";" in heading_line and "," not in heading_line else ","  # Excel in some languages
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        heading = [name.strip() for name in next(reader, [])]
+        if "case_id" not in heading:
+            raise DentalignError(f"{path}: the first line must name the column case_id")
+        for values in reader:
+            if any(value.strip() for value in values):
+                padded = values + [""] * (len(heading) - len(values))
+                yield (
+                    reader.line_num,
+                    {name: value.strip() for name, value in zip(heading, padded, strict=False)},
+                )
+    except csv.Error as error:
+        raise DentalignError(f"{path}: line {reader.line_num}: not CSV: {error}") from error
+
+
+def _write_table(path: str | Path, heading: list[str], rows: Iterable[list[str]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(heading)
+    writer.writerows(rows)
+    atomic.write_text(path, text.getvalue())
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8")).digest()

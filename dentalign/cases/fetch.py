@@ -1,0 +1,218 @@
+"""Fetch the listed cases, keep only what is allow-listed, and say which could not be had."""
+
+import hashlib
+import json
+from collections.abc import Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from dentalign import atomic, params
+from dentalign.cases import case_document, case_list, pseudonyms
+from dentalign.cases.case_document import CaseDocument
+from dentalign.cases.case_list import ListedCase
+from dentalign.cases.case_source import CaseSource, Unreachable
+from dentalign.cases.left_out import LeftOut, to_list
+from dentalign.cases.pseudonyms import Renamed
+from dentalign.cases.source_location import open_source
+from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ToothDefect
+from dentalign.locks import exclusive
+from dentalign.progress import track
+from dentalign.state import state_dir
+
+STAGE = "fetch_json"
+CACHE_FORMAT = 2
+UNKNOWN_TOOTH = "?"
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """How a fetch went: cases written, of them unchanged since the last time, and cases left out."""
+
+    cases: int
+    unchanged: int
+    left_out: int
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    case: ListedCase
+    document: CaseDocument | None = None
+    unchanged: bool = False
+    defect: CaseDefect | None = None
+
+
+def fetch_cases(
+    cases: str | Path,
+    source: str,
+    *,
+    out: str | Path,
+    cases_out: str | Path,
+    left_out: str | Path,
+    fetch: params.Fetch,
+    limits: params.Limits,
+    pseudonym_map: str = "",
+) -> Fetched:
+    """Fetch every listed case, sanitised, and write who was had and who was not.
+
+    cases     : the case list (CSV)
+    source    : directory, URL prefix or `.url` file that holds `<case_id>.json`
+    out       : directory that is replaced as a whole by one with `<case_id>.json`
+    cases_out : CSV `case_id,split` of the cases in `out`
+    left_out  : JSON, what the list names and what was left out of it, and why; written even if that is all
+    pseudonym_map : if set, outputs hold pseudonyms instead of case ids, and this file, outside the
+                project, whose they are
+    raises    : NothingUsable if no case is left; DentalignError if the list cannot be read, or if more
+                than fetch.max_failed_share of the listed cases cannot be had (a document that is
+                there and malformed is no such failure). Files had until then stay in the cache.
+    """
+    listed, lines = case_list.read(cases, STAGE)
+    real: dict[str, str] = {}
+    if pseudonym_map:
+        listed, real = pseudonyms.replace_ids(listed, pseudonym_map)
+    rows = [case.case_id for case in listed] + [line.case_id for line in lines]
+    splits: dict[str, str] = {}
+    unchanged = 0
+    failures: list[Unreachable] = []
+    with ExitStack() as stack:
+        stack.enter_context(exclusive(out))
+        store = stack.enter_context(open_source(source, fetch))
+        if real:
+            store = Renamed(store, real)
+        part = stack.enter_context(atomic.replacing(out))
+        part.mkdir()
+        one = _Fetcher(store, real, limits.max_json_mb)
+        outcomes = stack.enter_context(closing(_in_parallel(one, listed, fetch.concurrency, store)))
+        for outcome in track(outcomes, "fetch", total=len(listed)):
+            case_id = outcome.case.case_id
+            if outcome.document is not None:
+                (part / f"{case_id}.json").write_bytes(case_document.canonical(outcome.document))
+                splits[case_id] = outcome.case.split
+                unchanged += outcome.unchanged
+                lines += _unknown_keys(case_id, outcome.document, store.location(f"{case_id}.json"))
+            if outcome.defect is not None:
+                lines.append(LeftOut.of(case_id, STAGE, outcome.defect))
+                if isinstance(outcome.defect, Unreachable):
+                    failures.append(outcome.defect)
+                    _stop_if_too_many(failures, len(listed), fetch.max_failed_share)
+        write_left_out(left_out, lines, rows)
+        if not splits:
+            reasons = _first(f"{line.case_id}: {line.seen}" for line in sorted(lines))
+            raise NothingUsable(f"{cases}: no case is usable{reasons}")
+    case_list.write_splits(cases_out, splits)
+    return Fetched(len(splits), unchanged, sum(line.whole_case for line in lines))
+
+
+def write_left_out(path: str | Path, lines: Iterable[LeftOut], listed: Iterable[str]) -> None:
+    """Write, as JSON, what was left out, and every row of the case list by its id (or "line N")."""
+    record = {"listed": sorted(listed), "left_out": to_list(lines)}
+    atomic.write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+class _Fetcher:
+    """Fetches one case, by way of the cache; safe to use from several threads."""
+
+    def __init__(self, source: CaseSource, real: dict[str, str], max_mb: float):
+        self._source, self._real = source, real
+        self._limit, self._max_mb = int(max_mb * 1e6), max_mb
+        key = hashlib.sha256(source.prefix.encode()).hexdigest()[:32]
+        self._cache = state_dir() / "fetch" / key
+
+    def __call__(self, case: ListedCase) -> _Outcome:
+        name = f"{case.case_id}.json"
+        cached = self._cached(case.case_id)
+        try:
+            content = self._source.read_if_changed(name, self._limit, cached["validator"] if cached else None)
+            if content is None and cached is not None:
+                return _Outcome(case, cached["document"], unchanged=True)
+            assert content is not None
+            file = self._source.location(name)
+            written = self._real.get(case.case_id, case.case_id)
+            document = case_document.parse(content.data, written, file, self._max_mb)
+            document = document.model_copy(update={"case_id": case.case_id})
+        except CaseDefect as defect:
+            if not isinstance(defect, Unreachable) or defect.code == "not_found":
+                (self._cache / name).unlink(missing_ok=True)  # what the source no longer has is not kept here
+            return _Outcome(case, defect=defect)
+        self._keep(case.case_id, content.validator, len(content.data), document)
+        return _Outcome(case, document)
+
+    def _cached(self, case_id: str) -> dict[str, Any] | None:
+        """The document and its validator, or None if there is none that holds now."""
+        try:
+            entry = json.loads((self._cache / f"{case_id}.json").read_bytes())
+            if entry["format"] != CACHE_FORMAT or entry["bytes"] > self._limit:
+                return None
+            if entry.pop("sha256") != _sha256(entry):
+                return None
+            document = case_document.parse(json.dumps(entry["document"]).encode(), case_id)
+            unknown = int(entry["unknown_tooth_keys"])
+            return {
+                "validator": str(entry["validator"]),
+                "document": document.model_copy(update={"unknown_tooth_keys": unknown}),
+            }
+        except (OSError, ValueError, KeyError, TypeError, CaseDefect):
+            return None  # not there, or damaged: it is fetched again
+
+    def _keep(self, case_id: str, validator: str | None, size: int, document: CaseDocument) -> None:
+        if validator is None:
+            return
+        entry = {
+            "format": CACHE_FORMAT,
+            "validator": validator,
+            "bytes": size,
+            "unknown_tooth_keys": document.unknown_tooth_keys,
+            "document": case_document.as_json(document),
+        }
+        atomic.write_text(self._cache / f"{case_id}.json", json.dumps({**entry, "sha256": _sha256(entry)}))
+
+
+def _sha256(entry: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+
+
+def _in_parallel(
+    one: _Fetcher, cases: Iterable[ListedCase], concurrency: int, source: CaseSource
+) -> Generator[_Outcome, None, None]:
+    """The outcomes as they come. At most twice `concurrency` are under way, so that memory stays flat."""
+    waiting = iter(cases)
+    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="fetch")
+    try:
+        under_way: set[Future[_Outcome]] = {
+            pool.submit(one, case) for case in islice(waiting, 2 * concurrency)
+        }
+        while under_way:
+            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
+            under_way |= {pool.submit(one, case) for case in islice(waiting, len(done))}
+            for future in done:
+                yield future.result()
+    except BaseException:
+        source.close()  # wakes what waits for a retry, so that Ctrl-C does not
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _stop_if_too_many(failures: list[Unreachable], listed: int, share: float) -> None:
+    if len(failures) > share * listed:
+        raise DentalignError(
+            f"{len(failures)} of {listed} listed cases could not be had so far, more than "
+            f"fetch.max_failed_share = {share:g}{_first(str(failure) for failure in failures)}"
+        )
+
+
+def _first(reasons: Iterable[str], count: int = 3) -> str:
+    text = "; ".join(islice(reasons, count))
+    return f"; first: {text}" if text else ""
+
+
+def _unknown_keys(case_id: str, document: CaseDocument, file: str) -> list[LeftOut]:
+    if not document.unknown_tooth_keys:
+        return []
+    seen = f"{document.unknown_tooth_keys} tooth keys that are no FDI numbers"
+    mend = "number supernumerary teeth in the planning system, or leave them out"
+    defect = ToothDefect("unknown_tooth_key", seen, mend, file=file, tooth=UNKNOWN_TOOTH)
+    return [LeftOut.of(case_id, STAGE, defect)]

@@ -1,0 +1,279 @@
+"""Does a mouth stand in the head frame, and do its teeth have our axes? A wrong frame poisons training.
+
+Head frame: right-handed, mm, x to the patient's left, y posterior, z up. Tooth-local: +z from root to
+crown tip, +y buccal. The teeth are compared with an average mouth (dentalign.geometry.average_mouth) by least
+squares, so that crowding, gaps and a few odd teeth do not matter; where there are too few teeth to tell,
+nothing is said.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dentalign import params
+from dentalign.errors import CaseDefect
+from dentalign.geometry.arch_fit import (
+    CLEAR_COSINE,
+    MIN_TEETH_OF_ARCH,
+    Arch,
+    find_arch,
+    fit_to_average,
+    frame_of,
+)
+from dentalign.geometry.average_mouth import average_mouth
+from dentalign.geometry.rigid import Array
+from dentalign.teeth import ARCHES, SLOTS
+
+Mask = NDArray[np.bool_]
+
+CODES = (
+    "pose_reflected",
+    "poses_at_one_place",
+    "mouth_size",
+    "teeth_far_apart",
+    "mirrored",
+    "upside_down",
+    "back_to_front",
+    "mouth_turned",
+    "arches_disagree",
+    "upper_below_lower",
+    "crown_axis",
+    "buccal_axis",
+)
+
+MIN_TEETH = 6  # fewer say nothing sure about a frame
+SMALL_CHANGE = 1e-3  # of a rotation matrix from orthonormal, beyond rounding in any file
+ONE_PLACE = 1e-4  # of an average mouth: even in metres a mouth is ten times larger
+MOUTH_MM = 100.0  # no two teeth of a mouth are as far from each other
+APART_MM = 1.0  # of an average mouth: arches nearer to each other do not say which is above
+
+_UNITS = {"metres": 1e-3, "centimetres": 0.1, "inches": 1 / 25.4, "micrometres": 1e3}
+_LPS = "x to the patient's left, y to posterior, z up, right-handed"
+_AXES = ("x", "y", "z")
+
+
+def problems(
+    pose: Array, mask: Mask, *, file: str = "", limits: params.Limits | None = None
+) -> list[CaseDefect]:
+    """What is wrong with the frame of a case; an empty list where nothing is, or where it cannot be told.
+
+    pose    : (32, 4, 4) float64, tooth-local (our axes) -> head, mm, at T1
+    mask    : (32,) bool, the teeth that are there
+    file    : for the errors
+    limits  : default those of dentalign.params; max_turn_deg, max_from_arch_mm and the sizes of a mouth
+    returns : defects with a code of CODES, the figures seen, and the mend
+    raises  : ValueError if the pose of a tooth that is there is not finite
+    """
+    limits = limits or params.Limits()
+    if not np.isfinite(pose[mask]).all():
+        raise ValueError("poses must be finite")
+    found = _problems(np.asarray(pose, np.float64), np.asarray(mask, bool), limits)
+    return [CaseDefect(code, seen, mend, file=file) for code, seen, mend in found]
+
+
+def far_off(pose: Array, mask: Mask, limits: params.Limits | None = None) -> dict[int, float]:
+    """Teeth that stand nowhere near the arch that the others form: slot -> distance in mm.
+
+    A coordinate that cannot be right (a lost decimal point, a pose of another case). Empty where there
+    are fewer than MIN_TEETH.
+
+    pose : (32, 4, 4) float64, tooth-local -> head, mm
+    mask : (32,) bool
+    """
+    limits = limits or params.Limits()
+    slots = np.flatnonzero(mask)
+    if len(slots) < MIN_TEETH:
+        return {}
+    place = pose[slots, :3, 3]
+    away = np.linalg.norm(place - np.median(place, axis=0), axis=1)
+    far = away > MOUTH_MM
+    for name in ARCHES:
+        own = np.flatnonzero(np.isin(slots, ARCHES[name]))
+        if len(own) > MIN_TEETH_OF_ARCH:
+            flat = average_mouth().position[slots[own], :2]
+            middle, axes, _ = fit_to_average(place[own], flat)
+            away[own] = np.linalg.norm(place[own] - middle - (flat - flat.mean(0)) @ axes, axis=1)
+            far[own] = away[own] > limits.max_from_arch_mm
+    return {int(slots[i]): float(away[i]) for i in np.flatnonzero(far)}
+
+
+def _problems(pose: Array, mask: Mask, limits: params.Limits) -> Iterator[tuple[str, str, str]]:
+    """(code, seen, mend) of each problem."""
+    slots = np.flatnonzero(mask)
+    yield from _reflected(pose, slots)
+    if len(slots) < MIN_TEETH:
+        return
+    size = _size(pose[slots, :3, 3], slots)
+    if not limits.min_mouth_size <= size <= limits.max_mouth_size:
+        yield _wrong_size(size, pose[slots, :3, 3], limits)
+    if size < ONE_PLACE:
+        return
+    # From here on in millimetres of a mouth of average size, whatever the unit.
+    in_mm = pose.copy()
+    in_mm[:, :3, 3] /= size
+    far = far_off(in_mm, mask, limits)
+    if far:
+        teeth = ", ".join(f"{SLOTS[slot]} ({mm * size:.3g} mm)" for slot, mm in far.items())
+        seen = f"teeth far from the arch of the others: slot {teeth}"
+        yield "teeth_far_apart", seen, "correct their poses, or take them out of the case"
+        slots = np.array([slot for slot in slots if slot not in far], dtype=np.intp)
+    arches = [arch for name in ARCHES if len((arch := find_arch(in_mm, slots, name)).slots)]
+    yield from _directions(in_mm, arches, limits.max_turn_deg)
+    yield from _buccal(in_mm, arches)
+
+
+def _reflected(pose: Array, slots: NDArray[np.intp]) -> Iterator[tuple[str, str, str]]:
+    rotation = pose[slots, :3, :3]
+    off = np.abs(rotation @ np.swapaxes(rotation, -1, -2) - np.eye(3)).max((1, 2))
+    bad = (np.linalg.det(rotation) < 0) | ~(off < SMALL_CHANGE)
+    if bad.any():
+        teeth = ", ".join(str(SLOTS[slot]) for slot in slots[bad])
+        seen = f"the pose is no rotation (a reflection, or scaled) in slots {teeth}"
+        yield "pose_reflected", seen, "mirror or scale the meshes instead, and give each tooth a rigid pose"
+
+
+def _wrong_size(size: float, place: Array, limits: params.Limits) -> tuple[str, str, str]:
+    spread = float(np.linalg.norm(place.max(0) - place.min(0)))
+    if size < ONE_PLACE:
+        seen = f"all teeth stand within {spread:.2g} mm"
+        return (
+            "poses_at_one_place",
+            seen,
+            "export poses in head or jaw coordinates",
+        )
+    unit = next((name for name, factor in _UNITS.items() if 0.5 <= size / factor <= 2), "")
+    seen = f"the teeth span {spread:.3g} mm, {size:.3g} times an average mouth" + (unit and f"; in {unit}?")
+    wanted = f"a mouth is {limits.min_mouth_size:g} to {limits.max_mouth_size:g} times an average one"
+    return "mouth_size", seen, f"export in millimetres ({wanted}: limits.min_mouth_size, max_mouth_size)"
+
+
+def _directions(pose: Array, arches: list[Arch], max_turn_deg: float) -> Iterator[tuple[str, str, str]]:
+    """Mirrored, turned, arches or crowns the wrong way up.
+
+    Three things say where up is: each arch's left and back (by the right-hand rule), the way from the
+    lower to the upper arch, and the crowns. Two that agree overrule the third, which is then the fault.
+    """
+    sure = [arch for arch in arches if arch.normal is not None]
+    if not sure:
+        return
+    if len(sure) == 2:
+        apart = _turn_deg(frame_of(sure[0]), frame_of(sure[1]))
+        if apart > max_turn_deg:
+            seen = f"the upper arch is turned by {apart:.0f} deg against the lower one"
+            yield (
+                "arches_disagree",
+                seen,
+                "see to the poses of the jaws in the export",
+            )
+            return
+    frame = frame_of(max(sure, key=lambda arch: len(arch.slots)))
+    up = frame[:, 2]
+    above = _above(arches, up)
+    crowns = _crowns(pose, arches, up)
+    if abs(crowns) < CLEAR_COSINE:
+        lies = f"{np.degrees(np.arccos(crowns)):.0f} deg from root-to-tip"
+        yield (
+            "crown_axis",
+            f"tooth-local +z lies {lies} in most teeth",
+            _axis_mend("+z from root to crown tip"),
+        )
+        crowns = 0.0
+    if above < 0 and crowns > 0:
+        mend = "see to the poses of the jaws, and whether upper and lower are exchanged"
+        yield "upper_below_lower", f"the upper teeth stand {-above:.1f} mm below the lower ones", mend
+    elif above > 0 and crowns < 0:
+        yield _crowns_flipped(pose, arches)
+    elif above < 0 or crowns < 0:
+        straight = _turn_deg(frame, np.eye(3)) <= max_turn_deg
+        if straight and not above:  # one arch, left and right and back where they belong
+            yield _crowns_flipped(pose, arches)
+            return
+        frame = frame * [1.0, 1.0, -1.0]
+        yield "mirrored", f"a mouth and its mirror image are exchanged: {_wrong_axes(frame)}", _frame_mend()
+        return
+    turn = _turn_deg(frame, np.eye(3))
+    if turn > max_turn_deg:
+        code = "mouth_turned"
+        if turn > 135:
+            code = "upside_down" if frame[2, 2] < 0 else "back_to_front"
+        seen = f"the mouth is turned by {turn:.0f} deg: {_wrong_axes(frame)}"
+        yield code, seen, f"{_frame_mend()}, or raise limits.max_turn_deg ({max_turn_deg:g} deg)"
+
+
+def _crowns_flipped(pose: Array, arches: list[Arch]) -> tuple[str, str, str]:
+    slots = np.concatenate([arch.slots for arch in arches])
+    wrong = int((np.sum(pose[slots, :3, 2] * average_mouth().crown[slots], axis=1) < 0).sum())
+    seen = f"tooth-local +z points from crown tip to root in {wrong} of {len(slots)} teeth"
+    return "crown_axis", seen, _axis_mend("+z from root to crown tip")
+
+
+def _buccal(pose: Array, arches: list[Arch]) -> Iterator[tuple[str, str, str]]:
+    """Buccal axes against the outward direction of the arch as it stands, turned or not."""
+    sure = [arch for arch in arches if arch.normal is not None]
+    if not sure:
+        return
+    slots = np.concatenate([arch.slots for arch in sure])
+    outward = np.concatenate(
+        [average_mouth().outward[arch.slots, :2] @ frame_of(arch)[:, :2].T for arch in sure]
+    )
+    cosines = np.sum(pose[slots, :3, 1] * outward, axis=1)
+    middle = float(np.median(cosines))
+    if middle >= CLEAR_COSINE:
+        return
+    if middle > -CLEAR_COSINE:
+        lies = np.degrees(np.arccos(middle))
+        seen = f"tooth-local +y lies {lies:.0f} deg from buccal in most teeth"
+        yield "buccal_axis", seen, _axis_mend("+y buccal")
+        return
+    inward = int((cosines < 0).sum())
+    mend = 'set source.buccal_axis: "-y" in params.yaml (if it is "-y" already: "+y")'
+    yield "buccal_axis", f"tooth-local +y points inwards in {inward} of {len(cosines)} teeth", mend
+
+
+def _size(place: Array, slots: NDArray[np.intp]) -> float:
+    """How large the mouth is, 1 being average: the median over pairs of teeth in one arch."""
+    model = average_mouth().position[slots]
+    first, second = np.triu_indices(len(slots), 1)
+    same = np.isin(slots[first], ARCHES["upper"]) == np.isin(slots[second], ARCHES["upper"])
+    first, second = first[same], second[same]
+    real = np.linalg.norm(place[first] - place[second], axis=1)
+    return float(np.median(real / np.linalg.norm(model[first] - model[second], axis=1)))
+
+
+def _above(arches: list[Arch], up: Array) -> float:
+    """How far the upper arch stands above the lower one along `up`, mm; 0.0 where that says nothing."""
+    by_name = {arch.name: arch for arch in arches if len(arch.slots) >= MIN_TEETH_OF_ARCH}
+    if len(by_name) < 2:
+        return 0.0
+    apart = float((by_name["upper"].middle - by_name["lower"].middle) @ up)
+    return apart if abs(apart) > APART_MM else 0.0
+
+
+def _crowns(pose: Array, arches: list[Arch], up: Array) -> float:
+    """Median cosine between the crowns and where they should point, `up` being up."""
+    slots = np.concatenate([arch.slots for arch in arches])
+    return float(np.median((pose[slots, :3, 2] @ up) * average_mouth().crown[slots, 2]))
+
+
+def _turn_deg(one: Array, other: Array) -> float:
+    return float(np.degrees(np.arccos(np.clip((np.trace(one.T @ other) - 1) / 2, -1, 1))))
+
+
+def _wrong_axes(frame: Array) -> str:
+    """Where left, posterior and up of the mouth point, of those that are not where they should be."""
+    told = []
+    for column, name in enumerate(("the patient's left", "posterior", "up")):
+        axis = int(np.abs(frame[:, column]).argmax())
+        sign = "+" if frame[axis, column] > 0 else "-"
+        if (axis, sign) != (column, "+"):
+            told.append(f"{name} is at {sign}{_AXES[axis]}, not +{_AXES[column]}")
+    return "; ".join(told) or "it stands aslant"
+
+
+def _frame_mend() -> str:
+    return f"export in the head frame ({_LPS})"
+
+
+def _axis_mend(wanted: str) -> str:
+    return f"export tooth-local meshes and poses with {wanted}"

@@ -1,0 +1,243 @@
+"""Case JSONs and mesh files -> one manifest per shard, with the pose of every tooth at T1 and T2."""
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dentalign import atomic, params
+from dentalign.cases import case_document, case_list, frame_check
+from dentalign.cases.case_source import Unreachable
+from dentalign.cases.left_out import LeftOut, excluded_cases, from_list
+from dentalign.cases.manifest import CaseEntry, DroppedTooth, Manifest, ToothEntry, path_of
+from dentalign.cases.mesh_store import MeshStore
+from dentalign.cases.positioner import (
+    Placement,
+    in_our_frame,
+    place,
+    refuse_nothing_left,
+    refuse_too_many_dropped,
+)
+from dentalign.cases.stage_poses import stage_poses
+from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ToothDefect
+from dentalign.geometry.rigid import Array
+from dentalign.locks import exclusive
+from dentalign.progress import track
+
+STAGE = "rigid_transforms"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Cases in the manifests, cases excluded by this stage, teeth dropped from the cases used."""
+
+    cases: int
+    excluded: int
+    dropped_teeth: int
+
+
+@dataclass
+class _Made:
+    """What became of one case."""
+
+    entry: CaseEntry | None = None
+    lines: list[LeftOut] = field(default_factory=list)
+    meshes: int = 0
+    unreachable: list[Unreachable] = field(default_factory=list)
+
+
+def make_manifests(
+    json_dir: str | Path,
+    cases: str | Path,
+    left_out: str | Path | None,
+    out: str | Path,
+    *,
+    source: params.Source,
+    fetch: params.Fetch,
+    limits: params.Limits,
+    shards: Sequence[str],
+) -> Summary:
+    """Write `<out>/<shard>.json` for every shard, an empty one too.
+
+    json_dir : sanitised cases `<case_id>.json`
+    cases    : CSV `case_id,split`
+    left_out : JSON, what the list names and what fetch_json left out of it, passed on to the shards; None
+               if there is none
+    out      : directory, replaced as a whole
+    raises   : NothingUsable if no case is left; DentalignError if an input of the stage cannot be read or
+               the store of meshes fails for more than fetch.max_failed_share of the meshes
+    """
+    splits = case_list.read_splits(cases)
+    listed, lines = (list(splits), []) if left_out is None else read_listed(left_out)
+    entries, here = read_cases(json_dir, splits, source=source, fetch=fetch, limits=limits)
+    if not entries:
+        first = "; ".join(
+            f"case {line.case_id}: {line.seen} ({line.mend}) [{line.file}]" for line in sorted(here)[:3]
+        )
+        raise NothingUsable(f"{cases}: no case is usable{'; first: ' if first else ''}{first}")
+    with exclusive(out), atomic.replacing(out) as part:
+        part.mkdir()
+        for shard in shards:
+            Manifest(
+                shard,
+                tuple(entry for entry in entries if case_list.shard_of(entry.case_id, shards) == shard),
+                tuple(line for line in lines + here if case_list.shard_of(line.case_id, shards) == shard),
+                sum(case_list.shard_of(row, shards) == shard for row in listed),
+            ).save(path_of(part, shard))
+    return Summary(
+        cases=len(entries),
+        excluded=len(excluded_cases(here)),
+        dropped_teeth=sum(len(entry.dropped) for entry in entries),
+    )
+
+
+def read_cases(
+    json_dir: str | Path,
+    splits: Mapping[str, str],
+    *,
+    source: params.Source,
+    fetch: params.Fetch,
+    limits: params.Limits,
+) -> tuple[list[CaseEntry], list[LeftOut]]:
+    """The cases that can be used, sorted by id, and what was left out.
+
+    json_dir : sanitised cases `<case_id>.json`
+    splits   : case id -> split
+    raises   : DentalignError if the store of meshes fails for more than fetch.max_failed_share of the meshes
+    """
+    with MeshStore(source.meshes, limits, fetch, source.pseudonym_map) as meshes:
+        maker = _CaseMaker(Path(json_dir), meshes, source, limits)
+        pool = ThreadPoolExecutor(fetch.concurrency, thread_name_prefix="meshes")
+        try:
+            results = pool.map(lambda item: maker(*item), sorted(splits.items()))
+            made = list(track(results, "poses and meshes", total=len(splits)))
+        except BaseException:
+            meshes.close()  # wakes what waits for a retry, so that Ctrl-C does not
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+    _stop_if_store_fails(made, fetch.max_failed_share, source.meshes)
+    entries = [one.entry for one in made if one.entry is not None]
+    return entries, [line for one in made for line in one.lines]
+
+
+class _CaseMaker:
+    """Makes the entry of one case; safe to use from several threads."""
+
+    def __init__(self, json_dir: Path, meshes: MeshStore, source: params.Source, limits: params.Limits):
+        self._json_dir, self._meshes, self._limits = json_dir, meshes, limits
+        self._buccal_axis = source.buccal_axis
+
+    def __call__(self, case_id: str, split: str) -> _Made:
+        made = _Made()
+        file = str(self._json_dir / f"{case_id}.json")
+        try:
+            document = case_document.read(file, case_id)
+            poses = stage_poses(document, file)
+            # A case that is excluded still says which of its teeth were at fault.
+            made.lines += [LeftOut.of(case_id, STAGE, defect) for defect in poses.defects.values()]
+            placement = place(poses, self._limits.max_dropped_teeth, file)
+            made.lines += [LeftOut.of(case_id, STAGE, defect) for defect in placement.listed]
+            teeth_at_t1 = len(poses.t1) + len(poses.defects)
+            made.entry = self._with_meshes(case_id, split, placement, teeth_at_t1, file, made)
+        except CaseDefect as defect:
+            made.lines.append(LeftOut.of(case_id, STAGE, defect))
+        return made
+
+    def _with_meshes(
+        self, case_id: str, split: str, placement: Placement, teeth_at_t1: int, file: str, made: _Made
+    ) -> CaseEntry:
+        t1_pose = in_our_frame(placement.t1_pose, self._buccal_axis)
+        t2_pose = in_our_frame(placement.t2_pose, self._buccal_axis)
+        t1_mask, t2_mask = placement.t1_mask.copy(), placement.t2_mask.copy()
+        dropped = dict(placement.dropped)
+        lost = len(placement.defects)
+        teeth = []
+        far = frame_check.far_off(t2_pose, t2_mask, self._limits)
+        far |= frame_check.far_off(t1_pose, t1_mask, self._limits)
+        for slot, away_mm in far.items():
+            made.lines.append(LeftOut.of(case_id, STAGE, _far_off(int(placement.fdi[slot]), away_mm, file)))
+            t1_mask[slot] = t2_mask[slot] = False
+            dropped[slot] = int(placement.fdi[slot])
+            lost += 1
+        refuse_too_many_dropped(lost, self._limits.max_dropped_teeth, file)
+        self._refuse_wrong_frame(case_id, t1_pose, t1_mask, file, made)
+        for slot in np.flatnonzero(t1_mask).tolist():
+            fdi = int(placement.fdi[slot])
+            name = self._meshes.name(case_id, fdi)
+            try:
+                digest = self._hash(name, fdi, made)
+            except ToothDefect as defect:
+                made.lines.append(LeftOut.of(case_id, STAGE, defect))
+                t1_mask[slot] = t2_mask[slot] = False
+                dropped[slot] = fdi
+                lost += 1
+                continue
+            t2 = t2_pose[slot] if t2_mask[slot] else None
+            teeth.append(ToothEntry(slot, fdi, name, digest, t1_pose[slot], t2))
+        refuse_too_many_dropped(lost, self._limits.max_dropped_teeth, file)
+        refuse_nothing_left(t1_mask, t2_mask, file)
+        return CaseEntry(
+            case_id,
+            split,
+            tuple(teeth),
+            tuple(DroppedTooth(slot, dropped[slot]) for slot in sorted(dropped)),
+            teeth_at_t1,
+        )
+
+    def _refuse_wrong_frame(
+        self, case_id: str, pose: Array, mask: NDArray[np.bool_], file: str, made: _Made
+    ) -> None:
+        """Exclude a case in a wrong frame: it would teach the model a mouth that does not exist."""
+        problems = frame_check.problems(pose, mask, file=file, limits=self._limits)
+        if problems:
+            made.lines += [LeftOut.of(case_id, STAGE, problem) for problem in problems[1:]]
+            raise problems[0]
+
+    def _hash(self, name: str, fdi: int, made: _Made) -> str:
+        made.meshes += 1
+        try:
+            return self._meshes.refresh(name)
+        except CaseDefect as defect:
+            if isinstance(defect, Unreachable) and defect.code != "not_found":
+                made.unreachable.append(defect)
+            if defect.code == "not_found":
+                seen, mend = "the mesh is missing", "export the mesh, or take the tooth out of the case"
+                raise ToothDefect(
+                    "missing_mesh", seen, mend, file=self._meshes.location(name), tooth=fdi
+                ) from defect
+            raise ToothDefect(
+                f"mesh_{defect.code}", defect.seen, defect.mend, file=defect.file, tooth=fdi
+            ) from defect
+
+
+def _far_off(fdi: int, away_mm: float, file: str) -> ToothDefect:
+    seen = f"it stands {away_mm:.3g} mm from where the other teeth would have it"
+    mend = "correct its pose at T1 and T2 and export again (limits.max_from_arch_mm)"
+    return ToothDefect("tooth_far_off", seen, mend, file=file, tooth=fdi)
+
+
+def read_listed(path: str | Path) -> tuple[list[str], list[LeftOut]]:
+    """What fetch_json wrote: every row of the case list by its id, and what was left out of it.
+
+    raises: DentalignError if the file is none of that
+    """
+    try:
+        record = json.loads(Path(path).read_bytes())
+        return [str(row) for row in record["listed"]], from_list(record["left_out"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DentalignError(f"{path}: no list of what was left out ({type(error).__name__})") from error
+
+
+def _stop_if_store_fails(made: Sequence[_Made], share: float, location: str) -> None:
+    """A store that is down must not pass for cases without meshes."""
+    failures = [failure for one in made for failure in one.unreachable]
+    if len(failures) > share * sum(one.meshes for one in made):
+        raise DentalignError(
+            f"{location}: {len(failures)} meshes could not be had, "
+            f"more than fetch.max_failed_share = {share:g}; first: {failures[0]}"
+        )

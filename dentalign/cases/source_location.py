@@ -1,0 +1,43 @@
+"""From a parameter to the source of case files that it names."""
+
+from dentalign import params
+from dentalign.cases.case_source import CaseSource, FsspecSource, LocalSource
+from dentalign.cases.http_source import HttpSource
+from dentalign.errors import ParamError
+
+URL_FILE_SUFFIX = ".url"
+
+
+def open_source(location: str, fetch: params.Fetch | None = None) -> CaseSource:
+    """The source that a parameter names.
+
+    location : a directory; a URL prefix (http, https, file, or of an fsspec store such as s3://bucket/x);
+               or a file `*.url` that holds such a prefix in its only line, for DVC, whose deps are files
+    fetch    : time-outs and retries for http(s)
+    raises   : ParamError if it names none of these; DentalignError if the directory is not there
+    """
+    location = _resolve(location)
+    scheme, separator, rest = location.partition("://")
+    if not separator:
+        return LocalSource(location)
+    if scheme == "file":
+        return LocalSource(rest)
+    if scheme in ("http", "https"):
+        return HttpSource(location, fetch or params.Fetch())
+    return FsspecSource(location)
+
+
+def _resolve(location: str) -> str:
+    """The prefix itself, read from a `.url` file where one is named."""
+    if not location.endswith(URL_FILE_SUFFIX) or "://" in location:
+        return location
+    try:
+        with open(location, encoding="utf-8-sig") as stream:
+            lines = [line.strip() for line in stream.read(4096).splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamError(
+            f"{location}: cannot be read as a text with a URL prefix: {type(error).__name__}"
+        ) from error
+    if len(lines) != 1 or "://" not in lines[0]:
+        raise ParamError(f"{location}: must hold one line, a URL prefix such as https://server/cases/json")
+    return lines[0]

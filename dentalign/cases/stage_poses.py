@@ -1,0 +1,166 @@
+"""T1 and T2 poses of the teeth of a case, in head coordinates, from the planning system's document."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from dentalign.cases.case_document import CaseDocument, Pose, Quaternion, Stage, Vector
+from dentalign.errors import CaseDefect, ToothDefect
+from dentalign.geometry import rigid
+from dentalign.geometry.rigid import Array
+from dentalign.teeth import is_known, is_upper
+
+
+@dataclass(frozen=True)
+class StagePoses:
+    """Poses (4, 4) float64, tooth-local -> head, mm, by FDI number as in the file.
+
+    t1      : teeth that stand at T1 and can be used
+    t2      : of those, the ones that stand at T2 too (the others are extracted); None without a T2
+    defects : teeth of T1 that cannot be used, and why (in neither t1 nor t2)
+    t2_only : numbers that come at T2 only
+    """
+
+    t1: dict[int, Array]
+    t2: dict[int, Array] | None
+    defects: dict[int, ToothDefect]
+    t2_only: tuple[int, ...]
+
+
+def stage_poses(document: CaseDocument, file: str = "", *, require_t2: bool = True) -> StagePoses:
+    """Read T1 (the first stage) and T2 (the stage at the list position T2Stage, or the last one).
+
+    file       : path or URL, for the errors
+    require_t2 : if False, a document without `T2Stage` gives t2 = None
+    returns    : poses; a tooth whose pose is broken at T1 or at T2 is among the defects
+    raises     : CaseDefect for a T2Stage that is no stage, a stage in two spellings or in none, or a
+                 broken jaw pose
+    """
+    t2_index = t2_position(document, file)
+    if t2_index is None and require_t2:
+        raise CaseDefect(
+            "no_t2_stage", "T2Stage is missing", "export the case with its target stage", file=file
+        )
+    defects: dict[int, ToothDefect] = {}
+    t1 = _stage(document, 0, file, defects)
+    t1_numbers = t1.keys() | defects.keys()
+    if t2_index is None:
+        return StagePoses(t1, None, defects, ())
+    t2_defects: dict[int, ToothDefect] = {}
+    t2 = _stage(document, t2_index, file, t2_defects)
+    t2_only = sorted((t2.keys() | t2_defects.keys()) - t1_numbers)
+    for number in t2_defects.keys() & t1_numbers:
+        defects.setdefault(number, t2_defects[number])
+    return StagePoses(
+        t1={number: pose for number, pose in t1.items() if number not in defects},
+        t2={number: pose for number, pose in t2.items() if number in t1 and number not in defects},
+        defects=dict(sorted(defects.items())),
+        t2_only=tuple(t2_only),
+    )
+
+
+def t2_position(document: CaseDocument, file: str = "") -> int | None:
+    """List position of the stage of T2, or None without a T2Stage; raises CaseDefect if it is no stage."""
+    stage, count = document.t2_stage, len(document.staging)
+    if stage is None:
+        return None
+    mend = f"T2Stage must be a whole number from 0 to {count}"
+    if not stage.is_integer():  # also NaN and infinity
+        raise CaseDefect("bad_t2_stage", "T2Stage is no whole number", mend, file=file)
+    if not 0 <= stage <= count:
+        raise CaseDefect("bad_t2_stage", f"T2Stage is {int(stage)} of {count} stages", mend, file=file)
+    return min(int(stage), count - 1)  # real exports also give the number of stages
+
+
+def _stage(
+    document: CaseDocument, index: int, file: str, defects: dict[int, ToothDefect]
+) -> dict[int, Array]:
+    """Head poses of one stage by FDI number; what is broken goes to `defects`."""
+    stage = document.staging[index]
+    where = f"{file}: Staging[{index}]" if file else f"Staging[{index}]"
+    teeth, to_jaw = _spelling(stage, where)
+    jaws: dict[bool, Array] = {}
+    poses: dict[int, Array] = {}
+    for number, tooth in sorted((int(key), pose) for key, pose in teeth.items()):
+        try:
+            pose = _tooth_pose(number, tooth, where)
+        except ToothDefect as defect:
+            defects[number] = defect
+            continue
+        if to_jaw:
+            upper = is_upper(number)
+            if upper not in jaws:
+                jaws[upper] = jaw_pose(document, stage, upper, where)
+            pose = jaws[upper] @ pose
+        poses[number] = pose
+    return poses
+
+
+def _spelling(stage: Stage, where: str) -> tuple[Mapping[str, Pose | None], bool]:
+    """The tooth poses of a stage, and whether they are relative to the jaw."""
+    spelt = [(stage.teeth, False), (stage.teeth_head, False), (stage.teeth_jaw, True)]
+    present = [(teeth, to_jaw) for teeth, to_jaw in spelt if teeth]
+    if not present:
+        raise CaseDefect("no_tooth_poses", "a stage without tooth poses", "export them", file=where)
+    if len(present) > 1:
+        seen, mend = "tooth poses in two spellings in one stage", "export one of them only"
+        raise CaseDefect("two_spellings", seen, mend, file=where)
+    teeth, to_jaw = present[0]
+    return teeth, to_jaw
+
+
+def _tooth_pose(number: int, pose: Pose | None, where: str) -> Array:
+    mend = "correct the tooth's pose in the planning system and export again"
+    if not is_known(number):
+        seen, renumber = f"tooth number {number} is not in the FDI scheme", "give the tooth its FDI number"
+        raise ToothDefect("unknown_tooth", seen, renumber, file=where, tooth=number)
+    code, seen = _broken(pose)
+    if code or pose is None:
+        raise ToothDefect(code, seen, mend, file=where, tooth=number)
+    return _matrix(pose)
+
+
+def jaw_pose(document: CaseDocument, stage: Stage, upper: bool, where: str = "") -> Array:
+    """Jaw -> head (4, 4), mm: of the stage, else of the document, else the identity.
+
+    raises: CaseDefect where the pose is broken; `where` is the file and stage, for the error
+    """
+    of_stage, of_document = (
+        (stage.maxilla, document.maxilla) if upper else (stage.mandible, document.mandible)
+    )
+    pose = of_document if of_stage is None else of_stage
+    if pose is None:
+        return np.eye(4)
+    code, seen = _broken(pose)
+    if code:
+        jaw = "upper" if upper else "lower"
+        mend = "correct the jaw's pose and export again"
+        raise CaseDefect(f"jaw_{code}", f"pose of the {jaw} jaw: {seen}", mend, file=where)
+    return _matrix(pose)
+
+
+def _broken(pose: Pose | None) -> tuple[str, str]:
+    """Code and text of what is wrong with a pose, or two empty texts."""
+    numbers = None if pose is None else _numbers(pose)
+    if numbers is None:
+        return "bad_pose", "translation or rotation has an entry that is missing or no number in reach"
+    if not np.isfinite(numbers).all():
+        return "pose_not_finite", "NaN or infinity in the translation or rotation"
+    if not numbers[3:].any():
+        return "zero_quaternion", "a rotation of norm 0"
+    return "", ""
+
+
+def _numbers(pose: Pose) -> Array | None:
+    """x, y, z of the translation and x, y, z, w of the rotation, or None if one is missing."""
+    t, q = pose.translation or Vector(), pose.rotation or Quaternion()
+    entries = [t.x, t.y, t.z, q.x, q.y, q.z, q.w]
+    present = [entry for entry in entries if entry is not None]
+    return np.array(present) if len(present) == len(entries) else None
+
+
+def _matrix(pose: Pose) -> Array:
+    numbers = _numbers(pose)
+    assert numbers is not None  # _broken has seen to it
+    return rigid.from_quaternion(numbers[3:], numbers[:3])

@@ -1,0 +1,62 @@
+"""The clouds that the tooth autoencoder learns from: an explicit list, in a file of its own.
+
+The file's bytes depend on the listed cases alone, so other cases may come and go without a new
+autoencoder, and with it new latents of everything.
+"""
+
+import csv
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from dentalign.cases import pseudonyms
+from dentalign.dataset import case_store
+from dentalign.dataset.case_store import CaseStore
+from dentalign.errors import DentalignError, NothingUsable
+
+
+def extract(
+    shards: Sequence[str | Path], case_list: str | Path, out: str | Path, pseudonym_map: str = ""
+) -> tuple[int, list[str]]:
+    """Write the clouds of the listed cases; returns how many, and the ids that no shard holds.
+
+    case_list : CSV with a column case_id
+    pseudonym_map : if set, the shards hold pseudonyms, and this file says whose
+    raises    : DentalignError where the list cannot be read or names a case outside the train split;
+                NothingUsable where no listed case is there
+    """
+    wanted = _read(case_list)
+    if pseudonym_map:
+        names = {case_id: name for name, case_id in pseudonyms.read_map(pseudonym_map).items()}
+        wanted = {names.get(case_id, "(one without a pseudonym)") for case_id in wanted}
+    with ExitStack() as stack:
+        stores = [stack.enter_context(CaseStore(path)) for path in shards]
+        found = sorted(
+            (case_id, number, index)
+            for number, store in enumerate(stores)
+            for index, case_id in enumerate(store.case_ids)
+            if case_id in wanted
+        )
+        outside = [case_id for case_id, number, index in found if stores[number].splits[index] != "train"]
+        if outside:
+            raise DentalignError(
+                f"{case_list}: {', '.join(outside[:5])} ({len(outside)} in all) are not in the train split; "
+                "the autoencoder must not see validation or test cases: take them off the list"
+            )
+        if not found:
+            raise NothingUsable(
+                f"{case_list}: none of its {len(wanted)} cases is in the data set; "
+                "make a list of your own with `dentalign list SOURCE --autoencoder 64`"
+            )
+        with case_store.create(out, stores[0].layout, {}) as writer:
+            for _, number, index in found:
+                writer.append(stores[number].row(index))
+    return len(found), sorted(wanted - {case_id for case_id, _, _ in found})
+
+
+def _read(path: str | Path) -> set[str]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            return {row["case_id"].strip() for row in csv.DictReader(file)}
+    except (OSError, UnicodeDecodeError, KeyError, AttributeError, csv.Error) as error:
+        raise DentalignError(f"{path}: not a CSV with a column case_id ({type(error).__name__})") from None

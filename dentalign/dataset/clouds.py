@@ -1,0 +1,190 @@
+"""Tooth meshes and poses -> clouds: the same ordered points of a tooth at T1 and at T2."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dentalign import worker_processes
+from dentalign.cases.left_out import NO_TEETH_OF_T1, LeftOut, to_list
+from dentalign.cases.manifest import CaseEntry, Manifest, ToothEntry
+from dentalign.cases.mesh_store import MeshStore
+from dentalign.cases.positioner import BuccalAxis, refuse_nothing_left, refuse_too_many_dropped, to_our_frame
+from dentalign.dataset import case_store
+from dentalign.dataset.case_store import Layout, Row
+from dentalign.errors import CaseDefect, Defect, DentalignError, ToothDefect
+from dentalign.geometry import stl, tooth_points
+from dentalign.params import Limits, Sample
+from dentalign.progress import track
+from dentalign.teeth import SLOT_COUNT
+
+STAGE = "sample_clouds"
+
+
+@dataclass(frozen=True)
+class MeshFile:
+    """A mesh: where it can be read, and what the user calls it (no path of this machine in outputs)."""
+
+    path: Path
+    location: str
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How teeth become points; sent to worker processes.
+
+    buccal_axis : where buccal points in the exporter's tooth-local frame, "+y" (ours) or "-y"
+    """
+
+    buccal_axis: BuccalAxis
+    sample: Sample
+    limits: Limits
+
+    def tooth(self, tooth: ToothEntry, mesh: MeshFile) -> np.ndarray:
+        """Points of one tooth, as `points`, of the mesh that the manifest names.
+
+        raises: ToothDefect where the mesh cannot be used; DentalignError where it is not the mesh
+                that the manifest names
+        """
+        file = mesh.location
+        try:
+            data = mesh.path.read_bytes()
+        except OSError as error:  # whose text holds the path, and with it the real case id
+            raise DentalignError(f"{file}: cannot be read: {error.strerror}") from None
+        if stl.mesh_sha256(data) != tooth.mesh_sha256:
+            raise DentalignError(
+                f"{file}: has changed since rigid_transforms read it; run `dvc repro -f rigid_transforms`"
+            )
+        return self.points(stl.read_triangles(data, file=file, tooth=tooth.fdi), file, tooth.fdi)
+
+    def points(self, triangles: np.ndarray, file: str, fdi: int) -> np.ndarray:
+        """Ordered points (P, 3) float64 on a crown, tooth-local mm, our frame.
+
+        triangles : (F, 3, 3) mm in the exporter's tooth-local frame
+        raises    : ToothDefect where the mesh cannot be used
+        """
+        self._check_size(triangles, file, fdi)
+        ours = triangles @ to_our_frame(self.buccal_axis).T  # first, so that the frame changes no point
+        try:
+            points = tooth_points.sample_surface(
+                ours, self.sample.points, self.sample.oversampling, self.sample.seed
+            )
+        except ValueError:
+            raise ToothDefect(
+                "mesh_without_area", "all triangles have area 0", "export the mesh again",
+                file=file, tooth=fdi,
+            ) from None  # fmt: skip
+        return tooth_points.order(points)
+
+    def _check_size(self, triangles: np.ndarray, file: str, fdi: int) -> None:
+        low, high = triangles.min((0, 1)), triangles.max((0, 1))
+        extent, away = float((high - low).max()), float(np.abs([low, high]).max())
+        limits = self.limits
+        if not limits.min_crown_mm <= extent <= limits.max_crown_mm:
+            wanted = f"{limits.min_crown_mm:g} to {limits.max_crown_mm:g} mm"
+            seen = f"the mesh is {extent:.3g} mm long; a crown is {wanted}"
+            raise ToothDefect("mesh_size", seen, "check the unit of the export (mm)", file=file, tooth=fdi)
+        if away > limits.max_from_origin_mm:
+            seen = f"the mesh reaches {away:.3g} mm from its origin"
+            raise ToothDefect(
+                "mesh_far_off", seen, "export meshes in tooth-local coordinates", file=file, tooth=fdi
+            )
+
+    def case(
+        self, case: CaseEntry, files: Sequence[MeshFile], lost_before: int
+    ) -> tuple[Row | None, list[LeftOut]]:
+        """The row of a case, or None where too little of it is left; and what was left out.
+
+        files       : the mesh of each of the case's teeth
+        lost_before : teeth that rigid_transforms dropped, those without a slot included
+        """
+        row: Row = {
+            "case_id": case.case_id,
+            "split": case.split,
+            "fdi": np.zeros(SLOT_COUNT, np.uint8),
+            "dropped": np.zeros(SLOT_COUNT, bool),
+            "points": np.zeros((SLOT_COUNT, self.sample.points, 3), np.float32),
+        }
+        for stage in ("t1", "t2"):
+            row[f"{stage}/mask"] = np.zeros(SLOT_COUNT, bool)
+            row[f"{stage}/pose"] = np.tile(np.eye(4), (SLOT_COUNT, 1, 1))
+        lines: list[LeftOut] = []
+        for lost in case.dropped:
+            row["dropped"][lost.slot], row["fdi"][lost.slot] = True, lost.fdi
+        for tooth, mesh in zip(case.teeth, files, strict=True):
+            slot = tooth.slot
+            row["fdi"][slot] = tooth.fdi
+            try:
+                row["points"][slot] = self.tooth(tooth, mesh)
+            except Defect as defect:
+                lines.append(LeftOut.of(case.case_id, STAGE, defect))
+                row["dropped"][slot] = True
+                continue
+            for stage, pose in (("t1", tooth.t1), ("t2", tooth.t2)):
+                if pose is not None:
+                    row[f"{stage}/mask"][slot], row[f"{stage}/pose"][slot] = True, pose
+        try:
+            refuse_too_many_dropped(lost_before + len(lines), self.limits.max_dropped_teeth)
+            refuse_nothing_left(row["t1/mask"], row["t2/mask"])
+        except CaseDefect as defect:
+            return None, [*lines, LeftOut.of(case.case_id, STAGE, defect)]
+        return row, lines
+
+
+def make_clouds(
+    manifest: str | Path, meshes: MeshStore, out: str | Path, sampler: Sampler
+) -> tuple[int, int]:
+    """Write the clouds of one shard; returns how many cases are in it and how many lines were left out.
+
+    raises: DentalignError where the manifest or a mesh is not what rigid_transforms wrote or read
+    """
+    shard = Manifest.load(manifest)
+    left_out = list(shard.left_out)
+    layout = Layout(sampler.sample.points)
+    with (
+        case_store.create(out, layout, {"shard": shard.shard}) as writer,
+        closing(sampled_rows(shard, meshes, sampler)) as rows,  # an interruption does not wait for every case
+    ):
+        teeth = 0
+        for case, (row, lines) in zip(shard.cases, rows, strict=True):
+            left_out += lines
+            if row is not None:
+                writer.append(row)
+                teeth += case.teeth_at_t1
+        writer.set_attribute("left_out", json.dumps(to_list(left_out)))
+        writer.set_attribute("listed", json.dumps({"cases": shard.listed, "teeth": teeth}))
+        return writer.rows, len(left_out)
+
+
+def _mesh_file(meshes: MeshStore, name: str) -> MeshFile:
+    try:
+        return MeshFile(meshes.mesh_path(name), meshes.location(name))
+    except CaseDefect as defect:  # it was there when rigid_transforms made the manifest
+        raise DentalignError(
+            f"{meshes.location(name)}: {defect.seen}, and rigid_transforms had it; "
+            "see to the store, then run `dvc repro -f rigid_transforms`"
+        ) from defect
+
+
+def sampled_rows(
+    shard: Manifest, meshes: MeshStore, sampler: Sampler
+) -> Generator[tuple[Row | None, list[LeftOut]], None, None]:
+    """`Sampler.case` of the cases in order, computed by several processes where that pays."""
+    cases = shard.cases
+    dropped = Counter(
+        line.case_id for line in shard.left_out if line.tooth and line.code not in NO_TEETH_OF_T1
+    )
+    before = [dropped[case.case_id] for case in cases]
+    names = [[tooth.mesh for tooth in case.teeth] for case in cases]
+    files = [[_mesh_file(meshes, name) for name in case] for case in names]
+    workers = sampler.sample.workers or os.cpu_count() or 1
+    if workers == 1 or len(cases) < 4:
+        yield from track(map(sampler.case, cases, files, before), "sampling", len(cases))
+        return
+    with worker_processes.pool(workers) as pool:
+        yield from track(pool.map(sampler.case, cases, files, before, chunksize=2), "sampling", len(cases))

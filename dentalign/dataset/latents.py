@@ -1,0 +1,94 @@
+"""Clouds -> latents: every tooth of a case at T1 and T2 through the encoder, on one graph."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dentalign.dataset import case_store
+from dentalign.dataset.case_store import CaseStore, Layout
+from dentalign.errors import DentalignError
+from dentalign.geometry import rigid
+from dentalign.networks import weights
+from dentalign.networks.encoder import Encoder, EncoderConfig
+from dentalign.networks.neighbours import nearest_neighbours
+from dentalign.progress import track
+
+Latents = NDArray[np.float32]
+
+
+class ToothEncoder:
+    """The encoder of a weights file, ready to encode the teeth of a case; keeps no gradients."""
+
+    def __init__(self, path: str | Path, device: str):
+        self.network = weights.load(path, Encoder, EncoderConfig).to(choose_device(device))
+        self.config = self.network.config
+        self.device = next(self.network.parameters()).device
+
+    @torch.inference_mode()
+    def encode(
+        self, points: NDArray[np.floating], poses: NDArray[np.float64], masks: NDArray[np.bool_]
+    ) -> Latents:
+        """Latents of the 32 slots in each of S states of the mouth (T1, T2, moved copies).
+
+        points  : (32, P, 3), tooth-local mm
+        poses   : (S, 32, 4, 4), tooth-local -> head, mm
+        masks   : (S, 32) bool
+        returns : (S, 32, P, features) float32, zero where masked
+        """
+        latents = np.zeros((*masks.shape, self.config.points, self.config.features), np.float32)
+        slots = np.flatnonzero(masks.any(0))
+        if not len(slots):
+            return latents
+        local = torch.from_numpy(points[slots] - points[slots].mean(1, keepdims=True)).float().to(self.device)
+        graph = nearest_neighbours(local, self.config.neighbours)  # (B, P, k)
+        for state, mask in enumerate(masks):
+            here = mask[slots]
+            if here.any():
+                head = rigid.apply(poses[state, slots[here]], points[slots[here]]).astype(np.float32)
+                selected = graph[torch.from_numpy(here).to(self.device)]
+                encoded = self.network(torch.from_numpy(head).to(self.device), selected)
+                latents[state, slots[here]] = encoded.cpu().numpy()
+        return latents
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` is the GPU where there is one; raises DentalignError where `cuda` is asked for in vain."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DentalignError("device 'cuda' is asked for, but torch finds none; set it to auto or cpu")
+    return torch.device(device)
+
+
+def encode_shard(
+    clouds: str | Path, encoder_weights: str | Path, out: str | Path, device: str, threads: int
+) -> int:
+    """Write the latents of one shard; returns its number of cases. Memory does not grow with it.
+
+    raises: DentalignError where the encoder is made for another number of points
+    """
+    torch.set_num_threads(threads)
+    encoder = ToothEncoder(encoder_weights, device)
+    with CaseStore(clouds) as source:
+        if source.layout.points != encoder.config.points:
+            raise DentalignError(
+                f"{encoder_weights}: made for {encoder.config.points} points a tooth, "
+                f"{clouds} has {source.layout.points}; set sample.points to {encoder.config.points}"
+            )
+        attributes = {
+            "shard": source.attributes["shard"],
+            "left_out": source.attributes["left_out"],
+            "listed": source.attributes["listed"],
+            "encoder_sha256": weights.file_sha256(encoder_weights),
+        }
+        layout = Layout(source.layout.points, encoder.config.features)
+        with case_store.create(out, layout, attributes) as writer:
+            for index in track(range(len(source)), "encoding", len(source)):
+                row = source.row(index)
+                poses = np.stack([row["t1/pose"], row["t2/pose"]])
+                masks = np.stack([row["t1/mask"], row["t2/mask"]])
+                row["t1/latents"], row["t2/latents"] = encoder.encode(row["points"], poses, masks)
+                writer.append(row)
+        return len(source)

@@ -1,0 +1,92 @@
+"""Where an arch lies, by robust least squares against the average mouth: its middle, left, back and up."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dentalign.geometry.average_mouth import average_mouth
+from dentalign.geometry.rigid import Array
+from dentalign.teeth import ARCHES
+
+MIN_TEETH_OF_ARCH = 5  # three numbers per axis are fitted to them
+SURE = 4.0  # an axis found must be this many standard errors long; chance would be one in thousands
+CLEAR_COSINE = 0.4  # an axis nearer to a right angle than this points neither way
+
+
+@dataclass(frozen=True)
+class Arch:
+    """An arch as found: its teeth (indices of slots), middle, and axes in the given coordinates.
+
+    left, back : (3,) unit vectors, to the patient's left and to posterior; None where not sure
+    normal     : (3,) left x back, which is up in a right-handed frame; None where not sure
+    """
+
+    name: str
+    slots: NDArray[np.intp]
+    middle: Array
+    left: Array | None
+    back: Array | None
+
+    @property
+    def normal(self) -> Array | None:
+        """Up by the right-hand rule, or None where not sure."""
+        if self.left is None or self.back is None or abs(self.left @ self.back) > CLEAR_COSINE:
+            return None
+        return _unit(np.cross(self.left, self.back))
+
+
+def find_arch(pose: Array, slots: NDArray[np.intp], name: str) -> Arch:
+    """An arch by least squares: place = middle + x left + y back, x and y from the average mouth."""
+    own = slots[np.isin(slots, ARCHES[name])]
+    place = pose[own, :3, 3]
+    if len(own) < MIN_TEETH_OF_ARCH:
+        return Arch(name, own, np.median(place, axis=0) if len(own) else np.zeros(3), None, None)
+    flat = average_mouth().position[own, :2]
+    middle, (left, back), errors = fit_to_average(place, flat)
+    return Arch(name, own, middle, _if_sure(left, errors[0]), _if_sure(back, errors[1]))
+
+
+def fit_to_average(place: Array, flat: Array) -> tuple[Array, Array, Array]:
+    """Robust regression of places (n, 3) on flat coordinates (n, 2).
+
+    returns: place of the middle of `flat` (3,), axes (2, 3), their standard errors (2,)
+
+    Cauchy weights, iterated (Holland and Welsch 1977, doi:10.1080/03610927708827533), started from the
+    distance to the median, so that a tooth at any distance has no say.
+    """
+    centre = np.median(place, axis=0)
+    away = np.linalg.norm(place - centre, axis=1)
+    design = np.column_stack([np.ones(len(flat)), flat - flat.mean(0)])
+    weight = _cauchy(away, 2 * float(np.median(away)))
+    for _ in range(15):
+        normal = design.T @ (weight[:, None] * design)
+        solution = np.linalg.pinv(normal, hermitian=True) @ (design.T @ (weight[:, None] * (place - centre)))
+        rest = np.linalg.norm(place - centre - design @ solution, axis=1)
+        before, weight = weight, _cauchy(rest, 2.4 * float(np.median(rest)))
+        if np.abs(weight - before).max() < 1e-3:
+            break
+    freedom = max(float(weight.sum()) - 3, 0.5)
+    variance = float((weight * rest**2).sum()) / freedom + 1e-12
+    errors = np.sqrt(np.abs(np.diag(np.linalg.pinv(normal, hermitian=True)))[1:] * variance)
+    return centre + solution[0], solution[1:], errors
+
+
+def frame_of(arch: Arch) -> Array:
+    """Rotation (3, 3) whose columns are left, back and up of an arch that is sure, by the right-hand rule."""
+    assert arch.left is not None and arch.back is not None and arch.normal is not None
+    u, _, vt = np.linalg.svd(np.stack([_unit(arch.left), _unit(arch.back), arch.normal], axis=1))
+    return u @ vt
+
+
+def _if_sure(axis: Array, error: float) -> Array | None:
+    length = float(np.linalg.norm(axis))
+    return axis / length if length > max(SURE * error, 1e-6) else None
+
+
+def _cauchy(distance: Array, scale: float) -> Array:
+    return 1 / (1 + (distance / max(scale, 1e-6)) ** 2)
+
+
+def _unit(vector: Array) -> Array:
+    return vector / np.linalg.norm(vector)

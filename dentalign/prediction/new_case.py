@@ -1,0 +1,150 @@
+"""A new patient for a prediction: a case JSON and a folder of crowns, read and checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dentalign.cases import case_document, frame_check
+from dentalign.cases.case_document import CaseDocument
+from dentalign.cases.case_list import check_id
+from dentalign.cases.left_out import LeftOut
+from dentalign.cases.mesh_store import MeshStore
+from dentalign.cases.positioner import (
+    BuccalAxis,
+    in_our_frame,
+    place,
+    refuse_nothing_left,
+    refuse_too_many_dropped,
+    slot_of,
+    to_our_frame,
+)
+from dentalign.cases.stage_poses import stage_poses, t2_position
+from dentalign.dataset.clouds import Sampler
+from dentalign.errors import CaseDefect, Defect
+from dentalign.geometry import stl
+from dentalign.geometry.rigid import Array
+from dentalign.teeth import SLOT_COUNT
+
+STAGE = "predict"
+
+
+@dataclass(frozen=True)
+class NewCase:
+    """A mouth at T1, in slots and in our tooth-local frame (buccal at +y); mm.
+
+    case_id     : the stem of the file's name
+    document    : the allow-listed fields of the JSON
+    fdi         : (32,) int64, number as in the file, 0 where there is no tooth
+    mask        : (32,) bool, teeth that can be predicted
+    pose        : (32, 4, 4) float64, tooth-local -> head, identity where masked
+    points      : (32, P, 3) float32, ordered
+    crowns      : slot -> triangles (F, 3, 3) of the mesh
+    t2_mask, t2_pose : a plan that came with the case, as mask and pose; None without one
+    unmoved     : FDI number as in the file -> pose, of teeth that have a pose and no usable mesh
+    left_out    : teeth that cannot be used, and why
+    notes       : what else a reader should know
+    buccal_axis : where buccal points in the frame of the file
+    """
+
+    case_id: str
+    document: CaseDocument
+    fdi: NDArray[np.int64]
+    mask: NDArray[np.bool_]
+    pose: Array
+    points: NDArray[np.float32]
+    crowns: Mapping[int, Array]
+    t2_mask: NDArray[np.bool_] | None
+    t2_pose: Array | None
+    unmoved: Mapping[int, Array]
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+    buccal_axis: BuccalAxis
+
+
+def read(json_file: str | Path, meshes: str | Path, sampler: Sampler) -> NewCase:
+    """Read a case of which nothing but T1 need be there.
+
+    json_file : `<case_id>.json`
+    meshes    : a folder with `<FDI>.stl`, or a store (folder or URL) with `<case_id>/<FDI>.stl`
+    raises    : CaseDefect where the case cannot be predicted: not readable, no usable tooth, too many
+                defects, or a mouth that does not stand in the head frame; DentalignError without the folder
+    """
+    file, case_id = str(json_file), Path(json_file).stem
+    check_id(case_id, file)
+    limits = sampler.limits
+    document = case_document.read(file, case_id, limits.max_json_mb)
+    # A first stage that is called T2 is no plan; a broken plan is no reason not to make one.
+    now = stage_poses(document.model_copy(update={"t2_stage": None}), file, require_t2=False)
+    lines = [LeftOut.of(case_id, STAGE, defect) for defect in now.defects.values()]
+    placement = place(now, limits.max_dropped_teeth, file)
+    pose = in_our_frame(placement.t1_pose, sampler.buccal_axis)
+    if wrong := frame_check.problems(pose, placement.t1_mask, file=file, limits=limits):
+        raise wrong[0]
+    mask, unmoved = placement.t1_mask.copy(), {}
+    points = np.zeros((SLOT_COUNT, sampler.sample.points, 3), np.float32)
+    crowns: dict[int, Array] = {}
+    with MeshStore(str(meshes), limits) as store:
+        for slot in np.flatnonzero(mask).tolist():
+            fdi = int(placement.fdi[slot])
+            name = _mesh_name(meshes, case_id, fdi)
+            try:
+                triangles = _crown(store, name, fdi)
+                points[slot] = sampler.points(triangles, store.location(name), fdi)
+            except Defect as defect:
+                defect.tooth = fdi
+                lines.append(
+                    LeftOut(case_id, str(fdi), STAGE, defect.code, defect.seen, defect.mend, defect.file)
+                )
+                mask[slot], unmoved[fdi] = False, now.t1[fdi]
+                continue
+            crowns[slot] = triangles @ to_our_frame(sampler.buccal_axis).T
+    refuse_too_many_dropped(len(lines), limits.max_dropped_teeth, file)
+    refuse_nothing_left(mask, None, file)
+    notes: list[str] = []
+    plan = _plan(document, file, notes, sampler.buccal_axis)
+    return NewCase(
+        case_id=case_id,
+        document=document,
+        fdi=np.where(mask, placement.fdi, 0),
+        mask=mask,
+        pose=np.where(mask[:, None, None], pose, np.eye(4)),
+        points=points,
+        crowns=crowns,
+        t2_mask=None if plan is None else plan[0] & mask,
+        t2_pose=None if plan is None else plan[1],
+        unmoved=unmoved,
+        left_out=tuple(sorted(lines)),
+        notes=tuple(notes),
+        buccal_axis=sampler.buccal_axis,
+    )
+
+
+def _mesh_name(meshes: str | Path, case_id: str, fdi: int) -> str:
+    """Name of a crown below `meshes`; a folder of one case's crowns needs no folder for the case."""
+    flat = "://" not in str(meshes) and not (Path(meshes) / case_id).is_dir() and Path(meshes).is_dir()
+    return f"{fdi}.stl" if flat else MeshStore.name(case_id, fdi)
+
+
+def _crown(store: MeshStore, name: str, fdi: int) -> Array:
+    store.refresh(name)  # checks the size, and fetches what is remote
+    return stl.read_triangles(store.mesh_path(name).read_bytes(), file=store.location(name), tooth=fdi)
+
+
+def _plan(
+    document: CaseDocument, file: str, notes: list[str], axis: BuccalAxis
+) -> tuple[NDArray[np.bool_], Array] | None:
+    """Mask and poses (our frame) of the T2 that came with the case, if there is a usable one."""
+    try:
+        if not t2_position(document, file):  # none, or the first stage itself
+            return None
+        there = stage_poses(document, file).t2
+    except CaseDefect as defect:
+        notes.append(f"The plan in the file is not read ({defect.seen}).")
+        return None
+    mask, pose = np.zeros(SLOT_COUNT, np.bool_), np.tile(np.eye(4), (SLOT_COUNT, 1, 1))
+    for fdi, matrix in (there or {}).items():
+        mask[slot_of(fdi)], pose[slot_of(fdi)] = True, matrix
+    return mask, in_our_frame(pose, axis)

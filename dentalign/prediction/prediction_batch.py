@@ -1,0 +1,81 @@
+"""Predicting one case or a folder of them: each on its own, and a list of what was left out."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from dentalign.cases import left_out
+from dentalign.cases.left_out import LeftOut
+from dentalign.errors import CaseDefect, DentalignError, NothingUsable
+from dentalign.prediction import prediction_files
+from dentalign.prediction.new_case import STAGE
+from dentalign.prediction.prediction_files import Wanted
+from dentalign.prediction.predictor import Predictor
+from dentalign.progress import track
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of the cases.
+
+    files    : of each predicted case, see `prediction_files.write`
+    left_out : cases refused and teeth not predicted
+    """
+
+    files: tuple[tuple[Path, ...], ...]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def refused(self) -> int:
+        """Cases that could not be predicted."""
+        return sum(line.whole_case for line in self.left_out)
+
+
+def predict_cases(
+    cases: str | Path,
+    meshes: str | Path,
+    out: str | Path,
+    predictor: Predictor,
+    wanted: Wanted,
+    *,
+    extract: Collection[int] = (),
+    fixed: Collection[int] = (),
+) -> Done:
+    """Predict and write below `out`, with `left_out.csv` beside; a bad case never loses the good ones.
+
+    cases          : `<case_id>.json`, or a folder of them (a case store's folder, too)
+    extract, fixed : FDI numbers, see `Predictor.predict_case`; for a single case only
+    raises         : NothingUsable where no case could be predicted, with the reason of the first;
+                     DentalignError where there is no such folder, or numbers are given for many cases
+    """
+    files = _json_files(Path(cases))
+    if len(files) > 1 and (extract or fixed):
+        raise DentalignError("--extract and --fixed name teeth of one case: give one JSON as --case")
+    written: list[tuple[Path, ...]] = []
+    lines: list[LeftOut] = []
+    for file in track(files, "predicting", len(files)):
+        try:
+            prediction = predictor.predict(file, meshes, extract=extract, fixed=fixed)
+        except CaseDefect as defect:
+            defect.file = defect.file or str(file)
+            lines.append(LeftOut.of(file.stem, STAGE, defect))
+            continue
+        lines += prediction.case.left_out
+        written.append(tuple(prediction_files.write(out, prediction, wanted)))
+    if not written:
+        first = min(line for line in lines if line.whole_case)
+        raise NothingUsable(f"case {first.case_id}: {first.seen}; {first.mend} [{first.file}]")
+    left_out.write_csv(Path(out) / "left_out.csv", lines)
+    return Done(tuple(written), tuple(sorted(lines)))
+
+
+def _json_files(cases: Path) -> list[Path]:
+    if not cases.is_dir():
+        if not cases.is_file():
+            raise DentalignError(f"{cases}: no such file or folder")
+        return [cases]
+    folder = cases / "json" if (cases / "json").is_dir() else cases
+    files = sorted(folder.glob("*.json"))
+    if not files:
+        raise NothingUsable(f"{folder}: holds no <case_id>.json")
+    return files

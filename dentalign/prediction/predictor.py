@@ -1,0 +1,168 @@
+"""From a new patient's teeth at T1 to where they should stand: the trained models at work."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dentalign.cases.positioner import BuccalAxis
+from dentalign.dataset.clouds import Sampler
+from dentalign.dataset.latents import ToothEncoder, choose_device
+from dentalign.errors import DentalignError, NothingUsable, ParamError
+from dentalign.geometry import rigid
+from dentalign.geometry.rigid import Array
+from dentalign.networks import aligner, weights
+from dentalign.networks.decoder import Decoder, DecoderConfig
+from dentalign.params import Limits, Sample
+from dentalign.prediction import new_case
+from dentalign.prediction.new_case import NewCase
+from dentalign.teeth import ARCHES, SLOT_COUNT
+from dentalign.validation.metrics import rigidity_residual_mm
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted T2, in slots and in our tooth-local frame; mm.
+
+    case  : what it was made from
+    mask  : (32,) bool, teeth that stand at T2: those of T1 without the extracted ones
+    pose  : (32, 4, 4) float64, tooth-local -> head, exactly rigid; identity where masked
+    fixed : (32,) bool, teeth that were to stay where they are
+    rigidity_residual_mm : (32,), what the rigid fit to the decoded points left (root mean square); 0 where
+            a tooth is fixed or masked
+    notes : what a reader should know
+    """
+
+    case: NewCase
+    mask: NDArray[np.bool_]
+    pose: Array
+    fixed: NDArray[np.bool_]
+    rigidity_residual_mm: Array
+    notes: tuple[str, ...]
+
+
+class Predictor:
+    """Encoder, aligner and decoder, loaded once for many cases.
+
+    predictor = Predictor("models")
+    prediction = predictor.predict("case.json", "stl")
+    prediction.pose  # (32, 4, 4), tooth-local -> head, mm
+    """
+
+    def __init__(
+        self,
+        models: str | Path = "models",
+        *,
+        encoder: str | Path | None = None,
+        decoder: str | Path | None = None,
+        device: str = "auto",
+        buccal_axis: BuccalAxis = "+y",
+        sample: Sample | None = None,
+        limits: Limits | None = None,
+    ):
+        """Load the models.
+
+        models           : folder with encoder.pt, decoder.pt and aligner.pt
+        encoder, decoder : weights of the user's own instead
+        device           : auto, cpu or cuda
+        buccal_axis      : where buccal points in the exporter's tooth-local frame
+        sample           : how crowns become points; default as in the pipeline
+        limits           : what is still a usable case
+        raises           : DentalignError where a file is missing or the files do not belong together
+        """
+        folder = Path(models)
+        encoder_file = Path(encoder or folder / "encoder.pt")
+        decoder_file = Path(decoder or folder / "decoder.pt")
+        self.encoder = ToothEncoder(encoder_file, device)
+        self.decoder = weights.load(decoder_file, Decoder, DecoderConfig).to(choose_device(device))
+        self.aligner = aligner.load(folder / "aligner.pt").to(choose_device(device))
+        found = weights.file_sha256(encoder_file)
+        if self.aligner.config.encoder_sha256 != found:
+            raise DentalignError(
+                f"{folder / 'aligner.pt'}: trained on latents of encoder "
+                f"{self.aligner.config.encoder_sha256[:12]}, {encoder_file} is {found[:12]}: "
+                "take the three files of one training"
+            )
+        if self.decoder.config.features != self.encoder.config.features:
+            raise DentalignError(f"{decoder_file}: made for another encoder than {encoder_file}")
+        sample = sample or Sample(points=self.encoder.config.points)
+        if sample.points != self.encoder.config.points:
+            raise DentalignError(
+                f"{encoder_file}: made for {self.encoder.config.points} points a tooth; "
+                f"set sample.points to that (it is {sample.points})"
+            )
+        self.sampler = Sampler(buccal_axis, sample, limits or Limits())
+
+    def predict(
+        self,
+        json_file: str | Path,
+        meshes: str | Path,
+        *,
+        extract: Collection[int] = (),
+        fixed: Collection[int] = (),
+    ) -> Prediction:
+        """Predict one case, see `new_case.read` for the files and `predict_case` for the rest."""
+        return self.predict_case(new_case.read(json_file, meshes, self.sampler), extract=extract, fixed=fixed)
+
+    @torch.inference_mode()
+    def predict_case(
+        self, case: NewCase, *, extract: Collection[int] = (), fixed: Collection[int] = ()
+    ) -> Prediction:
+        """Predict a case that has been read.
+
+        extract : FDI numbers, as in the file, of teeth that T2 does without; a plan in the file counts too
+        fixed   : of teeth that must not move, such as implants; the model does not know of them
+        raises  : ParamError for a number that the case does not have or that is in both;
+                  NothingUsable if no tooth is left
+        """
+        gone, stays = self._slots(case, extract, "extract"), self._slots(case, fixed, "fixed")
+        if (gone & stays).any():
+            raise ParamError(f"teeth {_numbers(case, gone & stays)} cannot be both extracted and fixed")
+        mask = case.mask & ~gone
+        if case.t2_mask is not None:
+            mask &= case.t2_mask | stays
+        if not mask.any():
+            raise NothingUsable(f"case {case.case_id}: no tooth is left at T2")
+        latents = self.encoder.encode(case.points, case.pose[None], case.mask[None])
+        predicted = self.aligner.predict(latents, case.mask[None], mask[None])[0]
+        moving = np.flatnonzero(mask & ~stays)
+        pose = np.where(mask[:, None, None], case.pose, np.eye(4))
+        residual = np.zeros(SLOT_COUNT)
+        if len(moving):
+            given = torch.from_numpy(predicted[moving]).to(self.decoder.centre.device)
+            decoded = self.decoder(given).cpu().numpy().astype(np.float64)
+            if not np.isfinite(decoded).all():
+                raise DentalignError(f"case {case.case_id}: the aligner predicts numbers that are not finite")
+            local = case.points[moving].astype(np.float64)
+            pose[moving] = rigid.fit(local, decoded)
+            residual[moving] = rigidity_residual_mm(decoded, rigid.apply(pose[moving], local))
+        return Prediction(case, mask, pose, mask & stays, residual, self._notes(case, mask, stays))
+
+    def _slots(self, case: NewCase, numbers: Collection[int], option: str) -> NDArray[np.bool_]:
+        unknown = sorted(set(numbers) - set(case.fdi[case.mask].tolist()))
+        if unknown:
+            listed = ", ".join(map(str, unknown))
+            raise ParamError(f"--{option}: case {case.case_id} has no usable tooth {listed}")
+        return np.isin(case.fdi, sorted(numbers)) & case.mask
+
+    def _notes(self, case: NewCase, mask: NDArray[np.bool_], stays: NDArray[np.bool_]) -> tuple[str, ...]:
+        notes = list(case.notes)
+        notes += [f"Tooth {line.tooth} is not predicted: {line.seen}." for line in case.left_out]
+        if case.unmoved:
+            numbers = ", ".join(map(str, sorted(case.unmoved)))
+            notes.append(f"Without a usable mesh, kept where they stand: {numbers}.")
+        if (extracted := case.mask & ~mask).any():
+            notes.append(f"Extracted: {_numbers(case, extracted)}.")
+        if stays.any():
+            notes.append(f"Fixed, and the model does not know it: {_numbers(case, stays)}.")
+        for name, slots in ARCHES.items():
+            if not case.mask[slots].any():
+                notes.append(f"The {name} arch is not there; the model has learnt from both arches.")
+        return tuple(notes)
+
+
+def _numbers(case: NewCase, slots: NDArray[np.bool_]) -> str:
+    return ", ".join(str(fdi) for fdi in sorted(case.fdi[slots].tolist()))

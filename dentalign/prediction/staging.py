@@ -1,0 +1,47 @@
+"""From T1 to T2 in steps that an aligner can make."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dentalign.geometry import rigid
+from dentalign.geometry.rigid import Array
+from dentalign.params import PositiveFloat, Section
+
+
+class Predict(Section):
+    """The largest movement of any tooth from one stage to the next."""
+
+    max_step_mm: PositiveFloat = 0.25
+    max_step_deg: PositiveFloat = 2.0
+
+
+def stages(
+    before: Array, after: Array, mask: NDArray[np.bool_], points: NDArray[np.float32], limits: Predict
+) -> Array:
+    """Poses of the stages after the first; the last one is `after`, byte for byte.
+
+    Every tooth moves evenly over all stages: its centroid along a straight line, its rotation about one
+    axis. So each step is the whole movement over their number, and the number is the smallest that keeps
+    the tooth with most to do within the limits.
+
+    before, after : (32, 4, 4) tooth-local -> head, mm
+    mask          : (32,) bool, teeth that stand at T2
+    points        : (32, P, 3) on the crowns, tooth-local mm
+    returns       : (K, 32, 4, 4), K >= 1; identity where masked
+    """
+    slots = np.flatnonzero(mask)
+    centre = points[slots].astype(np.float64).mean(1, keepdims=True)  # (T, 1, 3)
+    start, end = rigid.apply(before[slots], centre)[:, 0], rigid.apply(after[slots], centre)[:, 0]
+    vector = rigid.rotation_vector(np.swapaxes(before[slots, :3, :3], -1, -2) @ after[slots, :3, :3])
+    lengths = np.linalg.norm(end - start, axis=1) / limits.max_step_mm
+    angles = np.degrees(np.linalg.norm(vector, axis=1)) / limits.max_step_deg
+    most = float(max(lengths.max(initial=0.0), angles.max(initial=0.0)))
+    count = max(1, int(np.ceil(most - 1e-9)))  # rounding must not cost a stage
+    poses = np.tile(np.eye(4), (count, len(mask), 1, 1))
+    for k in range(count - 1):
+        share = (k + 1) / count
+        rotation = before[slots, :3, :3] @ rigid.rotation_matrix(share * vector)
+        place = start + share * (end - start) - (rotation @ np.swapaxes(centre, -1, -2))[..., 0]
+        poses[k, slots] = rigid.from_rotation(rotation, place)
+    poses[-1, slots] = after[slots]
+    return poses

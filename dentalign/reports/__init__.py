@@ -1,0 +1,1 @@
+"""Pictures and pages for people: rendering, the 3D viewer, charts."""

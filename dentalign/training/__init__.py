@@ -1,0 +1,1 @@
+"""How the networks learn: one loop, and what it is given."""

@@ -1,0 +1,40 @@
+"""Curves and figures of a training in DVCLive's layout: DVC and its VS Code extension show them live."""
+
+from pathlib import Path
+
+from dvclive import Live
+
+from dentalign.training.loop import Metrics
+
+
+class TrainingLog:
+    """A folder with `metrics.json` and `plots/metrics/*.tsv`, written as the training goes.
+
+    The folder is a stage output, which DVC deletes before a run: a run that goes on from a
+    checkpoint tells its earlier epochs again.
+    """
+
+    def __init__(self, folder: str | Path):
+        # dvcyaml and save_dvc_exp off: dvc.yaml is written by hand, experiments are DVC's business.
+        self._live = Live(
+            dir=str(folder), save_dvc_exp=False, dvcyaml=None, report=None, monitor_system=False, resume=False
+        )
+
+    def __enter__(self) -> "TrainingLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.end()
+
+    def epoch(self, number: int, metrics: Metrics) -> None:
+        """Log the figures of one epoch, counted from 1."""
+        self._live.step = number
+        for name, value in metrics.items():
+            self._live.log_metric(name, value)
+        self._live.make_summary()
+
+    def summary(self, metrics: Metrics) -> None:
+        """Put the figures of the best epoch into `metrics.json`."""
+        for name, value in metrics.items():
+            self._live.log_metric(f"best/{name}" if name != "best_epoch" else name, value, plot=False)
+        self._live.make_summary()

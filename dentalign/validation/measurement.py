@@ -1,0 +1,263 @@
+"""The models measured on the test split, beside two baselines and the true T2."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dentalign.dataset.case_store import CaseStore
+from dentalign.dataset.latents import choose_device
+from dentalign.errors import DentalignError, NothingUsable
+from dentalign.geometry import contacts, rigid
+from dentalign.networks import aligner, weights
+from dentalign.networks.aligner import Aligner
+from dentalign.networks.decoder import Decoder, DecoderConfig
+from dentalign.params import Device, Positive, Section
+from dentalign.teeth import ARCHES
+from dentalign.validation import baselines, metrics
+
+Array = NDArray[np.float64]
+Columns = dict[str, NDArray[Any]]
+
+METHODS = ("model", "identity", "mean_motion")
+POOLED = {  # what stands in a method's block, beside add_auc_5mm: one number per tooth or per pair
+    "teeth": ("add_mm", "pa_add_mm", "rotation_error_deg", "translation_error_mm", "decoded_add_mm",
+              "rigidity_residual_mm"),
+    "pairs": ("overlap_mm", "contact_gap_mm"),
+}  # fmt: skip
+
+_SIGNIFICANT_DIGITS = 6
+_COLUMNS = ("points", "t1/latents", "t2/latents", "t1/mask", "t2/mask", "t1/pose", "t2/pose")
+
+
+class Validate(Section):
+    """How the models are measured on the test split."""
+
+    batch_cases: Positive = 8
+    threads: Positive = 2
+    device: Device = "auto"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What was found, with one entry per tooth that is present at both T1 and T2 ("teeth", T of them).
+
+    metrics  : content of `metrics/validation.json`
+    lineage  : SHA-256, hexadecimal, of what the figures come from
+    case_ids : all N cases of the test split
+    rows     : (N,) int, their rows in the latents file
+    predicted: (N, 32, 4, 4), the model's pose tooth-local -> head, mm; identity where not a tooth
+    case     : (T,) int, which of the N cases the tooth belongs to
+    slot     : (T,) int
+    figures  : method -> metric -> (T,), the metrics of `POOLED["teeth"]`
+    """
+
+    metrics: dict[str, Any]
+    lineage: dict[str, str]
+    case_ids: list[str]
+    rows: NDArray[np.intp]
+    predicted: Array
+    case: NDArray[np.intp]
+    slot: NDArray[np.intp]
+    figures: dict[str, dict[str, Array]]
+
+
+def validate(
+    latents: str | Path,
+    decoder_weights: str | Path,
+    aligner_weights: str | Path,
+    settings: Validate,
+) -> Validation:
+    """Predict every test case, measure it, and measure both baselines on the same teeth.
+
+    Memory holds one batch of latents; what stays of a case is its poses and a few numbers per tooth.
+
+    raises: NothingUsable where no test case has a tooth at both T1 and T2; DentalignError where the
+            files do not belong together or a prediction is not finite
+    """
+    torch.set_num_threads(settings.threads)
+    device = choose_device(settings.device)
+    model = aligner.load(aligner_weights).to(device)
+    decoder = weights.load(decoder_weights, Decoder, DecoderConfig).to(device)
+    with CaseStore(latents) as store:
+        _check(store, model, aligner_weights, decoder, decoder_weights)
+        rows = store.rows_of("test")
+        if not len(rows):
+            raise NothingUsable(
+                f"{latents}: no case in the test split, nothing to validate on; it gets about a tenth of the "
+                f"patients, and there are {len(store)} cases in all: more are needed"
+            )
+        motion = baselines.mean_motion(store)
+        found = _Found()
+        for start in range(0, len(rows), settings.batch_cases):
+            part = rows[start : start + settings.batch_cases]
+            columns = {name: store.column(name, part) for name in _COLUMNS}
+            _measure(found, columns, start, model, decoder, motion)
+        case_ids = [store.case_ids[row] for row in rows]
+        counts = {f"{split}_cases": len(store.rows_of(split)) for split in ("train", "val", "test")}
+    if not found.slot:
+        raise NothingUsable(f"{latents}: no test case has a tooth at both T1 and T2")
+    lineage = {
+        "latents_sha256": weights.file_sha256(latents),
+        "encoder_sha256": model.config.encoder_sha256,
+        "decoder_sha256": weights.file_sha256(decoder_weights),
+        "aligner_sha256": weights.file_sha256(aligner_weights),
+    }
+    return found.finish(case_ids, rows, counts, lineage)
+
+
+@dataclass
+class _Found:
+    """Gathers figures batch by batch."""
+
+    figures: dict[str, dict[str, list[Array]]] = field(default_factory=dict)
+    case: list[NDArray[np.intp]] = field(default_factory=list)
+    slot: list[NDArray[np.intp]] = field(default_factory=list)
+    predicted: list[Array] = field(default_factory=list)
+    reconstruction_mm: list[Array] = field(default_factory=list)
+    t1_only: int = 0
+
+    def add(self, method: str, values: dict[str, Array]) -> None:
+        for name, value in values.items():
+            self.figures.setdefault(method, {}).setdefault(name, []).append(value)
+
+    def finish(
+        self, case_ids: list[str], rows: NDArray[np.intp], counts: dict[str, int], lineage: dict[str, str]
+    ) -> Validation:
+        joined = {
+            method: {name: np.concatenate(parts) for name, parts in values.items()}
+            for method, values in self.figures.items()
+        }
+        case, slot = np.concatenate(self.case), np.concatenate(self.slot)
+        summary: dict[str, Any] = {}
+        for method in METHODS:
+            summary[method] = {"add_auc_5mm": metrics.add_auc_5mm(joined[method]["add_mm"])}
+            summary[method] |= _means(joined[method])
+        summary["true_t2"] = _means(joined["true_t2"])
+        if summary["identity"]["add_mm"] > 0:  # else nothing was to be moved, and the ratio says nothing
+            summary["add_vs_identity"] = summary["model"]["add_mm"] / summary["identity"]["add_mm"]
+        summary["reconstruction_mm"] = float(np.concatenate(self.reconstruction_mm).mean())
+        cases = len(np.unique(case))
+        summary["counts"] = {
+            "cases": cases,
+            "teeth": len(slot),
+            "pairs": len(joined["true_t2"]["overlap_mm"]),
+            "extracted_teeth": self.t1_only,
+            **counts,
+        }
+        figures = {method: {n: joined[method][n] for n in POOLED["teeth"]} for method in METHODS}
+        predicted = np.concatenate(self.predicted)
+        return Validation(rounded(summary), lineage, case_ids, rows, predicted, case, slot, figures)
+
+
+def _check(
+    store: CaseStore,
+    model: Aligner,
+    aligner_weights: str | Path,
+    decoder: Decoder,
+    decoder_weights: str | Path,
+) -> None:
+    """Refuse files that do not belong together."""
+    encoder, layout = store.attributes.get("encoder_sha256"), store.layout
+    if model.config.encoder_sha256 != encoder:
+        raise DentalignError(
+            f"{aligner_weights}: trained on latents of encoder {model.config.encoder_sha256[:12]}, "
+            f"{store.path} was encoded by {str(encoder)[:12]}: train it again (`dvc repro`)"
+        )
+    if (model.config.points, model.config.features) != (layout.points, layout.features):
+        raise DentalignError(
+            f"{aligner_weights}: made for latents of {model.config.points} x {model.config.features} "
+            f"numbers, {store.path} has {layout.points} x {layout.features}"
+        )
+    if decoder.config.features != layout.features:
+        raise DentalignError(
+            f"{decoder_weights}: made for {decoder.config.features} features, "
+            f"{store.path} has {layout.features}"
+        )
+
+
+def _measure(
+    found: _Found,
+    columns: Columns,
+    start: int,
+    model: Aligner,
+    decoder: Decoder,
+    motion: baselines.MeanMotion,
+) -> None:
+    """One batch of B cases; `start` is the number of the first among the test cases."""
+    points, t1_pose, t2_pose = columns["points"], columns["t1/pose"], columns["t2/pose"]
+    t1_mask, t2_mask = columns["t1/mask"], columns["t2/mask"]
+    for stage, mask, pose in (("t1", t1_mask, t1_pose), ("t2", t2_mask, t2_pose)):
+        decoded = _decode(decoder, columns[f"{stage}/latents"])[mask]
+        found.reconstruction_mm.append(metrics.add_mm(decoded, rigid.apply(pose[mask], points[mask])))
+    both = t1_mask & t2_mask  # (B, 32)
+    found.t1_only += int((t1_mask & ~t2_mask).sum())
+    case, slot = np.nonzero(both)
+    found.case.append(case + start)
+    found.slot.append(slot)
+    local = points[both].astype(np.float64)  # (T, P, 3)
+    true_pose = t2_pose[both]
+    true = rigid.apply(true_pose, local)
+    decoded = _decode(decoder, model.predict(columns["t1/latents"], t1_mask, t2_mask))[both]
+    if not np.isfinite(decoded).all():
+        raise DentalignError("the aligner predicts numbers that are not finite; train it again")
+    fitted = rigid.fit(local, decoded)
+    predicted = np.broadcast_to(np.eye(4), t1_pose.shape).copy()
+    predicted[both] = fitted
+    found.predicted.append(predicted)
+    poses = {
+        "model": predicted,
+        "identity": baselines.identity(t1_pose),
+        "mean_motion": motion.predict(points, t1_pose),
+    }
+    arch = case * len(ARCHES) + (slot >= len(ARCHES["lower"]))
+    for method in METHODS:
+        pose = poses[method][both]
+        posed = rigid.apply(pose, local)
+        raw = decoded if method == "model" else posed  # a baseline predicts the pose itself
+        found.add(
+            method,
+            {
+                "add_mm": metrics.add_mm(posed, true),
+                "pa_add_mm": metrics.pa_add_mm(posed, true, arch),
+                "rotation_error_deg": metrics.rotation_error_deg(pose, true_pose),
+                "translation_error_mm": metrics.translation_error_mm(posed, true),
+                "decoded_add_mm": metrics.add_mm(raw, true),
+                "rigidity_residual_mm": metrics.rigidity_residual_mm(raw, posed),
+            },
+        )
+    for method, pose in {**poses, "true_t2": t2_pose}.items():
+        for overlap, gap in _contacts(rigid.apply(pose, points), t2_mask, both):
+            found.add(method, {"overlap_mm": overlap, "contact_gap_mm": gap})
+
+
+def _contacts(
+    points: Array, present: NDArray[np.bool_], judged: NDArray[np.bool_]
+) -> Iterator[tuple[Array, Array]]:
+    """`contacts.contacts` of each of B mouths; points (B, 32, P, 3), head frame."""
+    for mouth, here, chosen in zip(points, present, judged, strict=True):
+        yield contacts.contacts(mouth, contacts.neighbours(here, chosen))
+
+
+@torch.inference_mode()
+def _decode(decoder: Decoder, latents: NDArray[Any]) -> NDArray[np.float32]:
+    """Points (B, 32, P, 3), mm, head frame, of latents (B, 32, P, F)."""
+    given = torch.from_numpy(latents.astype(np.float32)).to(decoder.centre.device)
+    decoded: NDArray[np.float32] = decoder(given).cpu().numpy()
+    return decoded
+
+
+def _means(values: dict[str, Array]) -> dict[str, float]:
+    """Pooled means; what has no entry (overlap without any pair) is left away, as it has no mean."""
+    return {name: float(value.mean()) for name, value in values.items() if len(value)}
+
+
+def rounded(value: Any) -> Any:
+    """The same tree with floats rounded to 6 significant digits, so that the last bits do not show."""
+    if isinstance(value, dict):
+        return {name: rounded(part) for name, part in value.items()}
+    return float(f"{value:.{_SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value

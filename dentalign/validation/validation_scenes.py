@@ -1,0 +1,86 @@
+"""Test cases as scenes of a report: T1, predicted and true T2, and what the validation found per tooth."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dentalign.dataset.case_store import CaseStore, Row
+from dentalign.geometry import rigid
+from dentalign.reports.scene import Scene, SceneTooth
+from dentalign.teeth import SLOTS
+from dentalign.validation.measurement import Validation
+from dentalign.validation.validation_pictures import smoothed
+
+STATES = (("t1", "T1"), ("predicted", "predicted T2"), ("t2", "true T2"))
+COLOUR_BY = ("add_mm", "rotation_error_deg", "predicted_movement_mm", "planned_movement_mm")
+
+
+def scene(found: Validation, store: CaseStore, number: int) -> Scene:
+    """The scene of one test case.
+
+    The surface is the smoothed one through the tooth's points: the latents file has no meshes.
+
+    found  : what `validate` found
+    store  : the latents file it was made on
+    number : of the case among the test cases, with at least one tooth at both T1 and T2
+    """
+    row = store.row(int(found.rows[number]))
+    here = np.flatnonzero(found.case == number)
+    index_of = {int(found.slot[index]): int(index) for index in here}
+    teeth = [
+        _tooth(found, row, number, int(slot), index_of.get(int(slot)))
+        for slot in np.flatnonzero(row["t1/mask"] | row["t2/mask"])
+    ]
+    measured = any(tooth.figures for tooth in teeth)
+    return Scene(row["case_id"], STATES, tuple(teeth), COLOUR_BY if measured else (), _notes(row))
+
+
+def _tooth(found: Validation, row: Row, number: int, slot: int, index: int | None) -> SceneTooth:
+    """The tooth in a slot; `index` is its place among the measured teeth, None where it is not measured."""
+    vertices, faces = smoothed(row["points"][slot])
+    poses = {stage: row[f"{stage}/pose"][slot] for stage in ("t1", "t2") if row[f"{stage}/mask"][slot]}
+    figures: dict[str, float] = {}
+    if index is not None:
+        poses["predicted"] = found.predicted[number, slot]
+        middle = row["points"][slot].mean(0, dtype=np.float64)
+        model = found.figures["model"]
+        figures = {
+            name: float(model[name][index])
+            for name in ("add_mm", "translation_error_mm", "rotation_error_deg")
+        }
+        for key, name in (("predicted", "predicted"), ("t2", "planned")):
+            figures[f"{name}_movement_mm"], figures[f"{name}_rotation_deg"] = movement(
+                poses["t1"], poses[key], middle
+            )
+    return SceneTooth(_number(row, slot), vertices, faces, poses, figures)
+
+
+def movement(
+    start: NDArray[np.float64], end: NDArray[np.float64], middle: NDArray[np.float64]
+) -> tuple[float, float]:
+    """How far a tooth moves between two poses (4, 4).
+
+    middle  : (3,) tooth-local mm, the centroid of its points
+    returns : the way of its middle, mm, and its turn, degrees
+    """
+    way = rigid.apply(end, middle[None]) - rigid.apply(start, middle[None])
+    return float(np.linalg.norm(way)), float(rigid.angle_deg(end[:3, :3] @ start[:3, :3].T))
+
+
+def _notes(row: Row) -> tuple[str, ...]:
+    """What is not to be seen, or not measured, in words."""
+    t1, t2 = row["t1/mask"], row["t2/mask"]
+    said = {
+        "Extracted in the plan, at T1 only: {}.": t1 & ~t2,
+        "At T2 only, neither predicted nor measured: {}.": t2 & ~t1,
+        "Left out because of a defect: {}.": row["dropped"].astype(np.bool_) & ~(t1 | t2),
+    }
+    return tuple(
+        text.format(", ".join(str(_number(row, int(slot))) for slot in np.flatnonzero(which)))
+        for text, which in said.items()
+        if which.any()
+    )
+
+
+def _number(row: Row, slot: int) -> int:
+    """The FDI number as it stood in the file; a slot without one has its permanent tooth's."""
+    return int(row["fdi"][slot]) or SLOTS[slot]
