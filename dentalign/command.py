@@ -16,9 +16,11 @@ import typer
 from dentalign.atomic import FULL
 from dentalign.errors import DentalignError
 
-# Before torch is imported: its threads sleep while they wait for each other. By default they spin, and
-# where another program has the core that one of them needs, a training slows down fifty-fold.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before torch is imported: its threads wait for each other a tenth of a millisecond, then sleep. By default
+# (libgomp) they spin on for some, and where another program has the core that one of them needs, a training
+# slows down tenfold and more; sleeping at once costs a third where nobody else is there.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 DEBUG_VARIABLE = "DENTALIGN_DEBUG"
 EPILOG = f"--debug, or {DEBUG_VARIABLE}=1, shows the traceback of a failure."

@@ -146,18 +146,20 @@ def test_importing_the_command_is_light() -> None:
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize(("given", "then"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
-def test_torch_s_threads_sleep_while_they_wait_unless_the_user_says_otherwise(
-    given: dict[str, str], then: str
+@pytest.mark.parametrize(
+    ("given", "then"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_torch_s_threads_soon_sleep_while_they_wait_unless_the_user_says_otherwise(
+    given: dict[str, str], then: str | None
 ) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | given
+    own = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    environment = {name: value for name, value in os.environ.items() if name not in own} | given
     before = "assert 'torch' not in sys.modules"  # which reads it once, as it is imported
-    code = f"import dentalign.command, os, sys; {before}; print(os.environ['OMP_WAIT_POLICY'])"
+    code = f"import dentalign.command, os, sys; {before}; print(os.environ.get('GOMP_SPINCOUNT'))"
     words = [sys.executable, "-c", code]
-    assert (
-        subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout
-        == f"{then}\n"
-    )
+    done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout == f"{then}\n"
 
 
 def test_list_writes_the_cases_and_names_what_it_skips(

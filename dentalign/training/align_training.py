@@ -37,7 +37,7 @@ class Train(Section):
 
     model: str = "fc"
     epochs: Positive = 500
-    patience: Positive = 100
+    patience: Positive = 60
     seed: NotNegative = 0
     threads: Positive = 2
     device: Device = "auto"

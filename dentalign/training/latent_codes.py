@@ -128,9 +128,15 @@ def _encoded(
     """Latents (2, 32, P, F) and masks (2, 32) of each copy of a case."""
     stream = hashlib.sha256(f"{augmentation.seed}/{row['case_id']}".encode()).digest()[:8]
     rng = np.random.default_rng(int.from_bytes(stream, "big"))
-    mouth = mouth_of(row)
-    for copy in copies(mouth, count, rng, augmentation.turn_deg, augmentation.shift_mm):
-        yield encoder.encode(copy.points, copy.poses, copy.masks), copy.masks
+    made = copies(mouth_of(row), count, rng, augmentation.turn_deg, augmentation.shift_mm)
+    encoded: dict[int, NDArray[np.float32]] = {}
+    for side in range(min(2, count)):  # the mouth and its mirror image: the same points, so one graph for all
+        same = made[side::2]
+        poses, masks = (np.concatenate([getattr(m, name) for m in same]) for name in ("poses", "masks"))
+        latents = encoder.encode(same[0].points, poses, masks)
+        encoded |= zip(range(side, count, 2), np.split(latents, len(same)), strict=True)
+    for number, copy in enumerate(made):
+        yield encoded[number], copy.masks
 
 
 def mouth_of(row: Row) -> Mouth:
