@@ -47,7 +47,7 @@ class Result:
         lines += [f"{stage:<26} {count:>5}" for stage, count in sorted(self.kills.items())]
         lines.append(f"{'all':<26} {self.kills.total():>5}")
         lines.append(
-            f"{self.runs} runs to the end, {self.files} files each: "
+            f"{self.runs} run(s) to the end, {self.files} files each: "
             f"{len(self.differing)} files differ from the undisturbed run's"
         )
         if self.rwlocks:

@@ -79,9 +79,13 @@ def predict_(
         str, typer.Option(help="Folder with <FDI>.stl, or folder or URL with <case_id>/<FDI>.stl.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results.")],
-    models: Annotated[Path, typer.Option(help="Folder with encoder.pt, decoder.pt and aligner.pt.")] = Path(
-        "models"
-    ),
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with encoder.pt, decoder.pt and aligner.pt. Default: models/, and encoder.weights "
+            "and decoder.weights of the parameters."
+        ),
+    ] = None,
     extract: Annotated[str, typer.Option(help="Teeth that T2 does without, such as 14,24.")] = "",
     fixed: Annotated[str, typer.Option(help="Teeth that must not move, such as implants: 36,46.")] = "",
     stages: Annotated[
@@ -93,8 +97,9 @@ def predict_(
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     params_file: Annotated[
-        Path, typer.Option("--params", help="Parameters (YAML); without the file the defaults hold.")
-    ] = Path("params.yaml"),
+        Path | None,
+        typer.Option("--params", help="Parameters (YAML). Default: params.yaml here, if there is one."),
+    ] = None,
 ) -> None:
     """Predict T2 of new patients from the trained models.
 
@@ -111,15 +116,19 @@ def predict_(
     if device not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter(f"auto, cpu or cuda, got {device!r}", param_hint="--device")
     numbers = {"extract": _teeth(extract, "--extract"), "fixed": _teeth(fixed, "--fixed")}
-    given = params_file.is_file()
+    file = params_file or Path("params.yaml")
+    given = params_file is not None or file.is_file()
+    own = given and models is None
     predictor = Predictor(
-        models,
+        models or "models",
+        encoder=params.load(file, params.Encoder, "encoder").weights if own else None,
+        decoder=params.load(file, params.Weights, "decoder").weights if own else None,
         device=device,
-        buccal_axis=params.load(params_file, params.Source, "source").buccal_axis if given else "+y",
-        sample=params.load(params_file, params.Sample, "sample") if given else None,
-        limits=params.load(params_file, params.Limits, "limits") if given else None,
+        buccal_axis=params.load(file, params.Source, "source").buccal_axis if given else "+y",
+        sample=params.load(file, params.Sample, "sample") if given else None,
+        limits=params.load(file, params.Limits, "limits") if given else None,
     )
-    limits = params.load(params_file, Predict, "predict") if given else Predict()
+    limits = params.load(file, Predict, "predict") if given else Predict()
     wanted = Wanted(stages, moved, not poses_only, limits)  # type: ignore[arg-type]
     done = prediction_batch.predict_cases(case, meshes, out, predictor, wanted, **numbers)
     for line in done.left_out:

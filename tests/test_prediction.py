@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -222,7 +223,7 @@ def test_a_tooth_without_a_usable_mesh_stays_in_the_case_where_it_stands(
     (store / "stl" / CASE / "31.stl").unlink()
     t1_only(store)
     prediction = predict(predictor, store)
-    assert [(line.tooth, line.code) for line in prediction.case.left_out] == [("31", "not_found")]
+    assert [(line.tooth, line.code) for line in prediction.case.left_out] == [("31", "missing_mesh")]
     written = prediction_files.write(tmp_path / "out", prediction, POSES_ONLY)[0]
     back = stage_poses(case_document.read(written, CASE))
     assert back.t2
@@ -271,9 +272,88 @@ def test_teeth_that_cannot_be_meant_are_refused(
         predict(predictor, store, **options)
 
 
-def test_no_tooth_left_is_nothing_usable(predictor: Predictor, store: Path) -> None:
-    with pytest.raises(NothingUsable, match="no tooth is left"):
+def test_a_case_without_a_tooth_at_t2_is_refused(predictor: Predictor, store: Path) -> None:
+    with pytest.raises(CaseDefect, match="no tooth is left"):
         predict(predictor, store, extract=FDIS)
+
+
+def test_a_broken_pose_in_the_plan_extracts_no_tooth(predictor: Predictor, store: Path) -> None:
+    content = document(store)
+    for spelling in SPELLINGS:
+        for pose in [content["Staging"][-1].get(spelling, {}).get("22")]:
+            if pose:
+                pose["rotation"] = dict.fromkeys("xyzw", 0)
+    rewrite(store, content)
+    prediction = predict(predictor, store)
+    assert prediction.mask[slot_of(22)]
+    assert any("plan for tooth 22 is not read" in note for note in prediction.notes)
+
+
+def test_a_tooth_without_a_mesh_that_is_extracted_is_gone(predictor: Predictor, store: Path) -> None:
+    (store / "stl" / CASE / "31.stl").unlink()
+    t1_only(store)
+    assert 31 in as_predicted(predict(predictor, store))
+    assert 31 not in as_predicted(predict(predictor, store, extract=[31]))
+
+
+def test_a_broken_jaw_pose_does_not_matter_where_teeth_stand_in_the_head_s_frame(
+    predictor: Predictor, store: Path, tmp_path: Path
+) -> None:
+    spelt(store, "ToothTransforms")
+    content = t1_only(store)
+    content["maxillaRelativeTransform"] = {"translation": {"x": "?"}}
+    content["Staging"][0]["Stage"] = 1
+    rewrite(store, content)
+    written = prediction_files.write(tmp_path / "out", predict(predictor, store), POSES_ONLY)[0]
+    numbers = [stage["Stage"] for stage in json.loads(written.read_text(encoding="utf-8"))["Staging"]]
+    assert numbers == [1, 2]
+
+
+def second_case(store: Path) -> str:
+    """The same mouth once more under a name of its own, its meshes too."""
+    content = document(store) | {"CaseID": "own-002"}
+    (store / "json" / "own-002.json").write_text(json.dumps(content), encoding="utf-8")
+    shutil.copytree(store / "stl" / CASE, store / "stl" / "own-002")
+    return "own-002"
+
+
+def test_one_patient_s_crowns_are_never_taken_for_several_patients(
+    predictor: Predictor, store: Path, tmp_path: Path
+) -> None:
+    second_case(store)
+    with pytest.raises(NothingUsable, match="the mesh is missing"):
+        predict_cases(store, store / "stl" / CASE, tmp_path / "out", predictor, POSES_ONLY)
+    assert "missing_mesh" in (tmp_path / "out" / "left_out.csv").read_text(encoding="utf-8")
+
+
+def test_a_plan_without_any_tooth_of_t1_costs_its_own_case_only(
+    predictor: Predictor, store: Path, tmp_path: Path
+) -> None:
+    second_case(store)
+    content = document(store)
+    for spelling in SPELLINGS:
+        teeth = content["Staging"][-1].get(spelling)
+        if teeth:
+            content["Staging"][-1][spelling] = {"18": next(iter(teeth.values()))}
+    rewrite(store, content)
+    done = predict_cases(store, store / "stl", tmp_path / "out", predictor, POSES_ONLY)
+    assert [line.code for line in done.left_out if line.whole_case] == ["no_pairs"]
+    assert (tmp_path / "out" / "json" / "own-002.json").is_file()
+
+
+def test_results_never_replace_the_case_they_are_made_from(predictor: Predictor, store: Path) -> None:
+    before = (store / "json" / f"{CASE}.json").read_bytes()
+    with pytest.raises(ParamError, match="would replace"):
+        predict_cases(store, store / "stl", store, predictor, POSES_ONLY)
+    assert (store / "json" / f"{CASE}.json").read_bytes() == before
+
+
+def test_a_pipe_in_place_of_a_case_is_refused_and_not_waited_for(
+    predictor: Predictor, store: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(store / "json" / "own-003.json")
+    done = predict_cases(store, store / "stl", tmp_path / "out", predictor, POSES_ONLY)
+    assert [(line.case_id, line.code) for line in done.left_out] == [("own-003", "no_file")]
 
 
 def test_models_of_two_trainings_are_refused(
@@ -385,10 +465,13 @@ def test_the_command_predicts_says_what_it_wrote_and_ends_with_3_where_nothing_c
     assert f"case {CASE}: not JSON" in done.stdout
 
 
-@pytest.mark.parametrize("words", [["--extract", "1x"], ["--moved", "obj"], ["--device", "tpu"]])
+@pytest.mark.parametrize(
+    "words", [["--extract", "1x"], ["--moved", "obj"], ["--device", "tpu"], ["--params", "typo.yaml"]]
+)
 def test_wrong_usage_of_the_command_ends_with_2(tmp_path: Path, words: list[str]) -> None:
     given = ["predict", "--case", "a.json", "--meshes", "b", "--out", str(tmp_path), *words]
-    assert CliRunner().invoke(cli.app, given).exit_code == 2
+    done = CliRunner().invoke(cli.app, given)
+    assert 2 in (done.exit_code, getattr(done.exception, "exit_code", None))
 
 
 def test_three_lines_of_python_do_the_same(finished_project: Project, store: Path) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dentalign.cases import case_document, frame_check
 from dentalign.cases.case_document import CaseDocument
 from dentalign.cases.case_list import check_id
+from dentalign.cases.case_source import LocalSource
 from dentalign.cases.left_out import LeftOut
 from dentalign.cases.mesh_store import MeshStore
 from dentalign.cases.positioner import (
@@ -23,7 +24,7 @@ from dentalign.cases.positioner import (
 )
 from dentalign.cases.stage_poses import stage_poses, t2_position
 from dentalign.dataset.clouds import Sampler
-from dentalign.errors import CaseDefect, Defect
+from dentalign.errors import CaseDefect, Defect, ToothDefect
 from dentalign.geometry import stl
 from dentalign.geometry.rigid import Array
 from dentalign.teeth import SLOT_COUNT
@@ -42,7 +43,8 @@ class NewCase:
     pose        : (32, 4, 4) float64, tooth-local -> head, identity where masked
     points      : (32, P, 3) float32, ordered
     crowns      : slot -> triangles (F, 3, 3) of the mesh
-    t2_mask, t2_pose : a plan that came with the case, as mask and pose; None without one
+    t2_mask, t2_pose : a plan that came with the case: where it has which teeth; None without one
+    planned_away : FDI numbers of teeth that the plan does without
     unmoved     : FDI number as in the file -> pose, of teeth that have a pose and no usable mesh
     left_out    : teeth that cannot be used, and why
     notes       : what else a reader should know
@@ -58,27 +60,51 @@ class NewCase:
     crowns: Mapping[int, Array]
     t2_mask: NDArray[np.bool_] | None
     t2_pose: Array | None
+    planned_away: frozenset[int]
     unmoved: Mapping[int, Array]
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]
     buccal_axis: BuccalAxis
 
 
-def read(json_file: str | Path, meshes: str | Path, sampler: Sampler) -> NewCase:
+def read(
+    json_file: str | Path,
+    meshes: str | Path,
+    sampler: Sampler,
+    *,
+    flat: bool = True,
+    lines: list[LeftOut] | None = None,
+) -> NewCase:
     """Read a case of which nothing but T1 need be there.
 
     json_file : `<case_id>.json`
     meshes    : a folder with `<FDI>.stl`, or a store (folder or URL) with `<case_id>/<FDI>.stl`
+    flat      : whether it may be such a folder, which holds one patient's crowns
+    lines     : is given the teeth that cannot be used, also where the case is refused
     raises    : CaseDefect where the case cannot be predicted: not readable, no usable tooth, too many
                 defects, or a mouth that does not stand in the head frame; DentalignError without the folder
     """
     file, case_id = str(json_file), Path(json_file).stem
     check_id(case_id, file)
+    own: list[LeftOut] = []
+    try:
+        return _read(file, case_id, meshes, sampler, flat, own)
+    finally:
+        if lines is not None:
+            lines += own
+
+
+def _read(
+    file: str, case_id: str, meshes: str | Path, sampler: Sampler, flat: bool, lines: list[LeftOut]
+) -> NewCase:
     limits = sampler.limits
-    document = case_document.read(file, case_id, limits.max_json_mb)
+    local = LocalSource(Path(file).parent).path(Path(file).name)  # no pipe, and no link that leads out
+    with open(local, "rb") as stream:
+        data = stream.read(int(limits.max_json_mb * 1e6) + 1)
+    document = case_document.parse(data, case_id, file, limits.max_json_mb)
     # A first stage that is called T2 is no plan; a broken plan is no reason not to make one.
     now = stage_poses(document.model_copy(update={"t2_stage": None}), file, require_t2=False)
-    lines = [LeftOut.of(case_id, STAGE, defect) for defect in now.defects.values()]
+    lines += [LeftOut.of(case_id, STAGE, defect) for defect in now.defects.values()]
     placement = place(now, limits.max_dropped_teeth, file)
     pose = in_our_frame(placement.t1_pose, sampler.buccal_axis)
     if wrong := frame_check.problems(pose, placement.t1_mask, file=file, limits=limits):
@@ -89,15 +115,12 @@ def read(json_file: str | Path, meshes: str | Path, sampler: Sampler) -> NewCase
     with MeshStore(str(meshes), limits) as store:
         for slot in np.flatnonzero(mask).tolist():
             fdi = int(placement.fdi[slot])
-            name = _mesh_name(meshes, case_id, fdi)
+            name = _mesh_name(meshes, case_id, fdi, flat)
             try:
                 triangles = _crown(store, name, fdi)
                 points[slot] = sampler.points(triangles, store.location(name), fdi)
             except Defect as defect:
-                defect.tooth = fdi
-                lines.append(
-                    LeftOut(case_id, str(fdi), STAGE, defect.code, defect.seen, defect.mend, defect.file)
-                )
+                lines.append(LeftOut.of_tooth(case_id, fdi, STAGE, _of_mesh(defect, fdi)))
                 mask[slot], unmoved[fdi] = False, now.t1[fdi]
                 continue
             crowns[slot] = triangles @ to_our_frame(sampler.buccal_axis).T
@@ -115,6 +138,7 @@ def read(json_file: str | Path, meshes: str | Path, sampler: Sampler) -> NewCase
         crowns=crowns,
         t2_mask=None if plan is None else plan[0] & mask,
         t2_pose=None if plan is None else plan[1],
+        planned_away=frozenset() if plan is None else plan[2],
         unmoved=unmoved,
         left_out=tuple(sorted(lines)),
         notes=tuple(notes),
@@ -122,9 +146,20 @@ def read(json_file: str | Path, meshes: str | Path, sampler: Sampler) -> NewCase
     )
 
 
-def _mesh_name(meshes: str | Path, case_id: str, fdi: int) -> str:
+def _of_mesh(defect: Defect, fdi: int) -> Defect:
+    """The defect under the reason codes that rigid_transforms gives for meshes."""
+    if isinstance(defect, ToothDefect):
+        return defect
+    if defect.code == "not_found":
+        seen, mend = "the mesh is missing", "export the mesh, or take the tooth out of the case"
+        return ToothDefect("missing_mesh", seen, mend, file=defect.file, tooth=fdi)
+    return ToothDefect(f"mesh_{defect.code}", defect.seen, defect.mend, file=defect.file, tooth=fdi)
+
+
+def _mesh_name(meshes: str | Path, case_id: str, fdi: int, flat: bool) -> str:
     """Name of a crown below `meshes`; a folder of one case's crowns needs no folder for the case."""
-    flat = "://" not in str(meshes) and not (Path(meshes) / case_id).is_dir() and Path(meshes).is_dir()
+    local = "://" not in str(meshes) and Path(meshes).is_dir()
+    flat = flat and local and not (Path(meshes) / case_id).is_dir()
     return f"{fdi}.stl" if flat else MeshStore.name(case_id, fdi)
 
 
@@ -135,16 +170,19 @@ def _crown(store: MeshStore, name: str, fdi: int) -> Array:
 
 def _plan(
     document: CaseDocument, file: str, notes: list[str], axis: BuccalAxis
-) -> tuple[NDArray[np.bool_], Array] | None:
-    """Mask and poses (our frame) of the T2 that came with the case, if there is a usable one."""
+) -> tuple[NDArray[np.bool_], Array, frozenset[int]] | None:
+    """Mask and poses (our frame) of the T2 that came with the case, and the teeth of T1 it does without."""
     try:
         if not t2_position(document, file):  # none, or the first stage itself
             return None
-        there = stage_poses(document, file).t2
+        both = stage_poses(document, file)
     except CaseDefect as defect:
         notes.append(f"The plan in the file is not read ({defect.seen}).")
         return None
     mask, pose = np.zeros(SLOT_COUNT, np.bool_), np.tile(np.eye(4), (SLOT_COUNT, 1, 1))
-    for fdi, matrix in (there or {}).items():
+    there = both.t2 or {}
+    for fdi, matrix in there.items():
         mask[slot_of(fdi)], pose[slot_of(fdi)] = True, matrix
-    return mask, in_our_frame(pose, axis)
+    # A pose that the plan has and that is broken says nothing: that tooth is not planned away.
+    notes += [f"The plan for tooth {fdi} is not read ({both.defects[fdi].seen})." for fdi in both.defects]
+    return mask, in_our_frame(pose, axis), frozenset(both.t1.keys() - there.keys())

@@ -29,17 +29,21 @@ def with_stages(document: CaseDocument, stages: Sequence[Mapping[int, Array]]) -
     plain = case_document.as_json(document)
     first = plain["Staging"][0]
     spelling = next(name for name in _SPELLINGS if name in first)
-    jaws = {upper: rigid.inverse(jaw_pose(document, document.staging[0], upper)) for upper in (False, True)}
+    to_jaw: dict[bool, Array] = {}
+    if spelling == _SPELLINGS[2]:  # in the others a jaw's pose may be anything
+        for upper in {is_upper(fdi) for poses in stages for fdi in poses}:
+            to_jaw[upper] = rigid.inverse(jaw_pose(document, document.staging[0], upper))
+    number = first.get("Stage", 0)
+    first["Stage"] = number if isinstance(number, int) else 0
     staging = [first]
     for poses in stages:
-        stage: dict[str, Any] = {"Stage": len(staging)}
+        stage: dict[str, Any] = {"Stage": first["Stage"] + len(staging)}
         stage |= {name: first[name] for name in _JAWS if name in first}
         stage[spelling] = {
-            str(fdi): _as_json(jaws[is_upper(fdi)] @ pose if spelling == _SPELLINGS[2] else pose)
+            str(fdi): _as_json(to_jaw[is_upper(fdi)] @ pose if to_jaw else pose)
             for fdi, pose in sorted(poses.items())
         }
         staging.append(stage)
-    first["Stage"] = first.get("Stage", 0)
     return {**plain, "T2Stage": str(len(staging) - 1), "Staging": staging}
 
 

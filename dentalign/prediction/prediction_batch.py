@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dentalign.cases import left_out
 from dentalign.cases.left_out import LeftOut
-from dentalign.errors import CaseDefect, DentalignError, NothingUsable
-from dentalign.prediction import prediction_files
+from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ParamError
+from dentalign.prediction import new_case, prediction_files
 from dentalign.prediction.new_case import STAGE
 from dentalign.prediction.prediction_files import Wanted
 from dentalign.prediction.predictor import Predictor
@@ -46,32 +46,41 @@ def predict_cases(
     cases          : `<case_id>.json`, or a folder of them (a case store's folder, too)
     extract, fixed : FDI numbers, see `Predictor.predict_case`; for a single case only
     raises         : NothingUsable where no case could be predicted, with the reason of the first;
-                     DentalignError where there is no such folder, or numbers are given for many cases
+                     DentalignError where there is no such folder, or numbers are given for many cases;
+                     ParamError where `out` would replace a case that is read
     """
     files = _json_files(Path(cases))
+    for file in files:
+        if (Path(out) / "json" / file.name).resolve() == file.resolve():
+            raise ParamError(f"--out {out} would replace {file}: choose another folder")
     if len(files) > 1 and (extract or fixed):
         raise DentalignError("--extract and --fixed name teeth of one case: give one JSON as --case")
     written: list[tuple[Path, ...]] = []
     lines: list[LeftOut] = []
     for file in track(files, "predicting", len(files)):
         try:
-            prediction = predictor.predict(file, meshes, extract=extract, fixed=fixed)
+            case = new_case.read(file, meshes, predictor.sampler, flat=len(files) == 1, lines=lines)
+            prediction = predictor.predict_case(case, extract=extract, fixed=fixed)
+            written.append(tuple(prediction_files.write(out, prediction, wanted)))
         except CaseDefect as defect:
-            defect.file = defect.file or str(file)
-            lines.append(LeftOut.of(file.stem, STAGE, defect))
-            continue
-        lines += prediction.case.left_out
-        written.append(tuple(prediction_files.write(out, prediction, wanted)))
+            defect.file = _shown(defect.file or str(file))
+            lines.append(LeftOut.of(_shown(file.stem), STAGE, defect))
+    left_out.write_csv(Path(out) / "left_out.csv", lines)
     if not written:
         first = min(line for line in lines if line.whole_case)
-        raise NothingUsable(f"case {first.case_id}: {first.seen}; {first.mend} [{first.file}]")
-    left_out.write_csv(Path(out) / "left_out.csv", lines)
+        more = next((f"; first: {line.seen} [{line.file}]" for line in sorted(lines) if line.tooth), "")
+        raise NothingUsable(f"case {first.case_id}: {first.seen}; {first.mend} [{first.file}]{more}")
     return Done(tuple(written), tuple(sorted(lines)))
+
+
+def _shown(name: str) -> str:
+    """A file name as text that can be written, whatever bytes it has."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _json_files(cases: Path) -> list[Path]:
     if not cases.is_dir():
-        if not cases.is_file():
+        if not cases.exists():
             raise DentalignError(f"{cases}: no such file or folder")
         return [cases]
     folder = cases / "json" if (cases / "json").is_dir() else cases

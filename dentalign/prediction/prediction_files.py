@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,8 @@ def write(out: str | Path, prediction: Prediction, wanted: Wanted) -> list[Path]
     report/<case_id>.html    the same in 3D
     moved/<case_id>/         stage-000 (T1) and on: <FDI>.stl in folders, or stage-NNN.glb; head, mm
 
-    Each file appears when it is complete. Nothing but allow-listed fields of the input goes into them.
+    Each file appears when it is complete; of an earlier prediction of the case none stays. Nothing but
+    allow-listed fields of the input goes into them.
     """
     folder, case = Path(out), prediction.case
     after = staging.stages(case.pose, prediction.pose, prediction.mask, case.points, wanted.limits)
@@ -59,6 +61,8 @@ def write(out: str | Path, prediction: Prediction, wanted: Wanted) -> list[Path]
     document = planned_document.with_stages(
         case.document, [in_the_file_s_frame(prediction, poses) for poses in after]
     )
+    for name in (f"moved/{case.case_id}", f"picture/{case.case_id}.png", f"report/{case.case_id}.html"):
+        _remove(folder / name)
     files = [folder / "json" / f"{case.case_id}.json", folder / "movement" / f"{case.case_id}.csv"]
     atomic.write_text(files[0], json.dumps(document, allow_nan=False, indent=1) + "\n")
     atomic.write_text(files[1], _csv(table(prediction)))
@@ -79,6 +83,13 @@ def write(out: str | Path, prediction: Prediction, wanted: Wanted) -> list[Path]
     return files
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def in_the_file_s_frame(prediction: Prediction, poses: Array) -> dict[int, Array]:
     """FDI number -> pose (4, 4) in the frame of the file, of every tooth that stands there.
 
@@ -87,11 +98,13 @@ def in_the_file_s_frame(prediction: Prediction, poses: Array) -> dict[int, Array
     case = prediction.case
     turned = in_our_frame(poses, case.buccal_axis)  # half a turn: there and back are the same
     placed = {int(case.fdi[slot]): turned[slot] for slot in np.flatnonzero(prediction.mask)}
-    return placed | dict(case.unmoved)
+    return placed | dict(prediction.unmoved)
 
 
 def table(prediction: Prediction) -> list[dict[str, object]]:
     """A row per tooth of T1, in slot order: what happens to it and by how much (`movement.movement`).
+
+    Last come those without a usable mesh, `unmoved`, without figures.
 
     `rigidity_residual_mm` says how far the decoded tooth was from a rigid one. With a plan in the file,
     `add_mm` is the mean distance of the tooth's points from where that has them.
@@ -103,7 +116,7 @@ def table(prediction: Prediction) -> list[dict[str, object]]:
             fate = "fixed" if prediction.fixed[slot] else "predicted"
         row: dict[str, object] = {"fdi": int(case.fdi[slot]), "fate": fate}
         rows.append(row | figures(prediction, slot))
-    return rows
+    return rows + [{"fdi": fdi, "fate": "unmoved"} for fdi in sorted(prediction.unmoved)]
 
 
 def figures(prediction: Prediction, slot: int) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """From a new patient's teeth at T1 to where they should stand: the trained models at work."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dentalign.cases.positioner import BuccalAxis
 from dentalign.dataset.clouds import Sampler
 from dentalign.dataset.latents import ToothEncoder, choose_device
-from dentalign.errors import DentalignError, NothingUsable, ParamError
+from dentalign.errors import CaseDefect, DentalignError, ParamError
 from dentalign.geometry import rigid
 from dentalign.geometry.rigid import Array
 from dentalign.networks import aligner, weights
@@ -31,6 +31,7 @@ class Prediction:
     mask  : (32,) bool, teeth that stand at T2: those of T1 without the extracted ones
     pose  : (32, 4, 4) float64, tooth-local -> head, exactly rigid; identity where masked
     fixed : (32,) bool, teeth that were to stay where they are
+    unmoved : FDI number -> pose in the frame of the file, of teeth without a usable mesh that stay at T2
     rigidity_residual_mm : (32,), what the rigid fit to the decoded points left (root mean square); 0 where
             a tooth is fixed or masked
     notes : what a reader should know
@@ -40,6 +41,7 @@ class Prediction:
     mask: NDArray[np.bool_]
     pose: Array
     fixed: NDArray[np.bool_]
+    unmoved: Mapping[int, Array]
     rigidity_residual_mm: Array
     notes: tuple[str, ...]
 
@@ -116,16 +118,19 @@ class Predictor:
         extract : FDI numbers, as in the file, of teeth that T2 does without; a plan in the file counts too
         fixed   : of teeth that must not move, such as implants; the model does not know of them
         raises  : ParamError for a number that the case does not have or that is in both;
-                  NothingUsable if no tooth is left
+                  CaseDefect if no tooth is left
         """
-        gone, stays = self._slots(case, extract, "extract"), self._slots(case, fixed, "fixed")
-        if (gone & stays).any():
-            raise ParamError(f"teeth {_numbers(case, gone & stays)} cannot be both extracted and fixed")
-        mask = case.mask & ~gone
-        if case.t2_mask is not None:
-            mask &= case.t2_mask | stays
+        _refuse_unknown(case, extract, "extract", {*case.fdi[case.mask].tolist(), *case.unmoved})
+        _refuse_unknown(case, fixed, "fixed", set(case.fdi[case.mask].tolist()))
+        if twice := sorted(set(extract) & set(fixed)):
+            raise ParamError(f"teeth {', '.join(map(str, twice))} cannot be both extracted and fixed")
+        gone = set(extract) | (case.planned_away - set(fixed))
+        stays = np.isin(case.fdi, sorted(fixed)) & case.mask
+        mask = case.mask & ~np.isin(case.fdi, sorted(gone))
+        unmoved = {fdi: pose for fdi, pose in case.unmoved.items() if fdi not in gone}
         if not mask.any():
-            raise NothingUsable(f"case {case.case_id}: no tooth is left at T2")
+            mend = "see to the teeth planned away or extracted"
+            raise CaseDefect("no_pairs", "no tooth is left at T2", mend)
         latents = self.encoder.encode(case.points, case.pose[None], case.mask[None])
         predicted = self.aligner.predict(latents, case.mask[None], mask[None])[0]
         moving = np.flatnonzero(mask & ~stays)
@@ -139,29 +144,32 @@ class Predictor:
             local = case.points[moving].astype(np.float64)
             pose[moving] = rigid.fit(local, decoded)
             residual[moving] = rigidity_residual_mm(decoded, rigid.apply(pose[moving], local))
-        return Prediction(case, mask, pose, mask & stays, residual, self._notes(case, mask, stays))
+        notes = _notes(case, mask, stays, unmoved)
+        return Prediction(case, mask, pose, mask & stays, unmoved, residual, notes)
 
-    def _slots(self, case: NewCase, numbers: Collection[int], option: str) -> NDArray[np.bool_]:
-        unknown = sorted(set(numbers) - set(case.fdi[case.mask].tolist()))
-        if unknown:
-            listed = ", ".join(map(str, unknown))
-            raise ParamError(f"--{option}: case {case.case_id} has no usable tooth {listed}")
-        return np.isin(case.fdi, sorted(numbers)) & case.mask
 
-    def _notes(self, case: NewCase, mask: NDArray[np.bool_], stays: NDArray[np.bool_]) -> tuple[str, ...]:
-        notes = list(case.notes)
-        notes += [f"Tooth {line.tooth} is not predicted: {line.seen}." for line in case.left_out]
-        if case.unmoved:
-            numbers = ", ".join(map(str, sorted(case.unmoved)))
-            notes.append(f"Without a usable mesh, kept where they stand: {numbers}.")
-        if (extracted := case.mask & ~mask).any():
-            notes.append(f"Extracted: {_numbers(case, extracted)}.")
-        if stays.any():
-            notes.append(f"Fixed, and the model does not know it: {_numbers(case, stays)}.")
-        for name, slots in ARCHES.items():
-            if not case.mask[slots].any():
-                notes.append(f"The {name} arch is not there; the model has learnt from both arches.")
-        return tuple(notes)
+def _refuse_unknown(case: NewCase, numbers: Collection[int], option: str, known: set[int]) -> None:
+    if unknown := sorted(set(numbers) - known):
+        listed = ", ".join(map(str, unknown))
+        raise ParamError(f"--{option}: case {case.case_id} has no usable tooth {listed}")
+
+
+def _notes(
+    case: NewCase, mask: NDArray[np.bool_], stays: NDArray[np.bool_], unmoved: Mapping[int, Array]
+) -> tuple[str, ...]:
+    notes = list(case.notes)
+    notes += [f"Tooth {line.tooth} is not predicted: {line.seen}." for line in case.left_out]
+    if unmoved:
+        numbers = ", ".join(map(str, sorted(unmoved)))
+        notes.append(f"Without a usable mesh, kept where they stand and unknown to the model: {numbers}.")
+    if (extracted := case.mask & ~mask).any():
+        notes.append(f"Extracted: {_numbers(case, extracted)}.")
+    if stays.any():
+        notes.append(f"Fixed, and the model does not know it: {_numbers(case, stays)}.")
+    for name, slots in ARCHES.items():
+        if not case.mask[slots].any():
+            notes.append(f"The {name} arch is not there; the model has learnt from both arches.")
+    return tuple(notes)
 
 
 def _numbers(case: NewCase, slots: NDArray[np.bool_]) -> str:
