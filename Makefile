@@ -42,7 +42,7 @@ test-all: setup ## run the tests, those that need a browser or a fuzzer included
 		command -v apt-get > /dev/null || { echo 'make: no Chromium here and no apt-get: the browser tests are skipped' >&2; exit 0; }; \
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium || \
 			echo 'make: apt-get could not install Chromium: the browser tests are skipped' >&2; }
-	@$(IN_VENV) python -m pytest --cov
+	@$(IN_VENV) DENTALIGN_LONG_TESTS=1 python -m pytest --cov
 
 check: setup ## lint and check types
 	@$(IN_VENV) ruff check

@@ -1,6 +1,7 @@
 """Fixtures that several test files use."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -15,6 +16,14 @@ import pytest
 from pipeline_project import Project, make
 
 REALTEETH = Path(__file__).resolve().parents[2] / "shared" / "realteeth" / "make_cases.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave tests of minutes to `make test-all`."""
+    if not os.environ.get("DENTALIGN_LONG_TESTS"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes: make test-all runs it"))
 
 
 @pytest.fixture(scope="session")

@@ -232,6 +232,7 @@ for name in $OUTS; do find "$name" -type f | sort | xargs sha256sum; done
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stage", ["fetch_json", "sample_clouds", "encode_latents_sharded", "train_align"])
 def test_a_really_full_disk_is_said_and_the_next_run_succeeds(
     project: Project, tmp_path: Path, stage: str
@@ -440,6 +441,7 @@ def test_killed_at_random_moments_the_pipeline_ends_as_if_undisturbed(
     assert not result.differing
 
 
+@pytest.mark.long
 def test_two_runs_at_once_end_with_the_outputs_of_one(project: Project) -> None:
     wanted = project.hashes(*kill_pipeline.OUTPUTS)
     words = (sys.executable, "-m", "dvc", "repro", "--force", "validate")
