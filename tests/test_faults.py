@@ -192,7 +192,12 @@ def check_full(stage: str, code: int, said: str) -> None:
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("stage", STAGES)
+QUICK = ("fetch_json", "sample_clouds", "concat_hdf5")  # one of each kind of writing; the others take longer
+
+
+@pytest.mark.parametrize(
+    "stage", [pytest.param(stage, marks=[] if stage in QUICK else pytest.mark.long) for stage in STAGES]
+)
 def test_a_stage_without_room_says_so_leaves_nothing_corrupt_and_then_goes_on(
     project: Project, stage: str
 ) -> None:
