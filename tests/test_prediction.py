@@ -348,6 +348,26 @@ def test_results_never_replace_the_case_they_are_made_from(predictor: Predictor,
     assert (store / "json" / f"{CASE}.json").read_bytes() == before
 
 
+def test_a_pose_broken_at_t1_is_no_fault_of_the_plan(predictor: Predictor, store: Path) -> None:
+    content = document(store)
+    for spelling in SPELLINGS:
+        if "22" in content["Staging"][0].get(spelling, {}):
+            content["Staging"][0][spelling]["22"]["rotation"] = dict.fromkeys("xyzw", 0)
+    rewrite(store, content)
+    prediction = predict(predictor, store)
+    assert [line.code for line in prediction.case.left_out] == ["zero_quaternion"]
+    assert not any("plan" in note for note in prediction.notes)
+
+
+def test_a_file_name_that_is_no_text_is_listed_and_the_good_case_is_predicted(
+    predictor: Predictor, store: Path, tmp_path: Path
+) -> None:
+    (Path(os.fsdecode(bytes(store / "json"))) / os.fsdecode(b"\xff.json")).write_text("{}", encoding="utf-8")
+    done = predict_cases(store, store / "stl", tmp_path / "out", predictor, POSES_ONLY)
+    assert [(line.case_id, line.code) for line in done.left_out] == [("\\udcff", "bad_case_id")]
+    assert (tmp_path / "out" / "json" / f"{CASE}.json").is_file()
+
+
 def test_a_pipe_in_place_of_a_case_is_refused_and_not_waited_for(
     predictor: Predictor, store: Path, tmp_path: Path
 ) -> None:

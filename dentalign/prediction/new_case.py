@@ -1,6 +1,6 @@
 """A new patient for a prediction: a case JSON and a folder of crowns, read and checked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,7 +127,7 @@ def _read(
     refuse_too_many_dropped(len(lines), limits.max_dropped_teeth, file)
     refuse_nothing_left(mask, None, file)
     notes: list[str] = []
-    plan = _plan(document, file, notes, sampler.buccal_axis)
+    plan = _plan(document, file, now.t1.keys(), notes, sampler.buccal_axis)
     return NewCase(
         case_id=case_id,
         document=document,
@@ -169,7 +169,7 @@ def _crown(store: MeshStore, name: str, fdi: int) -> Array:
 
 
 def _plan(
-    document: CaseDocument, file: str, notes: list[str], axis: BuccalAxis
+    document: CaseDocument, file: str, good_at_t1: Set[int], notes: list[str], axis: BuccalAxis
 ) -> tuple[NDArray[np.bool_], Array, frozenset[int]] | None:
     """Mask and poses (our frame) of the T2 that came with the case, and the teeth of T1 it does without."""
     try:
@@ -184,5 +184,6 @@ def _plan(
     for fdi, matrix in there.items():
         mask[slot_of(fdi)], pose[slot_of(fdi)] = True, matrix
     # A pose that the plan has and that is broken says nothing: that tooth is not planned away.
-    notes += [f"The plan for tooth {fdi} is not read ({both.defects[fdi].seen})." for fdi in both.defects]
+    broken = {fdi: defect for fdi, defect in both.defects.items() if fdi in good_at_t1}
+    notes += [f"The plan for tooth {fdi} is not read ({defect.seen})." for fdi, defect in broken.items()]
     return mask, in_our_frame(pose, axis), frozenset(both.t1.keys() - there.keys())
