@@ -127,6 +127,7 @@ def predict_(
         buccal_axis=params.load(file, params.Source, "source").buccal_axis if given else "+y",
         sample=params.load(file, params.Sample, "sample") if given else None,
         limits=params.load(file, params.Limits, "limits") if given else None,
+        fetch=params.load(file, params.Fetch, "fetch") if given else None,
     )
     limits = params.load(file, Predict, "predict") if given else Predict()
     wanted = Wanted(stages, moved, not poses_only, limits)  # type: ignore[arg-type]

@@ -16,9 +16,10 @@ import typer
 from dentalign.atomic import FULL
 from dentalign.errors import DentalignError
 
-# Before torch is imported: its threads wait for each other a tenth of a millisecond, then sleep. By default
-# (libgomp) they spin on for some, and where another program has the core that one of them needs, a training
-# slows down tenfold and more; sleeping at once costs a third where nobody else is there.
+# Before torch is imported: its threads look out for each other a while, then sleep. By default (libgomp) they
+# look out thirty times as long, and where other programs have the cores that they need, the work of all slows
+# down: with two such programs on two cores a training step took four times as long, an encoding twice. Alone,
+# this costs an encoding a fifth; to sleep at once (OMP_WAIT_POLICY=PASSIVE) costs it two thirds.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 

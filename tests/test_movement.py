@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dentalign.geometry import rigid
-from dentalign.prediction.movement import COLUMNS, movement
+from dentalign.geometry.movement import COLUMNS, movement
 
 POINTS = np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
 DIRECTIONS = ("mesiodistal_mm", "buccolingual_mm", "vertical_mm")

@@ -376,19 +376,32 @@ def test_a_pipe_in_place_of_a_case_is_refused_and_not_waited_for(
     assert [(line.case_id, line.code) for line in done.left_out] == [("own-003", "no_file")]
 
 
+@pytest.mark.parametrize(("part", "bias"), [("encoder", "first.linear.bias"), ("decoder", "layers.0.bias")])
 def test_models_of_two_trainings_are_refused(
-    predictor: Predictor, finished_project: Project, tmp_path: Path
+    finished_project: Project, tmp_path: Path, part: str, bias: str
 ) -> None:
     models = tmp_path / "models"
     shutil.copytree(finished_project.root / "models", models)
     import torch
 
-    content = torch.load(models / "encoder.pt", weights_only=True)
-    content["state_dict"]["first.linear.bias"] += 1
+    content = torch.load(models / f"{part}.pt", weights_only=True)
+    content["state_dict"][bias] += 1
     content.pop("sha256", None)
-    torch.save(content, models / "encoder.pt")
-    with pytest.raises(DentalignError, match="take the three files of one training"):
+    torch.save(content, models / f"{part}.pt")
+    with pytest.raises(DentalignError, match=f"trained with the {part} .* take the three files"):
         Predictor(models, device="cpu")
+
+
+def test_a_tooth_far_from_its_arch_is_listed_and_stays_where_it_is(predictor: Predictor, store: Path) -> None:
+    spelt(store, "ToothTransforms")
+    content = t1_only(store)
+    content["Staging"][0]["ToothTransforms"]["12"]["translation"]["z"] += 150
+    rewrite(store, content)
+    prediction = predict(predictor, store)
+    assert [(line.tooth, line.code) for line in prediction.case.left_out] == [("12", "tooth_far_off")]
+    assert np.allclose(as_predicted(prediction)[12], stage_poses(
+        case_document.read(store / "json" / f"{CASE}.json", CASE), require_t2=False
+    ).t1[12])  # fmt: skip
 
 
 def test_a_mouth_in_metres_is_refused_with_the_reason(predictor: Predictor, store: Path) -> None:

@@ -72,7 +72,7 @@ def small_models(folder: Path, encoder: str = ENCODER) -> tuple[Path, Path]:
     network = {"hidden": 8, "blocks": 1, "dropout": 0.0}
     torch.manual_seed(0)
     model = aligner.build("fc", LatentBasis(torch.zeros(32, width), basis, torch.ones(32, 5)), network,
-                          (POINTS, FEATURES), encoder)  # fmt: skip
+                          (POINTS, FEATURES), encoder, "decoder")  # fmt: skip
     weights.save(folder / "decoder.pt", decoder)
     aligner.save(folder / "aligner.pt", model)
     return folder / "decoder.pt", folder / "aligner.pt"

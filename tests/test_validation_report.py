@@ -149,7 +149,7 @@ def test_a_case_s_scene_has_what_was_measured_and_says_what_was_not(found: Valid
     assert len(measured) == len(TEETH) - 2
     for tooth in measured:
         assert tooth.figures["planned_movement_mm"] == pytest.approx(3 * SHIFT_MM, abs=1e-5)
-        assert tooth.figures["planned_rotation_deg"] == pytest.approx(0, abs=1e-5)
+        assert tooth.figures["planned_turn_deg"] == pytest.approx(0, abs=1e-5)
         assert tooth.figures["predicted_movement_mm"] == pytest.approx(0, abs=0.05)
         index = np.flatnonzero((found.case == 0) & (np.array(SLOTS)[found.slot] == tooth.fdi))
         assert tooth.figures["add_mm"] == found.figures["model"]["add_mm"][index[0]]

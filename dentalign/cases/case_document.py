@@ -184,6 +184,12 @@ def as_json(document: CaseDocument) -> dict[str, Any]:
     return plain
 
 
+def as_exported(document: CaseDocument) -> dict[str, Any]:
+    """As `as_json`, the stage of T2 as a text, as planning systems write it."""
+    plain = as_json(document)
+    return plain if document.t2_stage is None else plain | {"T2Stage": str(plain["T2Stage"])}
+
+
 def canonical(document: CaseDocument) -> bytes:
     """The document as the same bytes for the same content: sorted keys, no spaces, legal JSON."""
     text = json.dumps(as_json(document), sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dentalign import params
-from dentalign.errors import CaseDefect
+from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.geometry.arch_fit import (
     CLEAR_COSINE,
     MIN_TEETH_OF_ARCH,
@@ -96,6 +96,13 @@ def far_off(pose: Array, mask: Mask, limits: params.Limits | None = None) -> dic
             away[own] = np.linalg.norm(place[own] - middle - (flat - flat.mean(0)) @ axes, axis=1)
             far[own] = away[own] > limits.max_from_arch_mm
     return {int(slots[i]): float(away[i]) for i in np.flatnonzero(far)}
+
+
+def stray(fdi: int, away_mm: float, file: str = "") -> ToothDefect:
+    """The defect of a tooth that `far_off` found."""
+    seen = f"it stands {away_mm:.3g} mm from where the other teeth would have it"
+    mend = "correct its pose at T1 and T2 and export again (limits.max_from_arch_mm)"
+    return ToothDefect("tooth_far_off", seen, mend, file=file, tooth=fdi)
 
 
 def _problems(pose: Array, mask: Mask, limits: params.Limits) -> Iterator[tuple[str, str, str]]:

@@ -37,11 +37,6 @@ class LeftOut:
         tooth = "" if whole else str(defect.tooth)
         return cls(case_id, tooth, stage, defect.code, defect.seen, defect.mend, defect.file)
 
-    @classmethod
-    def of_tooth(cls, case_id: str, fdi: int, stage: str, defect: Defect) -> "LeftOut":
-        """The line for a tooth, whatever the defect: a mesh that cannot be had costs its tooth only."""
-        return cls(case_id, str(fdi), stage, defect.code, defect.seen, defect.mend, defect.file)
-
     @property
     def whole_case(self) -> bool:
         """Whether the case as a whole is excluded."""

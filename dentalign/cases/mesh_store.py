@@ -11,7 +11,7 @@ from dentalign.cases import pseudonyms
 from dentalign.cases.case_source import CaseSource, check_size
 from dentalign.cases.pseudonyms import Renamed
 from dentalign.cases.source_location import open_source
-from dentalign.errors import CaseDefect
+from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.geometry import stl
 from dentalign.state import state_dir
 
@@ -85,6 +85,13 @@ class MeshStore:
         if content.validator is not None:
             atomic.write_text(note, json.dumps({"validator": content.validator, "sha256": digest}))
         return digest
+
+    def tooth_defect(self, defect: CaseDefect, name: str, fdi: int) -> ToothDefect:
+        """What it means for a tooth that its mesh cannot be had: it costs the tooth, not the case."""
+        if defect.code == "not_found":
+            seen, mend = "the mesh is missing", "export the mesh, or take the tooth out of the case"
+            return ToothDefect("missing_mesh", seen, mend, file=self.location(name), tooth=fdi)
+        return ToothDefect(f"mesh_{defect.code}", defect.seen, defect.mend, file=defect.file, tooth=fdi)
 
     def close(self) -> None:
         """Let go of connections; what waits for a retry gives up."""

@@ -160,7 +160,8 @@ class _CaseMaker:
         far = frame_check.far_off(t2_pose, t2_mask, self._limits)
         far |= frame_check.far_off(t1_pose, t1_mask, self._limits)
         for slot, away_mm in far.items():
-            made.lines.append(LeftOut.of(case_id, STAGE, _far_off(int(placement.fdi[slot]), away_mm, file)))
+            stray = frame_check.stray(int(placement.fdi[slot]), away_mm, file)
+            made.lines.append(LeftOut.of(case_id, STAGE, stray))
             t1_mask[slot] = t2_mask[slot] = False
             dropped[slot] = int(placement.fdi[slot])
             lost += 1
@@ -205,20 +206,7 @@ class _CaseMaker:
         except CaseDefect as defect:
             if isinstance(defect, Unreachable) and defect.code != "not_found":
                 made.unreachable.append(defect)
-            if defect.code == "not_found":
-                seen, mend = "the mesh is missing", "export the mesh, or take the tooth out of the case"
-                raise ToothDefect(
-                    "missing_mesh", seen, mend, file=self._meshes.location(name), tooth=fdi
-                ) from defect
-            raise ToothDefect(
-                f"mesh_{defect.code}", defect.seen, defect.mend, file=defect.file, tooth=fdi
-            ) from defect
-
-
-def _far_off(fdi: int, away_mm: float, file: str) -> ToothDefect:
-    seen = f"it stands {away_mm:.3g} mm from where the other teeth would have it"
-    mend = "correct its pose at T1 and T2 and export again (limits.max_from_arch_mm)"
-    return ToothDefect("tooth_far_off", seen, mend, file=file, tooth=fdi)
+            raise self._meshes.tooth_defect(defect, name, fdi) from defect
 
 
 def read_listed(path: str | Path) -> tuple[list[str], list[LeftOut]]:

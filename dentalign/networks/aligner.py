@@ -29,6 +29,7 @@ class AlignerConfig:
     points, features : shape of a tooth's latent
     network          : config of that model
     encoder_sha256   : of the encoder whose latents it was trained on
+    decoder_sha256   : of the decoder that its loss went through
     """
 
     model: str
@@ -36,6 +37,7 @@ class AlignerConfig:
     features: int
     network: dict[str, Any]
     encoder_sha256: str
+    decoder_sha256: str
 
 
 class Aligner(nn.Module):
@@ -88,13 +90,18 @@ def load(path: str | Path) -> Aligner:
 
 
 def build(
-    model: str, basis: LatentBasis, settings: dict[str, Any], latent_shape: tuple[int, int], encoder: str
+    model: str,
+    basis: LatentBasis,
+    settings: dict[str, Any],
+    latent_shape: tuple[int, int],
+    encoder_sha256: str,
+    decoder_sha256: str,
 ) -> Aligner:
     """An untrained aligner on a given code; `settings` are the model's own, without `components`."""
     if model not in MODELS:
         raise DentalignError(f"train.model: '{model}' is unknown, there are: {', '.join(sorted(MODELS))}")
     network = MODELS[model][1](components=basis.components, **settings)
-    aligner = Aligner(AlignerConfig(model, *latent_shape, asdict(network), encoder))
+    aligner = Aligner(AlignerConfig(model, *latent_shape, asdict(network), encoder_sha256, decoder_sha256))
     aligner.code_mean.copy_(basis.mean)
     aligner.code_basis.copy_(basis.basis)
     return aligner

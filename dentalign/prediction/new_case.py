@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dentalign import params
 from dentalign.cases import case_document, frame_check
 from dentalign.cases.case_document import CaseDocument
 from dentalign.cases.case_list import check_id
@@ -24,7 +25,7 @@ from dentalign.cases.positioner import (
 )
 from dentalign.cases.stage_poses import stage_poses, t2_position
 from dentalign.dataset.clouds import Sampler
-from dentalign.errors import CaseDefect, Defect, ToothDefect
+from dentalign.errors import CaseDefect, Defect
 from dentalign.geometry import stl
 from dentalign.geometry.rigid import Array
 from dentalign.teeth import SLOT_COUNT
@@ -72,6 +73,7 @@ def read(
     meshes: str | Path,
     sampler: Sampler,
     *,
+    fetch: params.Fetch | None = None,
     flat: bool = True,
     lines: list[LeftOut] | None = None,
 ) -> NewCase:
@@ -79,6 +81,7 @@ def read(
 
     json_file : `<case_id>.json`
     meshes    : a folder with `<FDI>.stl`, or a store (folder or URL) with `<case_id>/<FDI>.stl`
+    fetch     : time-outs and retries, where the store is a server
     flat      : whether it may be such a folder, which holds one patient's crowns
     lines     : is given the teeth that cannot be used, also where the case is refused
     raises    : CaseDefect where the case cannot be predicted: not readable, no usable tooth, too many
@@ -88,14 +91,20 @@ def read(
     check_id(case_id, file)
     own: list[LeftOut] = []
     try:
-        return _read(file, case_id, meshes, sampler, flat, own)
+        return _read(file, case_id, meshes, sampler, fetch, flat, own)
     finally:
         if lines is not None:
             lines += own
 
 
 def _read(
-    file: str, case_id: str, meshes: str | Path, sampler: Sampler, flat: bool, lines: list[LeftOut]
+    file: str,
+    case_id: str,
+    meshes: str | Path,
+    sampler: Sampler,
+    fetch: params.Fetch | None,
+    flat: bool,
+    lines: list[LeftOut],
 ) -> NewCase:
     limits = sampler.limits
     local = LocalSource(Path(file).parent).path(Path(file).name)  # no pipe, and no link that leads out
@@ -107,12 +116,17 @@ def _read(
     lines += [LeftOut.of(case_id, STAGE, defect) for defect in now.defects.values()]
     placement = place(now, limits.max_dropped_teeth, file)
     pose = in_our_frame(placement.t1_pose, sampler.buccal_axis)
-    if wrong := frame_check.problems(pose, placement.t1_mask, file=file, limits=limits):
-        raise wrong[0]
     mask, unmoved = placement.t1_mask.copy(), {}
+    for slot, away_mm in frame_check.far_off(pose, mask, limits).items():
+        fdi = int(placement.fdi[slot])
+        lines.append(LeftOut.of(case_id, STAGE, frame_check.stray(fdi, away_mm, file)))
+        mask[slot], unmoved[fdi] = False, now.t1[fdi]
+    refuse_too_many_dropped(len(lines), limits.max_dropped_teeth, file)
+    if wrong := frame_check.problems(pose, mask, file=file, limits=limits):
+        raise wrong[0]
     points = np.zeros((SLOT_COUNT, sampler.sample.points, 3), np.float32)
     crowns: dict[int, Array] = {}
-    with MeshStore(str(meshes), limits) as store:
+    with MeshStore(str(meshes), limits, fetch) as store:
         for slot in np.flatnonzero(mask).tolist():
             fdi = int(placement.fdi[slot])
             name = _mesh_name(meshes, case_id, fdi, flat)
@@ -120,7 +134,8 @@ def _read(
                 triangles = _crown(store, name, fdi)
                 points[slot] = sampler.points(triangles, store.location(name), fdi)
             except Defect as defect:
-                lines.append(LeftOut.of_tooth(case_id, fdi, STAGE, _of_mesh(defect, fdi)))
+                ours = store.tooth_defect(defect, name, fdi) if isinstance(defect, CaseDefect) else defect
+                lines.append(LeftOut.of(case_id, STAGE, ours))
                 mask[slot], unmoved[fdi] = False, now.t1[fdi]
                 continue
             crowns[slot] = triangles @ to_our_frame(sampler.buccal_axis).T
@@ -144,16 +159,6 @@ def _read(
         notes=tuple(notes),
         buccal_axis=sampler.buccal_axis,
     )
-
-
-def _of_mesh(defect: Defect, fdi: int) -> Defect:
-    """The defect under the reason codes that rigid_transforms gives for meshes."""
-    if isinstance(defect, ToothDefect):
-        return defect
-    if defect.code == "not_found":
-        seen, mend = "the mesh is missing", "export the mesh, or take the tooth out of the case"
-        return ToothDefect("missing_mesh", seen, mend, file=defect.file, tooth=fdi)
-    return ToothDefect(f"mesh_{defect.code}", defect.seen, defect.mend, file=defect.file, tooth=fdi)
 
 
 def _mesh_name(meshes: str | Path, case_id: str, fdi: int, flat: bool) -> str:

@@ -59,7 +59,9 @@ def predict_cases(
     lines: list[LeftOut] = []
     for file in track(files, "predicting", len(files)):
         try:
-            case = new_case.read(file, meshes, predictor.sampler, flat=len(files) == 1, lines=lines)
+            case = new_case.read(
+                file, meshes, predictor.sampler, fetch=predictor.fetch, flat=len(files) == 1, lines=lines
+            )
             prediction = predictor.predict_case(case, extract=extract, fixed=fixed)
             written.append(tuple(prediction_files.write(out, prediction, wanted)))
         except CaseDefect as defect:

@@ -12,10 +12,11 @@ from typing import Literal
 import numpy as np
 
 from dentalign import atomic
+from dentalign.cases import case_document
 from dentalign.cases.positioner import in_our_frame
-from dentalign.geometry import stl
+from dentalign.geometry import movement, stl
 from dentalign.geometry.rigid import Array, apply
-from dentalign.prediction import movement, planned_document, staging
+from dentalign.prediction import planned_document, staging
 from dentalign.prediction.predictor import Prediction
 from dentalign.prediction.staging import Predict
 from dentalign.reports.scene import Scene, SceneTooth
@@ -64,7 +65,8 @@ def write(out: str | Path, prediction: Prediction, wanted: Wanted) -> list[Path]
     for name in (f"moved/{case.case_id}", f"picture/{case.case_id}.png", f"report/{case.case_id}.html"):
         _remove(folder / name)
     files = [folder / "json" / f"{case.case_id}.json", folder / "movement" / f"{case.case_id}.csv"]
-    atomic.write_text(files[0], json.dumps(document, allow_nan=False, indent=1) + "\n")
+    plain = case_document.as_exported(document)
+    atomic.write_text(files[0], json.dumps(plain, allow_nan=False, indent=1) + "\n")
     atomic.write_text(files[1], _csv(table(prediction)))
     if wanted.moved != "none":
         moved = folder / "moved" / case.case_id

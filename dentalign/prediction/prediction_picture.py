@@ -5,8 +5,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from dentalign.geometry import stl
-from dentalign.prediction import movement
+from dentalign.geometry import movement, stl
 from dentalign.prediction.predictor import Prediction
 from dentalign.reports.mouth_picture import bodies, mouth_figure
 from dentalign.reports.rendering import save_png

@@ -16,7 +16,7 @@ from dentalign.geometry import rigid
 from dentalign.geometry.rigid import Array
 from dentalign.networks import aligner, weights
 from dentalign.networks.decoder import Decoder, DecoderConfig
-from dentalign.params import Limits, Sample
+from dentalign.params import Fetch, Limits, Sample
 from dentalign.prediction import new_case
 from dentalign.prediction.new_case import NewCase
 from dentalign.teeth import ARCHES, SLOT_COUNT
@@ -64,6 +64,7 @@ class Predictor:
         buccal_axis: BuccalAxis = "+y",
         sample: Sample | None = None,
         limits: Limits | None = None,
+        fetch: Fetch | None = None,
     ):
         """Load the models.
 
@@ -73,6 +74,7 @@ class Predictor:
         buccal_axis      : where buccal points in the exporter's tooth-local frame
         sample           : how crowns become points; default as in the pipeline
         limits           : what is still a usable case
+        fetch            : time-outs and retries, where meshes come from a server
         raises           : DentalignError where a file is missing or the files do not belong together
         """
         folder = Path(models)
@@ -81,22 +83,20 @@ class Predictor:
         self.encoder = ToothEncoder(encoder_file, device)
         self.decoder = weights.load(decoder_file, Decoder, DecoderConfig).to(choose_device(device))
         self.aligner = aligner.load(folder / "aligner.pt").to(choose_device(device))
-        found = weights.file_sha256(encoder_file)
-        if self.aligner.config.encoder_sha256 != found:
-            raise DentalignError(
-                f"{folder / 'aligner.pt'}: trained on latents of encoder "
-                f"{self.aligner.config.encoder_sha256[:12]}, {encoder_file} is {found[:12]}: "
-                "take the three files of one training"
-            )
-        if self.decoder.config.features != self.encoder.config.features:
-            raise DentalignError(f"{decoder_file}: made for another encoder than {encoder_file}")
+        for part, file in (("encoder", encoder_file), ("decoder", decoder_file)):
+            wanted, found = getattr(self.aligner.config, f"{part}_sha256"), weights.file_sha256(file)
+            if wanted != found:
+                raise DentalignError(
+                    f"{folder / 'aligner.pt'}: trained with the {part} {wanted[:12]}, {file} is "
+                    f"{found[:12]}: take the three files of one training"
+                )
         sample = sample or Sample(points=self.encoder.config.points)
         if sample.points != self.encoder.config.points:
             raise DentalignError(
                 f"{encoder_file}: made for {self.encoder.config.points} points a tooth; "
                 f"set sample.points to that (it is {sample.points})"
             )
-        self.sampler = Sampler(buccal_axis, sample, limits or Limits())
+        self.sampler, self.fetch = Sampler(buccal_axis, sample, limits or Limits()), fetch
 
     def predict(
         self,
@@ -107,7 +107,8 @@ class Predictor:
         fixed: Collection[int] = (),
     ) -> Prediction:
         """Predict one case, see `new_case.read` for the files and `predict_case` for the rest."""
-        return self.predict_case(new_case.read(json_file, meshes, self.sampler), extract=extract, fixed=fixed)
+        case = new_case.read(json_file, meshes, self.sampler, fetch=self.fetch)
+        return self.predict_case(case, extract=extract, fixed=fixed)
 
     @torch.inference_mode()
     def predict_case(

@@ -157,7 +157,7 @@ def train_align(
     values = settings.model_dump(exclude={"epochs", "patience"})
     key = checkpoint_key([latents, encoder_weights, decoder_weights], {**values, "device": str(device)})
     with exclusive(out), CaseStore(latents) as store, TrainingLog(log) as training_log:
-        encoder_sha256 = weights.file_sha256(encoder_weights)
+        encoder_sha256, decoder_sha256 = map(weights.file_sha256, (encoder_weights, decoder_weights))
         if store.attributes["encoder_sha256"] != encoder_sha256:
             raise DentalignError(f"{latents} was not encoded by {encoder_weights}: run `dvc repro`")
         for split in ("train", "val"):
@@ -172,7 +172,8 @@ def train_align(
         torch.manual_seed(settings.seed)
         network = {"hidden": settings.hidden, "blocks": settings.blocks, "dropout": settings.dropout}
         shape = (store.layout.points, store.layout.features)
-        model = aligner.build(settings.model, codes.basis, network, shape, encoder_sha256).to(device)
+        model = aligner.build(settings.model, codes.basis, network, shape, encoder_sha256, decoder_sha256)
+        model.to(device)
         held_out = _held_out(store, codes.basis, settings.validation_cases)
         task = AlignTask(codes, held_out, model, decoder, settings)
         schedule = Schedule(

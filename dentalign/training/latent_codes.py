@@ -60,7 +60,7 @@ def prepare(
 ) -> LatentCodes:
     """Codes of the train split, computed once and kept in the project's state folder.
 
-    key : a name for everything the codes depend on, see `training.checkpoint_key`
+    key : a name for everything the codes depend on, see `loop.checkpoint_key`
     """
     folder = state_dir() / "latent_codes" / key
     if folder.is_dir() and not _undamaged(folder):

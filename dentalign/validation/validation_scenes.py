@@ -1,10 +1,9 @@
 """Test cases as scenes of a report: T1, predicted and true T2, and what the validation found per tooth."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dentalign.dataset.case_store import CaseStore, Row
-from dentalign.geometry import rigid
+from dentalign.geometry.movement import movement
 from dentalign.reports.scene import Scene, SceneTooth
 from dentalign.teeth import SLOTS
 from dentalign.validation.measurement import Validation
@@ -41,29 +40,16 @@ def _tooth(found: Validation, row: Row, number: int, slot: int, index: int | Non
     figures: dict[str, float] = {}
     if index is not None:
         poses["predicted"] = found.predicted[number, slot]
-        middle = row["points"][slot].mean(0, dtype=np.float64)
+        fdi, points = _number(row, slot), row["points"][slot]
         model = found.figures["model"]
         figures = {
             name: float(model[name][index])
             for name in ("add_mm", "translation_error_mm", "rotation_error_deg")
         }
         for key, name in (("predicted", "predicted"), ("t2", "planned")):
-            figures[f"{name}_movement_mm"], figures[f"{name}_rotation_deg"] = movement(
-                poses["t1"], poses[key], middle
-            )
+            moved = movement(fdi, poses["t1"], poses[key], points)
+            figures |= {f"{name}_{figure}": moved[figure] for figure in ("movement_mm", "turn_deg")}
     return SceneTooth(_number(row, slot), vertices, faces, poses, figures)
-
-
-def movement(
-    start: NDArray[np.float64], end: NDArray[np.float64], middle: NDArray[np.float64]
-) -> tuple[float, float]:
-    """How far a tooth moves between two poses (4, 4).
-
-    middle  : (3,) tooth-local mm, the centroid of its points
-    returns : the way of its middle, mm, and its turn, degrees
-    """
-    way = rigid.apply(end, middle[None]) - rigid.apply(start, middle[None])
-    return float(np.linalg.norm(way)), float(rigid.angle_deg(end[:3, :3] @ start[:3, :3].T))
 
 
 def _notes(row: Row) -> tuple[str, ...]:
