@@ -3,6 +3,7 @@
 PYTHON ?= python3
 INSTALLED := .venv/.installed
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
+BY_FILE := -n auto --dist loadfile # one process per core; a file stays together, as its fixtures are dear
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo repro test test-all check deps clean
@@ -33,7 +34,7 @@ repro: setup ## run the stages that are stale (`dvc repro` inside .venv)
 	@$(IN_VENV) dvc repro
 
 test: setup ## run the tests and show their coverage
-	@$(IN_VENV) python -m pytest --cov
+	@$(IN_VENV) python -m pytest $(BY_FILE) --cov
 
 # What a test needs beyond .venv is installed here: Playwright, a Chromium where there is none, atheris.
 test-all: setup ## run the tests, those that need a browser or a fuzzer included; installs Chromium where apt-get is
@@ -42,7 +43,7 @@ test-all: setup ## run the tests, those that need a browser or a fuzzer included
 		command -v apt-get > /dev/null || { echo 'make: no Chromium here and no apt-get: the browser tests are skipped' >&2; exit 0; }; \
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium || \
 			echo 'make: apt-get could not install Chromium: the browser tests are skipped' >&2; }
-	@$(IN_VENV) DENTALIGN_LONG_TESTS=1 python -m pytest --cov
+	@$(IN_VENV) DENTALIGN_LONG_TESTS=1 python -m pytest $(BY_FILE) --cov
 
 check: setup ## lint and check types
 	@$(IN_VENV) ruff check

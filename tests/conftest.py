@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from pipeline_project import Project, make
 
 REALTEETH = Path(__file__).resolve().parents[2] / "shared" / "realteeth" / "make_cases.py"
@@ -43,7 +44,15 @@ def realteeth(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A small project of its own after one `dvc repro`, committed; not to be changed."""
-    project = make(tmp_path_factory.mktemp("pipeline") / "finished")
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return _made_finished(tmp_path_factory.mktemp("pipeline"))
+    folder = tmp_path_factory.getbasetemp().parent / "pipeline"  # of all processes of this run
+    with FileLock(f"{folder}.lock"):
+        return Project(folder / "finished") if (folder / "finished").is_dir() else _made_finished(folder)
+
+
+def _made_finished(folder: Path) -> Project:
+    project = make(folder / "finished")
     project.dvc("repro")
     project.commit()
     return project

@@ -17,6 +17,9 @@ from dentalign.progress import track
 
 Latents = NDArray[np.float32]
 
+# On a CPU: as many as its cache holds the work of.
+TEETH_AT_ONCE, STATES_AT_ONCE = 7, 2
+
 
 class ToothEncoder:
     """The encoder of a weights file, ready to encode the teeth of a case; keeps no gradients."""
@@ -43,14 +46,20 @@ class ToothEncoder:
             return latents
         local = torch.from_numpy(points[slots] - points[slots].mean(1, keepdims=True)).float().to(self.device)
         graph = nearest_neighbours(local, self.config.neighbours)  # (B, P, k)
-        for state, mask in enumerate(masks):
-            here = mask[slots]
-            if here.any():
-                head = rigid.apply(poses[state, slots[here]], points[slots[here]]).astype(np.float32)
-                selected = graph[torch.from_numpy(here).to(self.device)]
-                encoded = self.network(torch.from_numpy(head).to(self.device), selected)
-                latents[state, slots[here]] = encoded.cpu().numpy()
+        head = np.stack([rigid.apply(pose[slots], points[slots]) for pose in poses]).astype(np.float32)
+        for states in self._parts(len(masks), STATES_AT_ONCE):
+            for teeth in self._parts(len(slots), TEETH_AT_ONCE):
+                given = torch.from_numpy(head[states, teeth]).to(self.device)
+                encoded = self.network.encode_states(given, graph[teeth]).cpu().numpy()
+                latents[states, slots[teeth]] = encoded
+        latents[~masks] = 0
         return latents
+
+    def _parts(self, count: int, at_once: int) -> list[slice]:
+        """Slices of `at_once`, on a GPU one of all."""
+        if self.device.type != "cpu":
+            return [slice(0, count)]
+        return [slice(start, start + at_once) for start in range(0, count, at_once)]
 
 
 def choose_device(device: str) -> torch.device:

@@ -39,17 +39,20 @@ class ChebyshevLayer(nn.Module):
         self.linear = nn.Linear(inputs * terms, outputs)
 
     def forward(self, x: torch.Tensor, neighbours: torch.Tensor) -> torch.Tensor:
-        """x (N, C) and neighbours (N, k), rows of x -> (N, outputs)."""
-
-        def average(y: torch.Tensor) -> torch.Tensor:
-            return functional.embedding_bag(neighbours, y, mode="mean")
-
-        basis = [x]
-        if self.terms > 1:
-            basis.append(-average(x))
-        while len(basis) < self.terms:
-            basis.append(-2 * average(basis[-1]) - basis[-2])
-        return self.linear(torch.cat(basis, dim=1))
+        """x (N, S, C), S states on one graph, and neighbours (N, k), rows of x -> (N, S, outputs)."""
+        count, states, channels = x.shape
+        once = x.new_full(neighbours.shape, -1 / neighbours.shape[1])
+        twice = 2 * once
+        weights = self.linear.weight.mT.split(channels)  # one (C, outputs) per term
+        before, term = torch.empty(0), x.reshape(count, -1)
+        # Term by term, as the terms side by side would be copied once more.
+        out = torch.addmm(self.linear.bias, term.view(-1, channels), weights[0])
+        for k in range(1, self.terms):
+            factors = once if k == 1 else twice
+            following = functional.embedding_bag(neighbours, term, mode="sum", per_sample_weights=factors)
+            before, term = term, following if k == 1 else following.sub_(before)
+            out.addmm_(term.view(-1, channels), weights[k])
+        return out.view(count, states, -1)
 
 
 class Encoder(nn.Module):
@@ -74,10 +77,19 @@ class Encoder(nn.Module):
         neighbours : (B, P, k) int64, see `nearest_neighbours`
         returns    : (B, P, features)
         """
-        teeth, count, _ = points.shape
+        return self.encode_states(points[None], neighbours)[0]
+
+    def encode_states(self, points: torch.Tensor, neighbours: torch.Tensor) -> torch.Tensor:
+        """Encode teeth in several states (T1, T2, moved copies), each neighbour looked up once for all.
+
+        points     : (S, B, P, 3) float, mm, head coordinates
+        neighbours : (B, P, k) int64, see `nearest_neighbours`
+        returns    : (S, B, P, features)
+        """
+        states, teeth, count, _ = points.shape
         first_row = torch.arange(teeth, device=points.device)[:, None, None] * count
         rows = (neighbours + first_row).reshape(teeth * count, -1)  # (B P, k)
-        x = ((points - self.centre) / self.scale).reshape(teeth * count, 3)
+        x = ((points - self.centre) / self.scale).reshape(states, teeth * count, 3).transpose(0, 1)
         x = functional.silu(self.first(x, rows))
         x = functional.silu(self.second(x, rows))
-        return self.third(x, rows).reshape(teeth, count, -1)
+        return self.third(x, rows).transpose(0, 1).reshape(states, teeth, count, -1)

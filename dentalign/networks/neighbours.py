@@ -2,19 +2,46 @@
 
 import torch
 
+TEETH_AT_ONCE = 4  # on a CPU: the distances of 4 teeth of 256 points, 1 MB, stay in its cache
+
 
 def nearest_neighbours(points: torch.Tensor, count: int) -> torch.Tensor:
     """For each point the indices of its `count` nearest other points of the same tooth.
 
-    Rigid motions leave the graph as it is, so one graph serves T1, T2 and every moved copy.
+    Squared distances are compared to their leading 31 - b bits, b being the bits of an index (for 256
+    points: to 1.6e-5 of the distance); of two that agree so far the lower index counts as nearer. Rigid
+    motions leave the graph as it is, so one graph serves T1, T2 and every moved copy.
 
-    points  : (B, P, 3) float, mm, any frame; P > count
-    returns : (B, P, count) int64
-    raises  : ValueError where there are too few points
+    points  : (B, P, 3) float32, mm, any frame; count < P <= 65,536
+    returns : (B, P, count) int64, nearest first
+    raises  : ValueError where there are too few points, or too many
     """
-    if points.shape[1] <= count:
-        raise ValueError(f"{count} neighbours need more than {points.shape[1]} points")
-    # Direct differences: the matrix-product form of cdist loses the digits that decide.
-    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
-    distance.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-    return distance.topk(count, dim=2, largest=False, sorted=True).indices
+    if not count < points.shape[1] <= 1 << 16:
+        raise ValueError(f"{count} neighbours need more points than that, 65,536 at most: {points.shape[1]}")
+    at_once = TEETH_AT_ONCE if points.device.type == "cpu" else max(1, len(points))
+    return torch.cat([_nearest(part.float(), count) for part in points.split(at_once)])
+
+
+def _nearest(points: torch.Tensor, count: int) -> torch.Tensor:
+    """Packs whose it is into the lowest bits of each distance: `amin` finds both, far faster than `topk`."""
+    number = points.shape[1]
+    index_bits = (1 << (number - 1).bit_length()) - 1
+    keys = _squared_distances(points).view(torch.int32)  # floats >= 0 sort like the integers of their bits
+    keys.bitwise_and_(~index_bits).bitwise_or_(torch.arange(number, dtype=torch.int32, device=points.device))
+    found = []
+    for _ in range(count):
+        nearest = keys.amin(2, keepdim=True).bitwise_and_(index_bits).long()
+        found.append(nearest)
+        keys.scatter_(2, nearest, torch.iinfo(torch.int32).max)
+    return torch.cat(found, dim=2)
+
+
+def _squared_distances(points: torch.Tensor) -> torch.Tensor:
+    """(B, P, P), infinite on the diagonal; from differences, as products lose the digits that decide."""
+    x, y, z = points.mT.contiguous().unbind(1)  # (B, P) each
+    total = (x[:, :, None] - x[:, None, :]).square_()
+    for axis in (y, z):
+        apart = axis[:, :, None] - axis[:, None, :]
+        total.addcmul_(apart, apart)
+    total.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    return total

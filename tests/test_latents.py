@@ -1,0 +1,49 @@
+"""Mouths through the encoder: every tooth as if it were alone, whatever stands in the other slots."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dentalign.dataset.latents import ToothEncoder
+from dentalign.geometry import rigid
+from dentalign.networks import weights
+from dentalign.networks.encoder import Encoder, EncoderConfig
+from dentalign.networks.neighbours import nearest_neighbours
+
+CONFIG = EncoderConfig(points=24, neighbours=4, terms=3, hidden=8, features=5)
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> ToothEncoder:
+    torch.manual_seed(0)
+    weights.save(tmp_path / "encoder.pt", Encoder(CONFIG))
+    return ToothEncoder(tmp_path / "encoder.pt", "cpu")
+
+
+def test_each_tooth_of_each_state_is_encoded_as_if_alone_and_empty_slots_are_zero(
+    encoder: ToothEncoder,
+) -> None:
+    rng = np.random.default_rng(1)
+    points = rng.normal(0, 4, (32, 24, 3)).astype(np.float32)
+    poses = rigid.from_rotation(
+        rigid.rotation_matrix(rng.normal(0, 0.5, (5, 32, 3))), rng.normal(0, 20, (5, 32, 3))
+    )
+    masks = rng.random((5, 32)) < 0.6
+    masks[:, 3] = False  # in no state there
+    latents = encoder.encode(points, poses, masks)
+    assert latents.shape == (5, 32, 24, 5)
+    assert not latents[~masks].any()
+    for state, slot in np.argwhere(masks):
+        head = rigid.apply(poses[state, slot], points[slot])
+        graph = nearest_neighbours(torch.from_numpy(points[slot : slot + 1]), CONFIG.neighbours)
+        alone = encoder.network(torch.from_numpy(head[None]).float(), graph)[0].numpy()
+        np.testing.assert_allclose(latents[state, slot], alone, atol=1e-5)
+
+
+def test_a_mouth_without_teeth_is_all_zero(encoder: ToothEncoder) -> None:
+    poses = np.tile(np.eye(4), (2, 32, 1, 1))
+    empty = encoder.encode(np.zeros((32, 24, 3), np.float32), poses, np.zeros((2, 32), bool))
+    assert empty.shape == (2, 32, 24, 5)
+    assert not empty.any()
