@@ -119,6 +119,7 @@ def predict_(
     file = params_file or Path("params.yaml")
     given = params_file is not None or file.is_file()
     own = given and models is None
+    limits = params.load(file, Predict, "predict") if given else Predict()
     predictor = Predictor(
         models or "models",
         encoder=params.load(file, params.Encoder, "encoder").weights if own else None,
@@ -128,8 +129,8 @@ def predict_(
         sample=params.load(file, params.Sample, "sample") if given else None,
         limits=params.load(file, params.Limits, "limits") if given else None,
         fetch=params.load(file, params.Fetch, "fetch") if given else None,
+        look_above_mm=limits.look_above_mm,
     )
-    limits = params.load(file, Predict, "predict") if given else Predict()
     wanted = Wanted(stages, moved, not poses_only, limits)  # type: ignore[arg-type]
     done = prediction_batch.predict_cases(case, meshes, out, predictor, wanted, **numbers)
     for line in done.left_out:

@@ -29,12 +29,14 @@ SMALL: dict[str, dict[str, Any]] = {
     "encoder": {"threads": 1, "device": "cpu"},
     "train": {
         "epochs": 3,
-        "hidden": 32,
-        "blocks": 1,
-        "components": 8,
         "threads": 1,
         "device": "cpu",
-        "augmentation": {"copies": 2, "turn_deg": 6.0, "shift_mm": 3.0, "seed": 0},
+        "fc": {
+            "hidden": 32,
+            "blocks": 1,
+            "components": 8,
+            "augmentation": {"copies": 2, "turn_deg": 6.0, "shift_mm": 3.0, "seed": 0},
+        },
     },
     "validate": {"threads": 1, "device": "cpu"},
 }

@@ -84,6 +84,26 @@ def test_pa_add_does_not_change_when_the_prediction_is_moved_as_a_whole(teeth: n
     assert metrics.pa_add_mm(rigid.apply(poses(1), predicted), teeth, arches) == pytest.approx(before)
 
 
+def test_confidence_is_the_rank_correlation_and_leaves_out_what_is_unknown() -> None:
+    expected = np.array([0.1, 0.4, np.nan, 0.2, 0.9])
+    found = metrics.confidence(expected, [1.0, 3.0, 99.0, 2.0, 4.0])
+    assert found["rank_correlation"] == pytest.approx(1)
+    assert found["teeth_unknown"] == 1
+    assert found["expected_add_mm"] == pytest.approx(0.4)
+    assert found["add_mm"] == pytest.approx(2.5)
+    assert metrics.confidence(expected, [4.0, 2.0, 0.0, 3.0, 1.0])["rank_correlation"] == pytest.approx(-1)
+    assert metrics.confidence([np.nan], [1.0]) == {"teeth_unknown": 1}
+
+
+def test_reliability_groups_teeth_by_the_error_expected() -> None:
+    expected = np.array([0.3, np.nan, 0.1, 0.2, 0.4])
+    groups = metrics.reliability(expected, [3.0, 50.0, 1.0, 2.0, 4.0], groups=2)
+    assert [group["teeth"] for group in groups] == [2, 2]
+    assert [group["expected_add_mm"] for group in groups] == pytest.approx([0.15, 0.35])
+    assert [group["add_mm"] for group in groups] == pytest.approx([1.5, 3.5])
+    assert metrics.reliability([np.nan], [1.0]) == []
+
+
 def test_the_rigidity_residual_is_a_root_mean_square() -> None:
     fitted = np.zeros((1, 4, 3))
     decoded = fitted.copy()

@@ -16,9 +16,9 @@ from dentalign.dataset.case_store import CaseStore, Layout, Row
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.geometry import rigid
 from dentalign.geometry.tooth_points import directions
-from dentalign.networks import aligner, weights
-from dentalign.networks.aligner import Aligner
+from dentalign.networks import aligner, latent_aligner, weights
 from dentalign.networks.decoder import Decoder, DecoderConfig
+from dentalign.networks.latent_aligner import LatentAligner
 from dentalign.networks.latent_basis import LatentBasis
 from dentalign.teeth import SLOT_INDEX, SLOTS
 from dentalign.validation import validation_table
@@ -71,7 +71,7 @@ def small_models(folder: Path, encoder: str = ENCODER) -> tuple[Path, Path]:
     basis = torch.linalg.qr(torch.randn(32, width, 5, generator=torch.Generator().manual_seed(0)))[0]
     network = {"hidden": 8, "blocks": 1, "dropout": 0.0}
     torch.manual_seed(0)
-    model = aligner.build("fc", LatentBasis(torch.zeros(32, width), basis, torch.ones(32, 5)), network,
+    model = latent_aligner.build(LatentBasis(torch.zeros(32, width), basis, torch.ones(32, 5)), network,
                           (POINTS, FEATURES), encoder, "decoder")  # fmt: skip
     weights.save(folder / "decoder.pt", decoder)
     aligner.save(folder / "aligner.pt", model)
@@ -141,7 +141,8 @@ def test_without_test_cases_there_is_nothing_to_validate(tmp_path: Path) -> None
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     decoder, path = small_models(tmp_path)
-    model: Aligner = aligner.load(path)
+    model = aligner.load(path)
+    assert isinstance(model, LatentAligner)
     model.network.mean.fill_(float("nan"))
     aligner.save(path, model)
     with pytest.raises(DentalignError, match="not finite"):

@@ -55,7 +55,11 @@ def load(path: str | Path, network: type[Network], config: Any) -> Network:
 
     raises: DentalignError where the file does not fit the network
     """
-    content = read(path)
+    return restored(read(path), path, network, config)
+
+
+def restored(content: dict[str, Any], path: str | Path, network: type[Network], config: Any) -> Network:
+    """`load`, where the content of the file has been read already."""
     try:
         loaded = network(config(**content["config"]))
         loaded.load_state_dict(content["state_dict"])

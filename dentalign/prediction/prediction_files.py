@@ -24,7 +24,7 @@ from dentalign.validation.metrics import add_mm
 
 Moved = Literal["none", "stl", "glb"]
 
-COLOUR_BY = ("movement_mm", "turn_deg", "rigidity_residual_mm")
+COLOUR_BY = ("movement_mm", "turn_deg")
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ def table(prediction: Prediction) -> list[dict[str, object]]:
 
     Last come those without a usable mesh, `unmoved`, without figures.
 
+    `expected_add_mm` says how far off the model expects the tooth to be; where it does not say,
     `rigidity_residual_mm` says how far the decoded tooth was from a rigid one. With a plan in the file,
     `add_mm` is the mean distance of the tooth's points from where that has them.
     """
@@ -128,7 +129,10 @@ def figures(prediction: Prediction, slot: int) -> dict[str, float]:
         return {}
     local = case.points[slot].astype(np.float64)
     found = movement.movement(int(case.fdi[slot]), case.pose[slot], prediction.pose[slot], local)
-    found["rigidity_residual_mm"] = float(prediction.rigidity_residual_mm[slot])
+    if prediction.expected_add_mm is None:
+        found["rigidity_residual_mm"] = float(prediction.rigidity_residual_mm[slot])
+    elif not prediction.fixed[slot] and np.isfinite(prediction.expected_add_mm[slot]):
+        found["expected_add_mm"] = float(prediction.expected_add_mm[slot])
     if case.t2_mask is not None and case.t2_pose is not None and case.t2_mask[slot]:
         there, planned = apply(prediction.pose[slot], local), apply(case.t2_pose[slot], local)
         found["add_mm"] = float(add_mm(there[None], planned[None])[0])
@@ -151,7 +155,8 @@ def scene(prediction: Prediction, between: Array) -> Scene:
             poses["t2"] = case.t2_pose[slot]
         vertices, faces = stl.merged(case.crowns[slot])
         teeth.append(SceneTooth(int(case.fdi[slot]), vertices, faces, poses, figures(prediction, slot)))
-    colour_by = (*COLOUR_BY, "add_mm") if has_plan else COLOUR_BY
+    doubt = "rigidity_residual_mm" if prediction.expected_add_mm is None else "expected_add_mm"
+    colour_by = (*COLOUR_BY, doubt, *(["add_mm"] if has_plan else []))
     return Scene(case.case_id, tuple(states), tuple(teeth), colour_by, prediction.notes)
 
 
@@ -186,7 +191,7 @@ def _glb(crowns: Mapping[int, Array]) -> bytes:
 
 
 def _csv(rows: list[dict[str, object]]) -> str:
-    extra = ["rigidity_residual_mm", "add_mm"]
+    extra = ["expected_add_mm", "rigidity_residual_mm", "add_mm"]
     names = ["fdi", "fate", *movement.COLUMNS, *[name for name in extra if any(name in row for row in rows)]]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, names, lineterminator="\n", restval="")

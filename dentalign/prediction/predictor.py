@@ -15,12 +15,15 @@ from dentalign.errors import CaseDefect, DentalignError, ParamError
 from dentalign.geometry import rigid
 from dentalign.geometry.rigid import Array
 from dentalign.networks import aligner, weights
+from dentalign.networks.alignment import MouthsAtT1
 from dentalign.networks.decoder import Decoder, DecoderConfig
 from dentalign.params import Fetch, Limits, Sample
 from dentalign.prediction import new_case
 from dentalign.prediction.new_case import NewCase
 from dentalign.teeth import ARCHES, SLOT_COUNT
 from dentalign.validation.metrics import rigidity_residual_mm
+
+LOOK_ABOVE_MM = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,10 @@ class Prediction:
     pose  : (32, 4, 4) float64, tooth-local -> head, exactly rigid; identity where masked
     fixed : (32,) bool, teeth that were to stay where they are
     unmoved : FDI number -> pose in the frame of the file, of teeth without a usable mesh that stay at T2
-    rigidity_residual_mm : (32,), what the rigid fit to the decoded points left (root mean square); 0 where
-            a tooth is fixed or masked
+    rigidity_residual_mm : (32,), what the rigid fit to the predicted points left (root mean square); 0 where
+            a tooth is fixed or masked, or the model predicts poses
+    expected_add_mm : (32,), how far off the model expects the tooth to be, not a number where it does not
+            know the slot; None where it does not say
     notes : what a reader should know
     """
 
@@ -43,6 +48,7 @@ class Prediction:
     fixed: NDArray[np.bool_]
     unmoved: Mapping[int, Array]
     rigidity_residual_mm: Array
+    expected_add_mm: Array | None
     notes: tuple[str, ...]
 
 
@@ -65,6 +71,7 @@ class Predictor:
         sample: Sample | None = None,
         limits: Limits | None = None,
         fetch: Fetch | None = None,
+        look_above_mm: float = LOOK_ABOVE_MM,
     ):
         """Load the models.
 
@@ -75,6 +82,7 @@ class Predictor:
         sample           : how crowns become points; default as in the pipeline
         limits           : what is still a usable case
         fetch            : time-outs and retries, where meshes come from a server
+        look_above_mm    : teeth expected to be further off are named in the notes, where the model says
         raises           : DentalignError where a file is missing or the files do not belong together
         """
         folder = Path(models)
@@ -97,6 +105,7 @@ class Predictor:
                 f"set sample.points to that (it is {sample.points})"
             )
         self.sampler, self.fetch = Sampler(buccal_axis, sample, limits or Limits()), fetch
+        self.look_above_mm = look_above_mm
 
     def predict(
         self,
@@ -132,21 +141,24 @@ class Predictor:
         if not mask.any():
             mend = "see to the teeth planned away or extracted"
             raise CaseDefect("no_pairs", "no tooth is left at T2", mend)
-        latents = self.encoder.encode(case.points, case.pose[None], case.mask[None])
-        predicted = self.aligner.predict(latents, case.mask[None], mask[None])[0]
+        poses, present = case.pose[None], case.mask[None]
+        latents = self.encoder.encode(case.points, poses, present) if self.aligner.uses_latents else None
+        mouth = MouthsAtT1(case.points[None], poses, present, mask[None], latents)
+        try:
+            placed = self.aligner.place(mouth, self.decoder)
+        except DentalignError as error:
+            raise DentalignError(f"case {case.case_id}: {error}") from error
         moving = np.flatnonzero(mask & ~stays)
         pose = np.where(mask[:, None, None], case.pose, np.eye(4))
+        pose[moving] = placed.pose[0, moving]
         residual = np.zeros(SLOT_COUNT)
-        if len(moving):
-            given = torch.from_numpy(predicted[moving]).to(self.decoder.centre.device)
-            decoded = self.decoder(given).cpu().numpy().astype(np.float64)
-            if not np.isfinite(decoded).all():
-                raise DentalignError(f"case {case.case_id}: the aligner predicts numbers that are not finite")
-            local = case.points[moving].astype(np.float64)
-            pose[moving] = rigid.fit(local, decoded)
-            residual[moving] = rigidity_residual_mm(decoded, rigid.apply(pose[moving], local))
+        posed = rigid.apply(pose[moving], case.points[moving].astype(np.float64))
+        residual[moving] = rigidity_residual_mm(placed.points[0, moving], posed)
+        expected = None if placed.expected_add_mm is None else placed.expected_add_mm[0]
         notes = _notes(case, mask, stays, unmoved)
-        return Prediction(case, mask, pose, mask & stays, unmoved, residual, notes)
+        if expected is not None:
+            notes += _to_look_at(case, moving, expected[moving], self.look_above_mm)
+        return Prediction(case, mask, pose, mask & stays, unmoved, residual, expected, notes)
 
 
 def _refuse_unknown(case: NewCase, numbers: Collection[int], option: str, known: set[int]) -> None:
@@ -170,6 +182,23 @@ def _notes(
     for name, slots in ARCHES.items():
         if not case.mask[slots].any():
             notes.append(f"The {name} arch is not there; the model has learnt from both arches.")
+    return tuple(notes)
+
+
+def _to_look_at(
+    case: NewCase, moving: NDArray[np.intp], expected_mm: Array, above_mm: float
+) -> tuple[str, ...]:
+    """Which of the moving teeth a person should see to; `expected_mm` (M,) is theirs."""
+    notes = []
+    unknown = np.isnan(expected_mm)
+    if (doubtful := moving[~unknown & (expected_mm > above_mm)]).size:
+        slots = np.isin(np.arange(SLOT_COUNT), doubtful)
+        notes.append(
+            f"To be looked at, expected to be off by more than {above_mm:g} mm: {_numbers(case, slots)}."
+        )
+    if (strange := moving[unknown]).size:
+        slots = np.isin(np.arange(SLOT_COUNT), strange)
+        notes.append(f"The model has seen too few of these to move them: {_numbers(case, slots)}.")
     return tuple(notes)
 
 

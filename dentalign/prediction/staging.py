@@ -9,10 +9,11 @@ from dentalign.params import PositiveFloat, Section
 
 
 class Predict(Section):
-    """The largest movement of any tooth from one stage to the next."""
+    """How far a tooth may go from one stage to the next, and from when on a person should look."""
 
     max_step_mm: PositiveFloat = 0.25
     max_step_deg: PositiveFloat = 2.0
+    look_above_mm: PositiveFloat = 1.0
 
 
 def stages(

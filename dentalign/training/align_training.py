@@ -1,140 +1,42 @@
-"""Training the alignment model on the latents of the train split, best by validation."""
+"""Training an alignment model on the train split, best by validation."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from pydantic import Field
 
 from dentalign.dataset.case_store import CaseStore
 from dentalign.dataset.latents import ToothEncoder, choose_device
 from dentalign.errors import DentalignError, NothingUsable
-from dentalign.geometry import rigid
 from dentalign.locks import exclusive
-from dentalign.networks import aligner, weights
-from dentalign.networks.aligner import Aligner
+from dentalign.networks import aligner, pose_aligner, weights
+from dentalign.networks.alignment import Aligner
 from dentalign.networks.decoder import Decoder, DecoderConfig
-from dentalign.networks.latent_basis import LatentBasis
-from dentalign.params import Device, NotNegative, Positive, PositiveFloat, Section
-from dentalign.state import state_dir
-from dentalign.training import latent_codes
-from dentalign.training.latent_codes import Augmentation, LatentCodes
-from dentalign.training.loop import Metrics, Outcome, Schedule, checkpoint_key, train
+from dentalign.params import Device, NotNegative, Positive, Section
+from dentalign.training import attention_training, fc_training
+from dentalign.training.attention_training import AttentionTask, AttentionTraining
+from dentalign.training.fc_training import FullyConnectedTraining
+from dentalign.training.loop import Outcome, Schedule, Task, checkpoint_key, train
 from dentalign.training.training_log import TrainingLog
-
-VALIDATION_POINTS = 64  # of each tooth, per epoch; `validate` measures on all of them
-
-# Raw latent units; what varies less than this is not blown up to unit size on the way in or out.
-SMALLEST_SPREAD_IN, SMALLEST_SPREAD_OUT = 0.05, 0.02
 
 
 class Train(Section):
-    """The alignment model and its training."""
+    """The alignment model and its training; each model has a section of its own."""
 
-    model: str = "fc"
+    model: Literal["fc", "attention"] = "fc"
     epochs: Positive = 500
     patience: Positive = 60
     seed: NotNegative = 0
     threads: Positive = 2
     device: Device = "auto"
-    components: Positive = 32
-    hidden: Positive = 512
-    blocks: NotNegative = 2
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    jitter: Annotated[float, Field(ge=0)] = 0.7
-    tooth_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    batch_cases: Positive = 16
-    learning_rate: PositiveFloat = 0.001
-    decay_steps: Positive = 5000
-    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.995
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
     validation_cases: Positive = 128
-    augmentation: Augmentation = Augmentation()
+    fc: FullyConnectedTraining = FullyConnectedTraining()
+    attention: AttentionTraining = AttentionTraining()
 
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Validation cases: code and latents at T1, and what the prediction is measured with."""
-
-    z: torch.Tensor  # (N, 32, d)
-    latents: torch.Tensor  # (N, 32, p, F), p of the points
-    basis: LatentBasis  # for these points
-    masks: torch.Tensor  # (N, 2, 32)
-    points: NDArray[np.float32]  # (N, 32, p, 3) tooth-local mm
-    poses: NDArray[np.float64]  # (N, 32, 4, 4) true T2
-
-
-class AlignTask:
-    """Predict the change of the code from T1 to T2; the loss is measured in millimetres."""
-
-    def __init__(
-        self, codes: LatentCodes, held_out: HeldOut, model: Aligner, decoder: Decoder, settings: Train
-    ):
-        self.codes, self.held_out, self.settings = codes, held_out, settings
-        self.network = model.network
-        self.basis, self.decoder = codes.basis, decoder
-        self.device = next(model.network.parameters()).device
-        self.masks = torch.from_numpy(codes.masks)
-        self.metric = _millimetres(codes.basis, decoder)  # (32, d, d)
-        self._set_scales()
-
-    def _set_scales(self) -> None:
-        """Mean and spread of the change, and the spread of the code, from the training copies."""
-        pairs = np.all(self.codes.masks, axis=2)[..., None]  # (N, C, 32, 1)
-        count = np.maximum(pairs.sum((0, 1)), 1)
-        total = np.zeros((2, *count.shape[:1], self.basis.components))
-        for row in range(len(self.codes.z)):  # one case at a time: the codes may not fit in memory
-            change = (self.codes.z[row, :, 1] - self.codes.z[row, :, 0]) * pairs[row]
-            total += [change.sum(0), np.square(change).sum(0)]
-        mean = total[0] / count
-        variance = np.maximum(total[1] / count - mean**2, 0)
-        network = self.network
-        network.mean.copy_(torch.from_numpy(mean))
-        network.scale.copy_(torch.from_numpy(np.sqrt(variance + SMALLEST_SPREAD_OUT**2)))
-        network.in_scale.copy_((self.basis.spread**2 + SMALLEST_SPREAD_IN**2).sqrt())
-        self.movement = torch.from_numpy(np.sqrt(variance)).to(network.scale)  # (32, d)
-
-    def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        """Each case once, as one of its copies; mean squared point distance per tooth, mm^2.
-
-        T1 is shaken by a share of the movement seen in training while T2 stays (a denoising
-        autoencoder, Vincent et al. 2008, doi:10.1145/1390156.1390294): where a tooth belongs depends
-        on the mouth, not on where that tooth happens to stand. Some teeth are left out.
-        """
-        settings, codes, (cases, copies) = self.settings, self.codes, self.codes.z.shape[:2]
-        network, order = self.network, torch.randperm(cases, generator=generator)
-        for chosen in order.split(settings.batch_cases):
-            copy = torch.randint(copies, (len(chosen),), generator=generator)
-            z = torch.from_numpy(codes.z[chosen.numpy(), copy.numpy()])  # (B, 2, 32, d)
-            masks = self.masks[chosen, copy]  # (B, 2, 32)
-            keep = torch.rand(len(chosen), 1, masks.shape[-1], generator=generator) >= settings.tooth_dropout
-            noise = settings.jitter * torch.randn(z[:, 0].shape, generator=generator)
-            z, masks, noise = z.to(self.device), (masks & keep).to(self.device), noise.to(self.device)
-            start = z[:, 0] + noise * self.movement
-            error = network(start, masks[:, 0], masks[:, 1]) - (z[:, 1] - start)
-            pairs = masks.all(1)  # (B, 32)
-            square = torch.einsum("bsd,sde,bse->bs", error, self.metric, error)
-            yield (square * pairs).sum() / pairs.sum().clamp(min=1)
-
-    @torch.no_grad()
-    def validate(self) -> Metrics:
-        """`add_mm` on the validation cases, through decoder and rigid fit as in the stage validate."""
-        held, errors = self.held_out, []
-        for part in torch.arange(len(held.z)).split(32):
-            masks = held.masks[part].to(self.device)
-            change = self.network(held.z[part].to(self.device), masks[:, 0], masks[:, 1])
-            latents = held.basis.shift(held.latents[part].float().to(self.device), change)
-            pairs = masks.all(1).cpu().numpy()
-            decoded = self.decoder(latents).cpu().numpy()[pairs]
-            local = held.points[part.numpy()][pairs]
-            true = rigid.apply(held.poses[part.numpy()][pairs], local)
-            found = rigid.apply(rigid.fit(local, decoded), local)
-            errors.append(np.linalg.norm(found - true, axis=-1).mean(-1))
-        return {"val_add_mm": float(np.concatenate(errors).mean())}
+    @property
+    def of_the_model(self) -> FullyConnectedTraining | AttentionTraining:
+        """The section of the model that is trained."""
+        return self.fc if self.model == "fc" else self.attention
 
 
 def train_align(
@@ -151,11 +53,10 @@ def train_align(
             latents come from another encoder
     """
     torch.set_num_threads(settings.threads)
-    device = choose_device(settings.device)
-    encoder = ToothEncoder(encoder_weights, settings.device)
-    decoder = weights.load(decoder_weights, Decoder, DecoderConfig).to(device)
-    values = settings.model_dump(exclude={"epochs", "patience"})
-    key = checkpoint_key([latents, encoder_weights, decoder_weights], {**values, "device": str(device)})
+    own = settings.of_the_model
+    values = settings.model_dump(exclude={"epochs", "patience", "fc", "attention"}) | own.model_dump()
+    device = str(choose_device(settings.device))
+    key = checkpoint_key([latents, encoder_weights, decoder_weights], {**values, "device": device})
     with exclusive(out), CaseStore(latents) as store, TrainingLog(log) as training_log:
         encoder_sha256, decoder_sha256 = map(weights.file_sha256, (encoder_weights, decoder_weights))
         if store.attributes["encoder_sha256"] != encoder_sha256:
@@ -163,60 +64,49 @@ def train_align(
         for split in ("train", "val"):
             if not len(store.rows_of(split)):
                 raise NothingUsable(f"{latents}: no case in the {split} split; more cases are needed")
-        how = settings.model_dump(include={"components", "augmentation", "threads"})
-        codes_key = checkpoint_key([latents, encoder_weights], {**how, "device": str(device)})
-        with exclusive(state_dir() / "latent_codes" / codes_key):  # queued experiments share them
-            codes = latent_codes.prepare(
-                store, encoder, settings.components, settings.augmentation, codes_key
-            )
-        torch.manual_seed(settings.seed)
-        network = {"hidden": settings.hidden, "blocks": settings.blocks, "dropout": settings.dropout}
-        shape = (store.layout.points, store.layout.features)
-        model = aligner.build(settings.model, codes.basis, network, shape, encoder_sha256, decoder_sha256)
-        model.to(device)
-        held_out = _held_out(store, codes.basis, settings.validation_cases)
-        task = AlignTask(codes, held_out, model, decoder, settings)
+        model, task = _prepared(
+            store, latents, encoder_weights, decoder_weights, settings, (encoder_sha256, decoder_sha256)
+        )
         schedule = Schedule(
             settings.epochs,
             settings.patience,
-            settings.learning_rate,
-            warm_up=50,
-            decay_steps=settings.decay_steps,
-            averaging=settings.averaging,
-            weight_decay=settings.weight_decay,
+            own.learning_rate,
+            warm_up=own.warm_up,
+            decay_steps=own.decay_steps,
+            averaging=own.averaging,
+            weight_decay=own.weight_decay,
         )
         outcome = train(task, schedule, settings.seed, f"align/{key}", training_log.epoch)
-        model.network.load_state_dict(outcome.best_state)
+        task.network.load_state_dict(outcome.best_state)
+        if isinstance(task, AttentionTask):
+            task.calibrate()
         aligner.save(out, model)
         training_log.summary({"best_epoch": outcome.best_epoch, **outcome.history[outcome.best_epoch - 1]})
     return outcome
 
 
-def _held_out(store: CaseStore, basis: LatentBasis, most: int) -> HeldOut:
-    rows = store.rows_of("val")[:most]
-    latents = torch.from_numpy(store.column("t1/latents", rows))  # (N, 32, P, F)
-    masks = np.stack([store.column("t1/mask", rows), store.column("t2/mask", rows)], axis=1)
-    z = torch.cat([basis.encode(part.float()) for part in latents.split(16)])
-    points, poses = store.column("points", rows), store.column("t2/pose", rows)
-    every = max(1, store.layout.points // VALIDATION_POINTS)
-    some = basis.at_points(slice(None, None, every), store.layout.features)
-    return HeldOut(z, latents[:, :, ::every], some, torch.from_numpy(masks), points[:, :, ::every], poses)
-
-
-def _millimetres(basis: LatentBasis, decoder: Decoder) -> torch.Tensor:
-    """Matrices (32, d, d) with dz' M dz = mean squared movement of a tooth's decoded points, mm^2.
-
-    The loss through the frozen decoder, linearised at each slot's mean latent: the decoder is
-    smooth there, and its work is paid once instead of at every step.
-    """
-    slots, width, components = basis.basis.shape
-    features = decoder.config.features
-    device = next(decoder.parameters()).device
-    metric = torch.zeros(slots, components, components)
-    jacobian = torch.func.vmap(torch.func.jacrev(decoder))
-    for slot in range(slots):
-        slope = jacobian(basis.mean[slot].reshape(-1, features).to(device)).detach()  # (P, 3, F)
-        directions = basis.basis[slot].reshape(-1, features, components).to(device)  # (P, F, d)
-        moved = (slope @ directions).reshape(-1, components)  # (3 P, d)
-        metric[slot] = (moved.T @ moved / (width // features)).cpu()
-    return metric.to(device)
+def _prepared(
+    store: CaseStore,
+    latents: str | Path,
+    encoder_weights: str,
+    decoder_weights: str,
+    settings: Train,
+    trained_with: tuple[str, str],
+) -> tuple[Aligner, Task]:
+    """An untrained model of the kind wanted, and how it is trained."""
+    device, held_out = choose_device(settings.device), settings.validation_cases
+    if settings.model == "attention":
+        torch.manual_seed(settings.seed)
+        network = attention_training.network_config(settings.attention, store.layout.points)
+        shape = (store.layout.points, store.layout.features)
+        attention = pose_aligner.build(network, shape, *trained_with)
+        attention.to(device)
+        return attention, AttentionTask(store, attention, settings.attention, held_out)
+    encoder = ToothEncoder(encoder_weights, settings.device)
+    decoder = weights.load(decoder_weights, Decoder, DecoderConfig).to(device)
+    how = settings.fc.model_dump(include={"components", "augmentation"})
+    how |= {"threads": settings.threads, "device": str(device)}
+    codes_key = checkpoint_key([latents, encoder_weights], how)
+    return fc_training.prepare(
+        store, encoder, decoder, settings.fc, settings.seed, held_out, codes_key, trained_with
+    )

@@ -14,7 +14,7 @@ from dentalign.dataset.latents import choose_device
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.geometry import contacts, rigid
 from dentalign.networks import aligner, weights
-from dentalign.networks.aligner import Aligner
+from dentalign.networks.alignment import Aligner, MouthsAtT1
 from dentalign.networks.decoder import Decoder, DecoderConfig
 from dentalign.params import Device, Positive, Section
 from dentalign.teeth import ARCHES
@@ -54,6 +54,7 @@ class Validation:
     case     : (T,) int, which of the N cases the tooth belongs to
     slot     : (T,) int
     figures  : method -> metric -> (T,), the metrics of `POOLED["teeth"]`
+    expected_add_mm : (T,), how far off the model expected the tooth to be; None where it does not say
     """
 
     metrics: dict[str, Any]
@@ -64,6 +65,7 @@ class Validation:
     case: NDArray[np.intp]
     slot: NDArray[np.intp]
     figures: dict[str, dict[str, Array]]
+    expected_add_mm: Array | None = None
 
 
 def validate(
@@ -119,6 +121,7 @@ class _Found:
     slot: list[NDArray[np.intp]] = field(default_factory=list)
     predicted: list[Array] = field(default_factory=list)
     reconstruction_mm: list[Array] = field(default_factory=list)
+    expected_add_mm: list[Array] = field(default_factory=list)
     t1_only: int = 0
 
     def add(self, method: str, values: dict[str, Array]) -> None:
@@ -150,8 +153,11 @@ class _Found:
             **counts,
         }
         figures = {method: {n: joined[method][n] for n in POOLED["teeth"]} for method in METHODS}
+        expected = np.concatenate(self.expected_add_mm) if self.expected_add_mm else None
+        if expected is not None:
+            summary["confidence"] = metrics.confidence(expected, joined["model"]["add_mm"])
         predicted = np.concatenate(self.predicted)
-        return Validation(rounded(summary), lineage, case_ids, rows, predicted, case, slot, figures)
+        return Validation(rounded(summary), lineage, case_ids, rows, predicted, case, slot, figures, expected)
 
 
 def _check(
@@ -202,13 +208,11 @@ def _measure(
     local = points[both].astype(np.float64)  # (T, P, 3)
     true_pose = t2_pose[both]
     true = rigid.apply(true_pose, local)
-    decoded = _decode(decoder, model.predict(columns["t1/latents"], t1_mask, t2_mask))[both]
-    if not np.isfinite(decoded).all():
-        raise DentalignError("the aligner predicts numbers that are not finite; train it again")
-    fitted = rigid.fit(local, decoded)
-    predicted = np.broadcast_to(np.eye(4), t1_pose.shape).copy()
-    predicted[both] = fitted
+    placed = model.place(MouthsAtT1(points, t1_pose, t1_mask, both, columns["t1/latents"]), decoder)
+    predicted, said = placed.pose, placed.points[both]
     found.predicted.append(predicted)
+    if placed.expected_add_mm is not None:
+        found.expected_add_mm.append(placed.expected_add_mm[both])
     poses = {
         "model": predicted,
         "identity": baselines.identity(t1_pose),
@@ -218,7 +222,7 @@ def _measure(
     for method in METHODS:
         pose = poses[method][both]
         posed = rigid.apply(pose, local)
-        raw = decoded if method == "model" else posed  # a baseline predicts the pose itself
+        raw = said if method == "model" else posed  # a baseline predicts the pose itself
         found.add(
             method,
             {

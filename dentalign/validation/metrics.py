@@ -88,6 +88,41 @@ def rigidity_residual_mm(decoded: ArrayLike, fitted: ArrayLike) -> Array:
     return residual
 
 
+def confidence(expected_mm: ArrayLike, add: ArrayLike) -> dict[str, float]:
+    """Whether the errors that a model expects are those it makes; teeth whose expected error is no number are
+    left out, and counted.
+
+    expected_mm, add : (T,), mm
+    returns          : `rank_correlation` (Spearman's, 1: it knows which teeth are worst, 0: it does not; left
+                       away below 3 teeth), `expected_add_mm` and `add_mm` (means), `teeth_unknown`
+    """
+    from scipy.stats import spearmanr
+
+    expected, seen = np.asarray(expected_mm, dtype=np.float64), np.asarray(add, dtype=np.float64)
+    known = np.isfinite(expected)
+    found: dict[str, float] = {"teeth_unknown": int((~known).sum())}
+    if known.any():
+        found |= {"expected_add_mm": float(expected[known].mean()), "add_mm": float(seen[known].mean())}
+    if known.sum() >= 3 and np.ptp(expected[known]) > 0 and np.ptp(seen[known]) > 0:
+        found["rank_correlation"] = float(spearmanr(expected[known], seen[known]).statistic)
+    return found
+
+
+def reliability(expected_mm: ArrayLike, add: ArrayLike, groups: int = 10) -> list[dict[str, float]]:
+    """Teeth in groups of equal number by the error expected of them: what was expected, what was seen, mm."""
+    expected, seen = np.asarray(expected_mm, dtype=np.float64), np.asarray(add, dtype=np.float64)
+    order = np.argsort(expected, kind="stable")[: int(np.isfinite(expected).sum())]  # not a number sorts last
+    return [
+        {
+            "expected_add_mm": float(expected[part].mean()),
+            "add_mm": float(seen[part].mean()),
+            "teeth": len(part),
+        }
+        for part in np.array_split(order, min(groups, len(order)) or 1)
+        if len(part)
+    ]
+
+
 def _pair(a: ArrayLike, b: ArrayLike) -> Array:
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape or first.shape[-1:] != (3,):

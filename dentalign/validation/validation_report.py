@@ -20,7 +20,7 @@ from dentalign.reports.svg_charts import Bars, Box, Line
 from dentalign.teeth import ARCHES, SLOTS
 from dentalign.validation import validation_scenes
 from dentalign.validation.measurement import METHODS, Validation
-from dentalign.validation.metrics import AUC_LIMIT_MM, THRESHOLDS_MM, accuracy
+from dentalign.validation.metrics import AUC_LIMIT_MM, THRESHOLDS_MM, accuracy, reliability
 from dentalign.validation.validation_pictures import LABELS, chosen_cases, read_curve
 from dentalign.validation.validation_table import per_case
 
@@ -85,6 +85,7 @@ def write(
         accuracy=_accuracy(found),
         spreads=[(title, _spread(found, name, title)) for name, title in _SPREADS.items()],
         slots=_slots(found),
+        confidence=_confidence(found),
         cases=cases,
         case_rows=_case_rows(found, chosen),
         curves=_curves(train_log),
@@ -146,6 +147,27 @@ def _spread(found: Validation, name: str, title: str) -> Markup:
     )
 
 
+def _confidence(found: Validation) -> dict[str, Any] | None:
+    """Whether the errors that the model expects are those it makes; None where it expects none."""
+    figures = found.metrics.get("confidence")
+    if found.expected_add_mm is None or not figures or "add_mm" not in figures:
+        return None
+    groups = reliability(found.expected_add_mm, found.figures["model"]["add_mm"])
+    seen, expected = (np.array([group[name] for group in groups]) for name in ("add_mm", "expected_add_mm"))
+    words = (
+        f"It expects {figures['expected_add_mm']:.2f} mm on average and is off by {figures['add_mm']:.2f} mm;"
+        f" rank correlation of the two over teeth: {_figure(figures.get('rank_correlation'))}"
+    )
+    chart = svg_charts.bars(
+        [Bars("model", seen), Bars("identity", expected)],
+        [f"{value:.2f}" for value in expected],
+        says=f"Mean ADD seen and expected, mm, in {len(groups)} groups of teeth. {words}",
+        y_label="mean ADD, mm",
+        top=1.04 * float(max(seen.max(), expected.max())),
+    )
+    return {"words": f"{words}.", "chart": chart}
+
+
 def _slots(found: Validation) -> list[tuple[str, Markup]]:
     """Mean ADD per slot, the upper arch above the lower, the patient's right on the left."""
     means = {}
@@ -195,8 +217,8 @@ def _curves(train_log: Path | None) -> list[tuple[str, Markup]]:
         positive = bool((loss > 0).all())
         chart = svg_charts.lines(
             [Line("model", steps, loss)],
-            says=f"Training loss by epoch, from {loss[0]:.3g} to {loss[-1]:.3g} mm²",
-            x_label="epoch", y_label="loss (train), mm²", log_y=positive,
+            says=f"Training loss by epoch, from {loss[0]:.3g} to {loss[-1]:.3g} (fc: mm²; attention: mm)",
+            x_label="epoch", y_label="loss (train)", log_y=positive,
         )  # fmt: skip
         charts.append(("Loss on the training cases", chart))
     if folder and (folder / "val_add_mm.tsv").is_file():

@@ -13,7 +13,7 @@ from dentalign import atomic
 from dentalign.errors import DentalignError
 from dentalign.teeth import SLOTS
 from dentalign.validation.measurement import METHODS, Validation, rounded
-from dentalign.validation.metrics import THRESHOLDS_MM, accuracy
+from dentalign.validation.metrics import THRESHOLDS_MM, accuracy, reliability
 
 _ROWS = (*METHODS, "true_t2")
 
@@ -49,6 +49,11 @@ def format_table(metrics: dict[str, Any]) -> str:
         f"reconstruction_mm {_figure(metrics.get('reconstruction_mm'))}; "
         f"{counts.get('teeth', '-')} teeth of {counts.get('cases', '-')} test cases"
     )
+    if confidence := metrics.get("confidence"):
+        lines.append(
+            f"confidence: rank correlation {_figure(confidence.get('rank_correlation'))}, expected_add_mm "
+            f"{_figure(confidence.get('expected_add_mm'))}, seen {_figure(confidence.get('add_mm'))}"
+        )
     return "\n".join(lines)
 
 
@@ -62,6 +67,10 @@ def write_tables(folder: Path, found: Validation) -> None:
         for i, threshold in enumerate(THRESHOLDS_MM)
     ]
     _write_csv(folder / "accuracy.csv", shares)
+    if found.expected_add_mm is not None:
+        _write_csv(
+            folder / "reliability.csv", reliability(found.expected_add_mm, found.figures["model"]["add_mm"])
+        )
     atomic.write_text(folder / "lineage.json", json.dumps(found.lineage, indent=2, sort_keys=True) + "\n")
 
 

@@ -1,0 +1,75 @@
+"""What an alignment model is given, and what it answers: the one interface of all of them."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from dentalign.networks.decoder import Decoder
+
+
+@dataclass(frozen=True)
+class MouthsAtT1:
+    """N mouths before treatment; what stands in slots without a tooth means nothing.
+
+    points  : (N, 32, P, 3) float, ordered, tooth-local mm
+    pose    : (N, 32, 4, 4) float64, tooth-local -> head, mm
+    present : (N, 32) bool
+    stays   : (N, 32) bool, teeth of T1 that T2 has too
+    latents : (N, 32, P, F) raw encoder output; None where the model does without (`uses_latents`)
+    """
+
+    points: NDArray[Any]
+    pose: NDArray[np.float64]
+    present: NDArray[np.bool_]
+    stays: NDArray[np.bool_]
+    latents: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class MouthsAtT2:
+    """What a model says of N mouths; head coordinates, mm.
+
+    pose            : (N, 32, 4, 4) float64, tooth-local -> head, exactly rigid; identity where no tooth stays
+    points          : (N, 32, P, 3), what the model says of each point; where it predicts points these are
+                      not quite rigid, and the pose is the best rigid fit to them
+    expected_add_mm : (N, 32) float64, how far off the model expects each tooth to be; None where it does
+                      not say
+    """
+
+    pose: NDArray[np.float64]
+    points: NDArray[Any]
+    expected_add_mm: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class AlignerConfig:
+    """What the weights file of an alignment model says about it.
+
+    model            : name, see `aligner.MODELS`
+    points, features : shape of a tooth's latent
+    network          : config of that model's network
+    encoder_sha256   : of the encoder whose latents it was trained on
+    decoder_sha256   : of the decoder that its loss went through
+    """
+
+    model: str
+    points: int
+    features: int
+    network: dict[str, Any]
+    encoder_sha256: str
+    decoder_sha256: str
+
+
+class Aligner(nn.Module, ABC):
+    """An alignment model. `uses_latents` says whether it wants `MouthsAtT1.latents`."""
+
+    uses_latents: bool
+    config: AlignerConfig
+
+    @abstractmethod
+    def place(self, mouths: MouthsAtT1, decoder: Decoder) -> MouthsAtT2:
+        """Where the teeth that stay should stand; raises DentalignError where a number is not finite."""

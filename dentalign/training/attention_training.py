@@ -1,0 +1,218 @@
+"""Training of the alignment model `attention` on poses and points."""
+
+from collections.abc import Iterator
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from dentalign.dataset.case_store import CaseStore
+from dentalign.geometry import rigid
+from dentalign.networks import rotations
+from dentalign.networks.alignment import MouthsAtT1
+from dentalign.networks.pose_aligner import PoseAligner, mirrored, moved, teeth_of, thinned_count
+from dentalign.networks.tooth_attention import Teeth, ToothAttention, ToothAttentionConfig
+from dentalign.params import Positive, PositiveFloat, Section
+from dentalign.teeth import MIRRORED_SLOT
+from dentalign.training.loop import Metrics
+
+ENOUGH = 4  # examples of a slot, mirror images not counted twice
+DOUBT_SHARE = 0.1  # of the loss
+
+
+class AttentionTraining(Section):
+    """Shape and training of the model `attention`."""
+
+    points: Positive = 64
+    width: Positive = 128
+    layers: Positive = 5
+    heads: Positive = 8
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    midway: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    jitter_mm: Annotated[float, Field(ge=0)] = 0.24
+    jitter_deg: Annotated[float, Field(ge=0)] = 1.7
+    resize: Annotated[float, Field(ge=0, lt=0.5)] = 0.03
+    tooth_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    batch_cases: Positive = 32
+    learning_rate: PositiveFloat = 0.001
+    warm_up: Positive = 200
+    decay_steps: Positive = 2000
+    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+
+
+class Examples(NamedTuple):
+    """N mouths at T1 and T2 in the standard place; `t2.points` are those of `t1`."""
+
+    t1: Teeth
+    t2: Teeth
+    present: torch.Tensor  # (N, 32) bool, at T1
+    stays: torch.Tensor  # (N, 32) bool, at T1 and T2
+
+    def at(self, rows: torch.Tensor) -> "Examples":
+        """Some of them."""
+        t1, t2 = (Teeth(*(part[rows] for part in teeth)) for teeth in (self.t1, self.t2))
+        return Examples(t1, t2, self.present[rows], self.stays[rows])
+
+    def to(self, device: torch.device) -> "Examples":
+        """The same on another device."""
+        t1, t2 = (Teeth(*(part.to(device) for part in teeth)) for teeth in (self.t1, self.t2))
+        return Examples(t1, t2, self.present.to(device), self.stays.to(device))
+
+    def mirrored(self) -> "Examples":
+        """Their mirror images."""
+        there = (self.present[:, MIRRORED_SLOT], self.stays[:, MIRRORED_SLOT])
+        return Examples(mirrored(self.t1), mirrored(self.t2), *there)
+
+    def in_standard_place(self, network: ToothAttention) -> "Examples":
+        """The whole mouths moved, T2 with T1, to where T1 stands best."""
+        motion = network.to_standard_place(self.t1.middle, self.present)
+        return self._replace(t1=moved(self.t1, *motion), t2=moved(self.t2, *motion))
+
+
+class AttentionTask:
+    """Predict where the teeth stand at T2; the loss is the mean distance of their points, mm."""
+
+    def __init__(self, store: CaseStore, model: PoseAligner, settings: AttentionTraining, most_held_out: int):
+        self.model, self.network, self.settings = model, model.network, settings
+        self.device = self.network.reference.device
+        examples = _read(store, store.rows_of("train"), self.network.config.points).to(self.device)
+        self.examples = self._learn_means(examples)
+        rows = store.rows_of("val")[:most_held_out]
+        columns = {name: store.column(name, rows) for name in _COLUMNS}
+        self.both = columns["t1/mask"] & columns["t2/mask"]
+        self.held_out = MouthsAtT1(columns["points"], columns["t1/pose"], columns["t1/mask"], self.both)
+        self.true = rigid.apply(columns["t2/pose"][self.both], columns["points"][self.both])
+
+    @torch.no_grad()
+    def _learn_means(self, examples: Examples) -> Examples:
+        """Set the standard place and the means of the slots from the cases and their mirror images."""
+        network = self.network
+        seen = examples.stays.sum(0)
+        network.seen.copy_(seen + seen[MIRRORED_SLOT] >= 2 * ENOUGH)
+        both = (examples, examples.mirrored())
+        network.reference.copy_(_mean([part.t1.middle for part in both], [part.present for part in both]))
+        standing = examples.in_standard_place(network)
+        both = (standing, standing.mirrored())
+        for stage, there in (("t1", "present"), ("t2", "stays")):
+            teeth, masks = [getattr(part, stage) for part in both], [getattr(part, there) for part in both]
+            middle, rotation = (getattr(network, f"{stage}_{name}") for name in ("middle", "rotation"))
+            middle.copy_(_mean([part.middle for part in teeth], masks))
+            turned = _mean([part.rotation.flatten(2) for part in teeth], masks).unflatten(1, (3, 3))
+            rotation.copy_(rotations.nearest(turned + 1e-6 * torch.eye(3).to(turned)))
+        return standing
+
+    def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+        """Each case once, itself or its mirror image, changed at random (`_changed`)."""
+        order = torch.randperm(len(self.examples.present), generator=generator)
+        for rows in order.split(self.settings.batch_cases):
+            chosen = self.examples.at(rows.to(self.device))
+            flip = (torch.rand(len(rows), generator=generator) < 0.5).to(self.device)
+            changed = self._changed(_where(flip, chosen.mirrored(), chosen), generator)
+            yield self._loss(changed.in_standard_place(self.network))
+
+    def _changed(self, given: Examples, generator: torch.Generator) -> Examples:
+        """Other mouths that have the same T2, or the same T2 but for their size.
+
+        Half of them stand part of the way from T1 to T2 already: a plan that is halfway done has the same
+        end. Each tooth is shaken, by an amount drawn for the mouth; the mouth is made a little larger or
+        smaller, the teeth with it; and some teeth are taken out.
+        """
+        settings, count = self.settings, len(given.present)
+
+        def uniform(*shape: int) -> torch.Tensor:
+            return torch.rand(count, *shape, generator=generator).to(self.device)
+
+        def normal(*shape: int) -> torch.Tensor:
+            return torch.randn(count, *shape, generator=generator).to(self.device)
+
+        t1, t2 = given.t1, given.t2
+        share = settings.midway * uniform(1, 1) * (uniform(1, 1) < 0.5) * given.stays[..., None]
+        amount = 2 * uniform(1, 1)
+        middle = t1.middle + share * (t2.middle - t1.middle) + amount * settings.jitter_mm * normal(32, 3)
+        turn = share * rotations.vector(t1.rotation.mT @ t2.rotation)
+        shaken = amount * np.radians(settings.jitter_deg) * normal(32, 3)
+        rotation = t1.rotation @ rotations.matrix(turn) @ rotations.matrix(shaken)
+        size = 1 + settings.resize * normal(1, 1)
+        points = t1.points * size[..., None]
+        keep = uniform(32) >= 2 * settings.tooth_dropout * uniform(1)
+        return Examples(
+            Teeth(points, rotation, middle * size),
+            Teeth(points, t2.rotation, t2.middle * size),
+            given.present & keep,
+            given.stays & keep,
+        )
+
+    def _loss(self, batch: Examples) -> torch.Tensor:
+        rotation, middle, doubt = self.network(batch.t1, batch.present, batch.stays)
+        apart = batch.t1.points @ (rotation - batch.t2.rotation).mT + (middle - batch.t2.middle)[:, :, None]
+        add = (apart.square().sum(-1) + 1e-6).sqrt().mean(-1)  # (B, 32) mm
+        wrong = (doubt - add.detach().clamp(min=0.01).log()).abs()
+        weight = batch.stays & self.network.seen
+        return ((add + DOUBT_SHARE * wrong) * weight).sum() / weight.sum().clamp(min=1)
+
+    @torch.no_grad()
+    def validate(self) -> Metrics:
+        """`add_mm` on the validation cases, as the stage validate has it."""
+        return {"val_add_mm": float(self._held_out_errors()[0].mean())}
+
+    def _held_out_errors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """ADD of each held-out tooth, and what the model expected it to be; mm."""
+        held, found, expected = self.held_out, [], []
+        for start in range(0, len(held.present), 32):
+            part = slice(start, start + 32)
+            placed = self.model.place(
+                MouthsAtT1(held.points[part], held.pose[part], held.present[part], held.stays[part])
+            )
+            assert placed.expected_add_mm is not None
+            found.append(placed.points[held.stays[part]])
+            expected.append(placed.expected_add_mm[held.stays[part]])
+        error = np.linalg.norm(np.concatenate(found) - self.true, axis=-1).mean(-1)
+        return error, np.concatenate(expected)
+
+    def calibrate(self) -> None:
+        """Scale the expected errors so that they are right on average over the validation cases."""
+        error, expected = self._held_out_errors()
+        known = np.isfinite(expected)
+        if known.any():
+            self.network.doubt_scale *= float(error[known].mean() / expected[known].mean())
+
+
+_COLUMNS = ("points", "t1/pose", "t2/pose", "t1/mask", "t2/mask")
+
+
+def _read(store: CaseStore, rows: NDArray[np.intp], count: int) -> Examples:
+    """The mouths of some rows as they stand; only `count` points of a tooth are held."""
+    parts = []
+    for start in range(0, len(rows), 64):
+        columns = {name: store.column(name, rows[start : start + 64]) for name in _COLUMNS}
+        (t1, _), (t2, _) = (teeth_of(columns["points"], columns[f"{s}/pose"], count) for s in ("t1", "t2"))
+        masks = [torch.from_numpy(columns[f"{stage}/mask"]) for stage in ("t1", "t2")]
+        parts.append(Examples(t1, t2._replace(points=t1.points), masks[0], masks[0] & masks[1]))
+    t1, t2 = (Teeth(*map(torch.cat, zip(*(getattr(p, s) for p in parts), strict=True))) for s in ("t1", "t2"))
+    present, stays = (torch.cat([getattr(part, name) for part in parts]) for name in ("present", "stays"))
+    return Examples(t1, t2._replace(points=t1.points), present, stays)
+
+
+def _mean(values: list[torch.Tensor], masks: list[torch.Tensor]) -> torch.Tensor:
+    """Mean (32, C) of what is there; values (N, 32, C), masks (N, 32)."""
+    value, weight = torch.cat(values), torch.cat(masks)[..., None]
+    return (value * weight).sum(0) / weight.sum(0).clamp(min=1)
+
+
+def _where(flip: torch.Tensor, a: Examples, b: Examples) -> Examples:
+    """`a` where `flip` (N,), else `b`."""
+
+    def choose(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.where(flip.view(-1, *[1] * (x.ndim - 1)), x, y)
+
+    t1, t2 = (Teeth(*map(choose, getattr(a, s), getattr(b, s))) for s in ("t1", "t2"))
+    return Examples(t1, t2, choose(a.present, b.present), choose(a.stays, b.stays))
+
+
+def network_config(settings: AttentionTraining, points: int) -> ToothAttentionConfig:
+    """The shape of the network for clouds of so many points."""
+    seen = thinned_count(points, settings.points)
+    return ToothAttentionConfig(seen, settings.width, settings.layers, settings.heads, settings.dropout)

@@ -1,0 +1,190 @@
+"""Training of the alignment model `fc` on latents."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from dentalign.dataset.case_store import CaseStore
+from dentalign.dataset.latents import ToothEncoder
+from dentalign.geometry import rigid
+from dentalign.locks import exclusive
+from dentalign.networks import latent_aligner
+from dentalign.networks.decoder import Decoder
+from dentalign.networks.latent_aligner import LatentAligner
+from dentalign.networks.latent_basis import LatentBasis
+from dentalign.params import NotNegative, Positive, PositiveFloat, Section
+from dentalign.state import state_dir
+from dentalign.training import latent_codes
+from dentalign.training.latent_codes import Augmentation, LatentCodes
+from dentalign.training.loop import Metrics
+
+VALIDATION_POINTS = 64  # of each tooth, per epoch; `validate` measures on all of them
+
+# Raw latent units; what varies less than this is not blown up to unit size on the way in or out.
+SMALLEST_SPREAD_IN, SMALLEST_SPREAD_OUT = 0.05, 0.02
+
+
+class FullyConnectedTraining(Section):
+    """Shape and training of the model `fc`."""
+
+    components: Positive = 32
+    hidden: Positive = 512
+    blocks: NotNegative = 2
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    jitter: Annotated[float, Field(ge=0)] = 0.7
+    tooth_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    batch_cases: Positive = 16
+    learning_rate: PositiveFloat = 0.001
+    warm_up: Positive = 50
+    decay_steps: Positive = 5000
+    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    augmentation: Augmentation = Augmentation()
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Validation cases: code and latents at T1, and what the prediction is measured with."""
+
+    z: torch.Tensor  # (N, 32, d)
+    latents: torch.Tensor  # (N, 32, p, F), p of the points
+    basis: LatentBasis  # for these points
+    masks: torch.Tensor  # (N, 2, 32)
+    points: NDArray[np.float32]  # (N, 32, p, 3) tooth-local mm
+    poses: NDArray[np.float64]  # (N, 32, 4, 4) true T2
+
+
+class FullyConnectedTask:
+    """Predict the change of the code from T1 to T2; the loss is measured in millimetres."""
+
+    def __init__(
+        self,
+        codes: LatentCodes,
+        held_out: HeldOut,
+        model: LatentAligner,
+        decoder: Decoder,
+        settings: FullyConnectedTraining,
+    ):
+        self.codes, self.held_out, self.settings = codes, held_out, settings
+        self.network = model.network
+        self.basis, self.decoder = codes.basis, decoder
+        self.device = next(model.network.parameters()).device
+        self.masks = torch.from_numpy(codes.masks)
+        self.metric = _millimetres(codes.basis, decoder)  # (32, d, d)
+        self._set_scales()
+
+    def _set_scales(self) -> None:
+        """Mean and spread of the change, and the spread of the code, from the training copies."""
+        pairs = np.all(self.codes.masks, axis=2)[..., None]  # (N, C, 32, 1)
+        count = np.maximum(pairs.sum((0, 1)), 1)
+        total = np.zeros((2, *count.shape[:1], self.basis.components))
+        for row in range(len(self.codes.z)):  # one case at a time: the codes may not fit in memory
+            change = (self.codes.z[row, :, 1] - self.codes.z[row, :, 0]) * pairs[row]
+            total += [change.sum(0), np.square(change).sum(0)]
+        mean = total[0] / count
+        variance = np.maximum(total[1] / count - mean**2, 0)
+        network = self.network
+        network.mean.copy_(torch.from_numpy(mean))
+        network.scale.copy_(torch.from_numpy(np.sqrt(variance + SMALLEST_SPREAD_OUT**2)))
+        network.in_scale.copy_((self.basis.spread**2 + SMALLEST_SPREAD_IN**2).sqrt())
+        self.movement = torch.from_numpy(np.sqrt(variance)).to(network.scale)  # (32, d)
+
+    def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+        """Each case once, as one of its copies; mean squared point distance per tooth, mm^2.
+
+        T1 is shaken by a share of the movement seen in training while T2 stays (a denoising
+        autoencoder, Vincent et al. 2008, doi:10.1145/1390156.1390294): where a tooth belongs depends
+        on the mouth, not on where that tooth happens to stand. Some teeth are left out.
+        """
+        settings, codes, (cases, copies) = self.settings, self.codes, self.codes.z.shape[:2]
+        network, order = self.network, torch.randperm(cases, generator=generator)
+        for chosen in order.split(settings.batch_cases):
+            copy = torch.randint(copies, (len(chosen),), generator=generator)
+            z = torch.from_numpy(codes.z[chosen.numpy(), copy.numpy()])  # (B, 2, 32, d)
+            masks = self.masks[chosen, copy]  # (B, 2, 32)
+            keep = torch.rand(len(chosen), 1, masks.shape[-1], generator=generator) >= settings.tooth_dropout
+            noise = settings.jitter * torch.randn(z[:, 0].shape, generator=generator)
+            z, masks, noise = z.to(self.device), (masks & keep).to(self.device), noise.to(self.device)
+            start = z[:, 0] + noise * self.movement
+            error = network(start, masks[:, 0], masks[:, 1]) - (z[:, 1] - start)
+            pairs = masks.all(1)  # (B, 32)
+            square = torch.einsum("bsd,sde,bse->bs", error, self.metric, error)
+            yield (square * pairs).sum() / pairs.sum().clamp(min=1)
+
+    @torch.no_grad()
+    def validate(self) -> Metrics:
+        """`add_mm` on the validation cases, through decoder and rigid fit as in the stage validate."""
+        held, errors = self.held_out, []
+        for part in torch.arange(len(held.z)).split(32):
+            masks = held.masks[part].to(self.device)
+            change = self.network(held.z[part].to(self.device), masks[:, 0], masks[:, 1])
+            latents = held.basis.shift(held.latents[part].float().to(self.device), change)
+            pairs = masks.all(1).cpu().numpy()
+            decoded = self.decoder(latents).cpu().numpy()[pairs]
+            local = held.points[part.numpy()][pairs]
+            true = rigid.apply(held.poses[part.numpy()][pairs], local)
+            found = rigid.apply(rigid.fit(local, decoded), local)
+            errors.append(np.linalg.norm(found - true, axis=-1).mean(-1))
+        return {"val_add_mm": float(np.concatenate(errors).mean())}
+
+
+def prepare(
+    store: CaseStore,
+    encoder: ToothEncoder,
+    decoder: Decoder,
+    settings: FullyConnectedTraining,
+    seed: int,
+    most_held_out: int,
+    codes_key: str,
+    trained_with: tuple[str, str],
+) -> tuple[LatentAligner, FullyConnectedTask]:
+    """An untrained aligner, and how it is trained.
+
+    codes_key    : a name for what the codes depend on, see `latent_codes.prepare`
+    trained_with : SHA-256 of the encoder's and of the decoder's file
+    """
+    with exclusive(state_dir() / "latent_codes" / codes_key):  # queued experiments share them
+        codes = latent_codes.prepare(store, encoder, settings.components, settings.augmentation, codes_key)
+    torch.manual_seed(seed)
+    network = {"hidden": settings.hidden, "blocks": settings.blocks, "dropout": settings.dropout}
+    shape = (store.layout.points, store.layout.features)
+    model = latent_aligner.build(codes.basis, network, shape, *trained_with)
+    model.to(encoder.device)
+    return model, FullyConnectedTask(
+        codes, _held_out(store, codes.basis, most_held_out), model, decoder, settings
+    )
+
+
+def _held_out(store: CaseStore, basis: LatentBasis, most: int) -> HeldOut:
+    rows = store.rows_of("val")[:most]
+    latents = torch.from_numpy(store.column("t1/latents", rows))  # (N, 32, P, F)
+    masks = np.stack([store.column("t1/mask", rows), store.column("t2/mask", rows)], axis=1)
+    z = torch.cat([basis.encode(part.float()) for part in latents.split(16)])
+    points, poses = store.column("points", rows), store.column("t2/pose", rows)
+    every = max(1, store.layout.points // VALIDATION_POINTS)
+    some = basis.at_points(slice(None, None, every), store.layout.features)
+    return HeldOut(z, latents[:, :, ::every], some, torch.from_numpy(masks), points[:, :, ::every], poses)
+
+
+def _millimetres(basis: LatentBasis, decoder: Decoder) -> torch.Tensor:
+    """Matrices (32, d, d) with dz' M dz = mean squared movement of a tooth's decoded points, mm^2.
+
+    The loss through the frozen decoder, linearised at each slot's mean latent: the decoder is
+    smooth there, and its work is paid once instead of at every step.
+    """
+    slots, width, components = basis.basis.shape
+    features = decoder.config.features
+    device = next(decoder.parameters()).device
+    metric = torch.zeros(slots, components, components)
+    jacobian = torch.func.vmap(torch.func.jacrev(decoder))
+    for slot in range(slots):
+        slope = jacobian(basis.mean[slot].reshape(-1, features).to(device)).detach()  # (P, 3, F)
+        directions = basis.basis[slot].reshape(-1, features, components).to(device)  # (P, F, d)
+        moved = (slope @ directions).reshape(-1, components)  # (3 P, d)
+        metric[slot] = (moved.T @ moved / (width // features)).cpu()
+    return metric.to(device)

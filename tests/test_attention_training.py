@@ -1,0 +1,126 @@
+"""Training the model `attention`: on mouths whose plan follows from how they stand."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dentalign.dataset import case_store
+from dentalign.dataset.case_store import CaseStore, Layout
+from dentalign.geometry import rigid
+from dentalign.geometry.average_mouth import average_mouth
+from dentalign.geometry.tooth_points import directions
+from dentalign.networks import pose_aligner
+from dentalign.training.attention_training import AttentionTask, AttentionTraining, network_config
+from dentalign.training.loop import Schedule, train
+
+POINTS = 16
+SETTINGS = AttentionTraining(points=8, width=16, layers=1, heads=2, batch_cases=8, warm_up=5, averaging=0.9)
+WISDOM = [0, 15]  # slots without examples
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[CaseStore]:
+    """T2 is the average mouth, as a whole where T1 is; T1 is that shaken."""
+    rng = np.random.default_rng(0)
+    with case_store.create(tmp_path / "latents.h5", Layout(POINTS, 1), {}) as writer:
+        for number in range(40):
+            mask = rng.random(32) < 0.95
+            mask[WISDOM] = False
+            whole = rigid.from_rotation(rigid.rotation_matrix(rng.normal(0, 0.1, 3)), rng.normal(0, 5, 3))
+            end = whole @ rigid.from_rotation(np.tile(np.eye(3), (32, 1, 1)), average_mouth().position)
+            shaken = rigid.from_rotation(
+                rigid.rotation_matrix(rng.normal(0, 0.1, (32, 3))), rng.normal(0, 1, (32, 3))
+            )
+            begin = end @ shaken
+            none = ~mask[:, None, None]
+            writer.append(
+                {
+                    "case_id": f"c{number:02d}",
+                    "split": "val" if number % 4 == 3 else "train",
+                    "fdi": np.zeros(32, np.uint8),
+                    "dropped": np.zeros(32, bool),
+                    "points": directions(POINTS) * rng.uniform(3, 5, (32, 1, 3)) * mask[:, None, None],
+                    "t1/mask": mask,
+                    "t2/mask": mask,
+                    "t1/pose": np.where(none, np.eye(4), begin),
+                    "t2/pose": np.where(none, np.eye(4), end),
+                    "t1/latents": np.zeros((32, POINTS, 1), np.float16),
+                    "t2/latents": np.zeros((32, POINTS, 1), np.float16),
+                }
+            )
+    with CaseStore(tmp_path / "latents.h5") as opened:
+        yield opened
+
+
+@pytest.fixture
+def task(store: CaseStore) -> AttentionTask:
+    torch.manual_seed(0)
+    model = pose_aligner.build(network_config(SETTINGS, POINTS), (POINTS, 1), "e", "d")
+    return AttentionTask(store, model, SETTINGS, 100)
+
+
+def test_the_means_of_the_slots_are_left_right_alike_and_unseen_slots_are_known(task: AttentionTask) -> None:
+    assert not task.network.seen[WISDOM].any()
+    assert task.network.seen[1:15].all()
+    position = torch.tensor(average_mouth().position[1:15], dtype=torch.float32)
+    for middle in (task.network.t1_middle, task.network.t2_middle):
+        assert (middle[1:15] - middle[1:15].flip(0) * torch.tensor([-1.0, 1, 1])).abs().max() < 1e-4
+        assert (middle[1:15] - position - (middle[1:15] - position).mean(0)).abs().max() < 1.0
+
+
+def test_it_learns_where_the_teeth_belong(task: AttentionTask, state: Path) -> None:
+    before = task.validate()["val_add_mm"]
+    outcome = train(task, Schedule(25, 25, 0.003, warm_up=5, averaging=0.9), 0, "x", lambda *_: None)
+    best = min(epoch["val_add_mm"] for epoch in outcome.history)
+    assert best < 0.6 * before
+
+
+def test_expected_errors_are_right_on_average_after_calibration(task: AttentionTask) -> None:
+    task.network.doubt_scale.fill_(7.0)
+    task.calibrate()
+    error, expected = task._held_out_errors()
+    assert expected.mean() == pytest.approx(error.mean(), rel=1e-5)
+
+
+def test_the_same_generator_gives_the_same_batches_and_another_gives_others(task: AttentionTask) -> None:
+    def losses(seed: int) -> list[float]:
+        torch.manual_seed(0)
+        return [float(loss.detach()) for loss in task.batches(1, torch.Generator().manual_seed(seed))]
+
+    task.network.eval()
+    assert losses(1) == losses(1)
+    assert losses(1) != losses(2)
+    assert len(losses(1)) == 4  # 30 cases, 8 at a time
+
+
+def test_without_changes_a_batch_is_the_cases_or_their_mirror_images(store: CaseStore) -> None:
+    plain = SETTINGS.model_copy(
+        update={"midway": 0.0, "jitter_mm": 0.0, "jitter_deg": 0.0, "resize": 0.0, "tooth_dropout": 0.0}
+    )
+    model = pose_aligner.build(network_config(plain, POINTS), (POINTS, 1), "e", "d")
+    task = AttentionTask(store, model, plain, 100)
+    given = task.examples
+    changed = task._changed(given, torch.Generator().manual_seed(0))
+    for name in ("t1", "t2"):
+        for a, b in zip(getattr(given, name), getattr(changed, name), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    assert (changed.present == given.present).all()
+
+
+def test_a_mouth_halfway_there_has_the_same_end(store: CaseStore) -> None:
+    halfway = SETTINGS.model_copy(
+        update={"midway": 0.9, "jitter_mm": 0.0, "jitter_deg": 0.0, "resize": 0.0, "tooth_dropout": 0.0}
+    )
+    model = pose_aligner.build(network_config(halfway, POINTS), (POINTS, 1), "e", "d")
+    task = AttentionTask(store, model, halfway, 100)
+    given = task.examples
+    changed = task._changed(given, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(changed.t2.middle, given.t2.middle)
+    way = (given.t2.middle - given.t1.middle)[given.stays]
+    share = ((changed.t1.middle - given.t1.middle)[given.stays] * way).sum(-1) / way.square().sum(-1)
+    assert share.min() > -1e-3
+    assert 0.5 < share.max() < 0.91
+    assert 0.3 < (share.abs() < 1e-3).float().mean() < 0.7  # half of the mouths are left alone

@@ -1,0 +1,143 @@
+"""The model `attention`: what it must do whatever its weights are."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dentalign.errors import DentalignError
+from dentalign.geometry import mouth_motion, rigid
+from dentalign.geometry.average_mouth import average_mouth
+from dentalign.geometry.mouth_motion import Mouth
+from dentalign.geometry.tooth_points import directions
+from dentalign.networks import aligner, pose_aligner
+from dentalign.networks.alignment import MouthsAtT1
+from dentalign.networks.decoder import Decoder, DecoderConfig
+from dentalign.networks.pose_aligner import PoseAligner
+from dentalign.networks.tooth_attention import ToothAttentionConfig
+from dentalign.teeth import MIRRORED_SLOT
+
+POINTS = 16
+DECODER = Decoder(DecoderConfig(4, 4))
+
+
+@pytest.fixture
+def model() -> PoseAligner:
+    """Random weights throughout, and a mean mouth that is the average one."""
+    torch.manual_seed(0)
+    made = pose_aligner.build(ToothAttentionConfig(8, 16, 2, 4, 0.0), (POINTS, 4), "e", "d")
+    with torch.no_grad():
+        for value in made.network.parameters():
+            value.copy_(0.2 * torch.randn(value.shape))
+        for name in ("reference", "t1_middle", "t2_middle"):
+            getattr(made.network, name).copy_(torch.tensor(average_mouth().position))
+        made.network.seen.fill_(True)
+    return made.eval()
+
+
+def mouths(count: int = 3, missing: int = 0) -> MouthsAtT1:
+    rng = np.random.default_rng(1)
+    points = (directions(POINTS) * rng.uniform(3, 5, (count, 32, 1, 3))).astype(np.float32)
+    turned = rigid.rotation_matrix(rng.normal(0, 0.2, (count, 32, 3)))
+    pose = rigid.from_rotation(turned, average_mouth().position + rng.normal(0, 1, (count, 32, 3)))
+    present = np.ones((count, 32), bool)
+    present[:, rng.permutation(32)[:missing]] = False
+    stays = present.copy()
+    stays[:, np.flatnonzero(present[0])[5]] = False
+    return MouthsAtT1(points, pose, present, stays)
+
+
+def test_poses_are_exactly_rigid_and_the_points_are_the_moved_tooth(model: PoseAligner) -> None:
+    given = mouths()
+    placed = model.place(given, DECODER)
+    turn = placed.pose[..., :3, :3]
+    np.testing.assert_allclose(
+        turn @ np.swapaxes(turn, -1, -2), np.broadcast_to(np.eye(3), turn.shape), atol=1e-12
+    )
+    np.testing.assert_allclose(np.linalg.det(turn), 1)
+    assert (placed.pose[..., 3, :] == [0, 0, 0, 1]).all()
+    assert (placed.pose[~given.stays] == np.eye(4)).all()
+    moved = rigid.apply(placed.pose, given.points)
+    np.testing.assert_allclose(placed.points[given.stays], moved[given.stays])
+    assert placed.expected_add_mm is not None
+    assert (placed.expected_add_mm > 0).all()
+
+
+def test_a_moved_mouth_gets_the_same_answer_moved(model: PoseAligner) -> None:
+    given = mouths(missing=3)
+    motion = rigid.from_rotation(rigid.rotation_matrix(np.array([0.2, -0.25, 0.3])), np.array([20.0, -5, 9]))
+    plain, moved = model.place(given, DECODER), model.place(replace(given, pose=motion @ given.pose), DECODER)
+    apart = np.linalg.norm(rigid.apply(motion, plain.points) - moved.points, axis=-1)
+    assert apart[given.stays].max() < 0.02  # mm
+
+
+def test_a_mirrored_mouth_gets_the_mirrored_answer(model: PoseAligner) -> None:
+    given = mouths(1, missing=2)
+    other = mouth_motion.mirrored(
+        Mouth(given.points[0], np.stack([given.pose[0]] * 2), np.stack([given.present[0], given.stays[0]]))
+    )
+    answer = model.place(given, DECODER)
+    back = model.place(
+        MouthsAtT1(other.points[None], other.poses[:1], other.masks[:1], other.masks[1:]), DECODER
+    )
+    flip = np.diag([-1.0, 1, 1, 1])
+    wanted = flip @ answer.pose[0, MIRRORED_SLOT] @ flip
+    np.testing.assert_allclose(back.pose[0][other.masks[1]], wanted[other.masks[1]], atol=2e-4)
+
+
+def test_what_stands_in_an_empty_slot_means_nothing(model: PoseAligner) -> None:
+    given = mouths(missing=4)
+    noise = np.where(given.present[..., None, None], given.points, 1e3).astype(np.float32)
+    one, other = model.place(given, DECODER), model.place(replace(given, points=noise), DECODER)
+    np.testing.assert_allclose(one.pose[given.stays], other.pose[given.stays], atol=1e-5)
+
+
+def test_which_teeth_stay_changes_the_answer_for_the_others(model: PoseAligner) -> None:
+    given = mouths()
+    stays = given.stays.copy()
+    stays[:, 12] = False
+    one, other = model.place(given, DECODER), model.place(replace(given, stays=stays), DECODER)
+    assert np.abs(one.pose[:, 13] - other.pose[:, 13]).max() > 1e-4
+
+
+def test_slots_it_has_not_learnt_stay_where_they_are(model: PoseAligner) -> None:
+    model.network.seen[7] = False
+    given = mouths()
+    placed = model.place(given, DECODER)
+    assert (placed.pose[:, 7] == given.pose[:, 7]).all()
+    assert placed.expected_add_mm is not None
+    assert np.isnan(placed.expected_add_mm[:, 7]).all()
+
+
+@pytest.mark.parametrize("tooth", [0, 20])
+def test_a_mouth_of_one_tooth_gets_an_answer(model: PoseAligner, tooth: int) -> None:
+    given = mouths(1)
+    alone = np.zeros((1, 32), bool)
+    alone[0, tooth] = True
+    assert np.isfinite(model.place(replace(given, present=alone, stays=alone), DECODER).pose).all()
+
+
+def test_numbers_that_are_not_finite_are_refused(model: PoseAligner) -> None:
+    model.network.t2_middle.fill_(float("nan"))
+    with pytest.raises(DentalignError, match="not finite"):
+        model.place(mouths(), DECODER)
+
+
+def test_the_weights_file_gives_the_same_model_again(model: PoseAligner, tmp_path: Path) -> None:
+    aligner.save(tmp_path / "aligner.pt", model)
+    loaded = aligner.load(tmp_path / "aligner.pt")
+    assert isinstance(loaded, PoseAligner)
+    assert (loaded.place(mouths(), DECODER).pose == model.place(mouths(), DECODER).pose).all()
+
+
+@pytest.mark.parametrize(
+    ("points", "most", "count"), [(256, 64, 64), (32, 64, 32), (250, 64, 50), (256, 256, 256)]
+)
+def test_points_are_thinned_so_that_the_mirrored_order_still_fits(points: int, most: int, count: int) -> None:
+    assert pose_aligner.thinned_count(points, most) == count
+    order = np.arange(points)[:, None] * np.ones(3)
+    thin = pose_aligner.thinned(order, count)[:, 0]
+    half = count // 2
+    assert (thin[half:] - thin[:half] == points // 2).all()
