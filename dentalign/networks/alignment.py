@@ -28,6 +28,11 @@ class MouthsAtT1:
     stays: NDArray[np.bool_]
     latents: NDArray[Any] | None = None
 
+    def part(self, rows: slice) -> "MouthsAtT1":
+        """Some of the mouths."""
+        latents = None if self.latents is None else self.latents[rows]
+        return MouthsAtT1(self.points[rows], self.pose[rows], self.present[rows], self.stays[rows], latents)
+
 
 @dataclass(frozen=True)
 class MouthsAtT2:

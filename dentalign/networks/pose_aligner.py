@@ -13,7 +13,7 @@ from dentalign.geometry.tooth_points import mirror_permutation
 from dentalign.networks import rotations
 from dentalign.networks.alignment import Aligner, AlignerConfig, MouthsAtT1, MouthsAtT2
 from dentalign.networks.decoder import Decoder
-from dentalign.networks.tooth_attention import Teeth, ToothAttention, ToothAttentionConfig
+from dentalign.networks.tooth_attention import PoseNetwork, Teeth, ToothAttention, ToothAttentionConfig
 from dentalign.teeth import MIRRORED_SLOT
 
 
@@ -25,13 +25,13 @@ class PoseAligner(Aligner):
     def __init__(self, config: AlignerConfig):
         super().__init__()
         self.config = config
-        self.network = ToothAttention(ToothAttentionConfig(**config.network))
+        self.network: PoseNetwork = ToothAttention(ToothAttentionConfig(**config.network))
 
     @torch.inference_mode()
     def place(self, mouths: MouthsAtT1, decoder: Decoder | None = None) -> MouthsAtT2:
         """The mean of what it says of a mouth and of its mirror image: left and right are treated alike."""
         device = self.network.reference.device
-        teeth, centre = teeth_of(mouths.points, mouths.pose, self.network.config.points)
+        teeth, centre = teeth_of(mouths.points, mouths.pose, self.network.points)
         teeth = Teeth(*(part.to(device) for part in teeth))
         present = torch.from_numpy(mouths.present).to(device)
         stays = torch.from_numpy(mouths.stays).to(device) & present

@@ -9,6 +9,7 @@ something sensible.
 Attention: Vaswani et al. 2017, arXiv:1706.03762, with the norm before each layer.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -85,13 +86,14 @@ class Block(nn.Module):
         return out
 
 
-class ToothAttention(nn.Module):
-    """The network, in the standard place of the mouth.
+class PoseNetwork(nn.Module, ABC):
+    """What a network of poses knows of the training mouths, and the standard place it works in.
 
     reference : (32, 3) mm, where the teeth of the mean mouth stand at T1: the standard place
     t1_middle, t1_rotation, t2_middle, t2_rotation : means of the slots there, at T1 and at T2
     seen        : (32,) bool, slots that there were enough examples of
     doubt_scale : () what the expected error is multiplied by; found on the validation cases
+    points      : points of a tooth that it looks at
     """
 
     reference: torch.Tensor
@@ -102,15 +104,44 @@ class ToothAttention(nn.Module):
     seen: torch.Tensor
     doubt_scale: torch.Tensor
 
-    def __init__(self, config: ToothAttentionConfig):
+    def __init__(self, points: int):
         super().__init__()
-        self.config = config
+        self.points = points
         self.register_buffer("reference", torch.zeros(SLOT_COUNT, 3))
         for stage in ("t1", "t2"):
             self.register_buffer(f"{stage}_middle", torch.zeros(SLOT_COUNT, 3))
             self.register_buffer(f"{stage}_rotation", torch.eye(3).repeat(SLOT_COUNT, 1, 1))
         self.register_buffer("seen", torch.zeros(SLOT_COUNT, dtype=torch.bool))
         self.register_buffer("doubt_scale", torch.ones(()))
+
+    @abstractmethod
+    def forward(
+        self, teeth: Teeth, present: torch.Tensor, stays: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Where the teeth stand at T2: rotation, middle, and the logarithm of the expected ADD in mm (N, 32).
+
+        teeth          : at T1 in the standard place, see `to_standard_place`
+        present, stays : (N, 32) bool; of teeth that are not present nothing is seen
+        """
+
+    def to_standard_place(
+        self, middle: torch.Tensor, present: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The motion (N, 3, 3), (N, 3) that brings middles (N, 32, 3), mm, nearest to the reference."""
+        weight = present[..., None].to(middle)
+        weight = weight / weight.sum(1, keepdim=True).clamp(min=1)
+        here, there = (weight * middle).sum(1, keepdim=True), (weight * self.reference).sum(1, keepdim=True)
+        spread = (self.reference - there).mT @ (weight * (middle - here))
+        turn = rotations.nearest(spread + _NO_TURN_MM2 * torch.eye(3).to(spread))
+        return turn, (there - here @ turn.mT)[:, 0]
+
+
+class ToothAttention(PoseNetwork):
+    """The network."""
+
+    def __init__(self, config: ToothAttentionConfig):
+        super().__init__(config.points)
+        self.config = config
         width = config.width
         features = 2 * 3 * config.points + 3 + 9 + 3 + 2
         self.enter = nn.Sequential(nn.Linear(features, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
@@ -128,11 +159,7 @@ class ToothAttention(nn.Module):
     def forward(
         self, teeth: Teeth, present: torch.Tensor, stays: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Where the teeth stand at T2: rotation, middle, and the logarithm of the expected ADD in mm (N, 32).
-
-        teeth          : at T1 in the standard place, see `to_standard_place`
-        present, stays : (N, 32) bool; of teeth that are not present nothing is seen
-        """
+        """See `PoseNetwork.forward`."""
         deviation = teeth.middle - self.t1_middle
         relative = self.t1_rotation.mT @ teeth.rotation
         turn = rotations.vector(relative)
@@ -153,14 +180,3 @@ class ToothAttention(nn.Module):
         middle = self.t2_middle + self.kept[:, :1] * deviation + _MM * motion[..., :3]
         turned = self.kept[:, 1:] * turn + _RADIANS * motion[..., 3:]
         return self.t2_rotation @ rotations.matrix(turned), middle, self.doubt(x.detach())[..., 0]
-
-    def to_standard_place(
-        self, middle: torch.Tensor, present: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The motion (N, 3, 3), (N, 3) that brings middles (N, 32, 3), mm, nearest to the reference."""
-        weight = present[..., None].to(middle)
-        weight = weight / weight.sum(1, keepdim=True).clamp(min=1)
-        here, there = (weight * middle).sum(1, keepdim=True), (weight * self.reference).sum(1, keepdim=True)
-        spread = (self.reference - there).mT @ (weight * (middle - here))
-        turn = rotations.nearest(spread + _NO_TURN_MM2 * torch.eye(3).to(spread))
-        return turn, (there - here @ turn.mT)[:, 0]

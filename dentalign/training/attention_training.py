@@ -13,7 +13,7 @@ from dentalign.geometry import rigid
 from dentalign.networks import rotations
 from dentalign.networks.alignment import MouthsAtT1
 from dentalign.networks.pose_aligner import PoseAligner, mirrored, moved, teeth_of, thinned_count
-from dentalign.networks.tooth_attention import Teeth, ToothAttention, ToothAttentionConfig
+from dentalign.networks.tooth_attention import PoseNetwork, Teeth, ToothAttentionConfig
 from dentalign.params import Positive, PositiveFloat, Section
 from dentalign.teeth import MIRRORED_SLOT
 from dentalign.training.loop import Metrics
@@ -66,7 +66,7 @@ class Examples(NamedTuple):
         there = (self.present[:, MIRRORED_SLOT], self.stays[:, MIRRORED_SLOT])
         return Examples(mirrored(self.t1), mirrored(self.t2), *there)
 
-    def in_standard_place(self, network: ToothAttention) -> "Examples":
+    def in_standard_place(self, network: PoseNetwork) -> "Examples":
         """The whole mouths moved, T2 with T1, to where T1 stands best."""
         motion = network.to_standard_place(self.t1.middle, self.present)
         return self._replace(t1=moved(self.t1, *motion), t2=moved(self.t2, *motion))
@@ -78,7 +78,7 @@ class AttentionTask:
     def __init__(self, store: CaseStore, model: PoseAligner, settings: AttentionTraining, most_held_out: int):
         self.model, self.network, self.settings = model, model.network, settings
         self.device = self.network.reference.device
-        examples = _read(store, store.rows_of("train"), self.network.config.points).to(self.device)
+        examples = _read(store, store.rows_of("train"), self.network.points).to(self.device)
         self.examples = self._learn_means(examples)
         rows = store.rows_of("val")[:most_held_out]
         columns = {name: store.column(name, rows) for name in _COLUMNS}
@@ -163,9 +163,7 @@ class AttentionTask:
         held, found, expected = self.held_out, [], []
         for start in range(0, len(held.present), 32):
             part = slice(start, start + 32)
-            placed = self.model.place(
-                MouthsAtT1(held.points[part], held.pose[part], held.present[part], held.stays[part])
-            )
+            placed = self.model.place(held.part(part))
             assert placed.expected_add_mm is not None
             found.append(placed.points[held.stays[part]])
             expected.append(placed.expected_add_mm[held.stays[part]])

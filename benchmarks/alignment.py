@@ -1,0 +1,128 @@
+"""How an aligner fares where mouths are hard, and where the input is not as it was in training.
+
+    python benchmarks/alignment.py                   # models/ and data/latents.h5, test split
+
+Means of `add_mm` (and of no movement beside it): by how far the plan moves the teeth, by the number of teeth
+that are not there, by arch; with one to three teeth taken out of the input; and with the whole mouth turned
+by up to 20 degrees and moved by 20 mm, measured after moving it back. Latents are encoded anew.
+"""
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dentalign.dataset.case_store import CaseStore
+from dentalign.dataset.latents import ToothEncoder
+from dentalign.geometry import rigid
+from dentalign.networks import aligner, weights
+from dentalign.networks.alignment import Aligner, MouthsAtT1
+from dentalign.networks.decoder import Decoder, DecoderConfig
+from dentalign.teeth import ARCHES
+from dentalign.validation import metrics
+
+Array = NDArray[np.float64]
+_COLUMNS = ("points", "t1/pose", "t2/pose", "t1/mask", "t2/mask")
+
+
+@dataclass(frozen=True)
+class Models:
+    """The three models in use."""
+
+    aligner: Aligner
+    encoder: ToothEncoder
+    decoder: Decoder
+
+    def place(self, mouths: MouthsAtT1) -> Array:
+        """Poses (N, 32, 4, 4) at T2."""
+        parts = []
+        for number in range(len(mouths.present)):  # one at a time: latents of many would not fit
+            one = mouths.part(slice(number, number + 1))
+            if self.aligner.uses_latents:
+                one = replace(one, latents=self.encoder.encode(one.points[0], one.pose, one.present))
+            parts.append(self.aligner.place(one, self.decoder).pose)
+        return np.concatenate(parts)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--latents", type=Path, default=Path("data/latents.h5"))
+    parser.add_argument("--models", type=Path, default=Path("models"))
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    models = Models(
+        aligner.load(given.models / "aligner.pt"),
+        ToothEncoder(given.models / "encoder.pt", "cpu"),
+        weights.load(given.models / "decoder.pt", Decoder, DecoderConfig),
+    )
+    with CaseStore(given.latents) as store:
+        rows = store.rows_of("test")
+        columns = {name: store.column(name, rows) for name in _COLUMNS}
+    both = columns["t1/mask"] & columns["t2/mask"]
+    mouths = MouthsAtT1(columns["points"], columns["t1/pose"], columns["t1/mask"], both)
+    true = rigid.apply(columns["t2/pose"], columns["points"])
+
+    def errors(pose: Array) -> Array:  # (N, 32), not a number where there is no tooth
+        add = metrics.add_mm(rigid.apply(pose, mouths.points).reshape(-1, *true.shape[2:]),
+                             true.reshape(-1, *true.shape[2:])).reshape(both.shape)  # fmt: skip
+        return np.where(both, add, np.nan)
+
+    plain, still = errors(models.place(mouths)), errors(mouths.pose)
+    print(f"model '{models.aligner.config.model}', {len(rows)} test cases, {both.sum()} teeth")
+    print(f"{'':44}cases  add_mm  no movement_mm  ratio")
+
+    def line(
+        what: str, cases: NDArray[np.bool_], add: Array = plain, slots: slice | NDArray[np.int_] = slice(None)
+    ) -> None:
+        if cases.any():
+            mean, none = np.nanmean(add[cases][:, slots]), np.nanmean(still[cases][:, slots])
+            print(f"{what:44}{cases.sum():5}  {mean:6.3f}  {none:14.3f}  {mean / none:5.3f}")
+
+    everyone = np.ones(len(rows), bool)
+    line("all", everyone)
+    severity = np.nanmean(still, axis=1)
+    low, high = np.quantile(severity, [1 / 3, 2 / 3])
+    line(f"moved by up to {low:.2f} mm on average", severity <= low)
+    line(f"moved by {low:.2f} to {high:.2f} mm", (severity > low) & (severity <= high))
+    line(f"moved by more than {high:.2f} mm", severity > high)
+    missing = mouths.present.sum(1).max() - both.sum(1)
+    line("no tooth fewer", missing == 0)
+    line("1 or 2 teeth fewer at T2", (missing > 0) & (missing < 3))
+    line("3 or more teeth fewer", missing >= 3)
+    for arch, slots in ARCHES.items():
+        line(f"{arch} arch", everyone, plain, slots)
+    rng = np.random.default_rng(given.seed)
+    for count in (1, 2, 3):
+        left = _without(mouths, count, rng)
+        line(
+            f"{count} teeth taken out of the input",
+            everyone,
+            np.where(left.stays, errors(models.place(left)), np.nan),
+        )
+    turned = np.stack([_motion(rng) for _ in rows])
+    answer = models.place(replace(mouths, pose=turned[:, None] @ mouths.pose))
+    back = errors(np.linalg.inv(turned)[:, None] @ answer)
+    line("turned by up to 20 deg, moved by 20 mm", everyone, back)
+    print(f"turned and moved over plain: {np.nanmean(back) / np.nanmean(plain):.3f}")
+
+
+def _without(mouths: MouthsAtT1, count: int, rng: np.random.Generator) -> MouthsAtT1:
+    present = mouths.present.copy()
+    for row in present:
+        row[rng.choice(np.flatnonzero(row), count, replace=False)] = False
+    return replace(mouths, present=present, stays=mouths.stays & present)
+
+
+def _motion(rng: np.random.Generator) -> Array:
+    axis, way = rng.normal(size=(2, 3))
+    turn = np.radians(rng.uniform(0, 20)) * axis / np.linalg.norm(axis)
+    return rigid.from_rotation(rigid.rotation_matrix(turn), 20 * way / np.linalg.norm(way))
+
+
+if __name__ == "__main__":
+    main()

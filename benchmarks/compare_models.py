@@ -1,0 +1,158 @@
+"""`attention` and its peers, trained on the same cases for the same number of epochs, on the test split.
+
+    python benchmarks/compare_models.py --latents data/latents.h5 --epochs 100
+    python benchmarks/compare_models.py --models attention --train-cases 50 100 200   # less to learn from
+
+All get the same input in the same standard place, the same augmentation, loss, schedule, averaging of
+weights and mean over the mirror image; the peers are better off than as published. What differs is the
+network, and that the peers predict a motion away from T1, as they do. Results are appended to a CSV.
+"""
+
+import argparse
+import csv
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peers.pointnet_graph import PointNetGraph
+from peers.token_transformer import TokenTransformer
+
+from dentalign.dataset.case_store import CaseStore
+from dentalign.geometry import rigid
+from dentalign.networks import pose_aligner
+from dentalign.networks.alignment import MouthsAtT1
+from dentalign.networks.pose_aligner import PoseAligner
+from dentalign.networks.tooth_attention import PoseNetwork, ToothAttention, ToothAttentionConfig
+from dentalign.training.attention_training import AttentionTask, AttentionTraining, network_config
+from dentalign.training.loop import Schedule, train
+from dentalign.validation import metrics
+
+NETWORKS: dict[str, Callable[[ToothAttentionConfig], PoseNetwork]] = {
+    "attention": ToothAttention,
+    "token_transformer": lambda config: TokenTransformer(config.points),
+    "pointnet_graph": lambda config: PointNetGraph(config.points),
+}
+
+
+def made(model: str, settings: AttentionTraining, points: int) -> PoseAligner:
+    """An untrained aligner around one of the networks."""
+    config = network_config(settings, points)
+    aligner = pose_aligner.build(config, (points, 1), "", "")
+    networks: dict[str, type[PoseNetwork]] = {
+        "pointnet_graph": PointNetGraph,
+        "token_transformer": TokenTransformer,
+    }
+    aligner.network = ToothAttention(config) if model == "attention" else networks[model](config.points)
+    return aligner
+
+
+class CasesForFew(CaseStore):
+    """A store of which the training sees only the first `most` training cases; 0: all."""
+
+    def __init__(self, path: Path, most: int):
+        super().__init__(path)
+        self.most = most
+
+    def rows_of(self, split: str) -> NDArray[np.intp]:
+        """Rows of a split."""
+        rows = super().rows_of(split)
+        return rows[: self.most] if split == "train" and self.most else rows
+
+
+def measured(store: CaseStore, aligner: PoseAligner) -> dict[str, float]:
+    """The figures of the test split."""
+    rows = store.rows_of("test")
+    columns = {n: store.column(n, rows) for n in ("points", "t1/pose", "t2/pose", "t1/mask", "t2/mask")}
+    both = columns["t1/mask"] & columns["t2/mask"]
+    placed = aligner.place(MouthsAtT1(columns["points"], columns["t1/pose"], columns["t1/mask"], both))
+    true = rigid.apply(columns["t2/pose"][both], columns["points"][both])
+    still = rigid.apply(columns["t1/pose"][both], columns["points"][both])
+    add, none = metrics.add_mm(placed.points[both], true), metrics.add_mm(still, true)
+    assert placed.expected_add_mm is not None
+    return {
+        "add_mm": float(add.mean()),
+        "add_vs_identity": float(add.mean() / none.mean()),
+        "rotation_error_deg": float(
+            metrics.rotation_error_deg(placed.pose[both], columns["t2/pose"][both]).mean()
+        ),
+        "rank_correlation": metrics.confidence(placed.expected_add_mm[both], add).get(
+            "rank_correlation", np.nan
+        ),
+    }
+
+
+def main() -> None:
+    """Train and measure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--latents", type=Path, default=Path("data/latents.h5"))
+    parser.add_argument("--models", nargs="+", default=["attention", "token_transformer", "pointnet_graph"])
+    parser.add_argument("--train-cases", type=int, nargs="+", default=[0], help="0: all")
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--learning-rate", type=float, default=0.001)
+    parser.add_argument("--out", type=Path, default=Path("reports/compare_models.csv"))
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    settings = AttentionTraining(learning_rate=given.learning_rate)
+    for seed in given.seeds:
+        for most in given.train_cases:
+            for model in given.models:
+                _append(given.out, one(model, most, seed, given.epochs, given.latents, settings))
+
+
+def one(
+    model: str, most: int, seed: int, epochs: int, latents: Path, settings: AttentionTraining
+) -> dict[str, object]:
+    """Train a model on the first `most` training cases (0: all), and measure it: a row of the table."""
+    started = time.monotonic()
+    torch.manual_seed(seed)
+    with CasesForFew(latents, most) as store:
+        aligner = made(model, settings, store.layout.points)
+        task = AttentionTask(store, aligner, settings, 128)
+        schedule = Schedule(
+            epochs,
+            epochs,
+            settings.learning_rate,
+            settings.warm_up,
+            settings.decay_steps,
+            settings.averaging,
+            settings.weight_decay,
+        )
+        name = f"compare/{model}-{most}-{seed}-{epochs}-{settings.learning_rate}"
+        outcome = train(task, schedule, seed, name, lambda *_: None)
+        aligner.network.load_state_dict(outcome.best_state)
+        aligner.network.eval()
+        task.calibrate()
+        figures = measured(store, aligner)
+        return {
+            "model": model,
+            "train_cases": len(store.rows_of("train")),
+            "seed": seed,
+            "epochs": epochs,
+            "learning_rate": settings.learning_rate,
+            "weights": sum(value.numel() for value in aligner.network.parameters()),
+            "best_epoch": outcome.best_epoch,
+            **{name: float(f"{value:.4g}") for name, value in figures.items()},
+            "minutes": round((time.monotonic() - started) / 60, 1),
+        }
+
+
+def _append(path: Path, row: dict[str, object]) -> None:
+    print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = not path.exists()
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Alignment networks as others publish them, written anew from their papers: peers for `attention`."""

@@ -1,0 +1,69 @@
+"""A network of the PSTN and TANet kind: PointNet for each tooth, features passed on a graph, six numbers out.
+
+Sources: Li et al. 2020 (PSTN), doi:10.1007/978-3-030-59719-1_11; Wei et al. 2020 (TANet),
+doi:10.1007/978-3-030-58555-6_29. A tooth's feature is the maximum over its points, a mouth's the maximum
+over all teeth. Features go round the graph of neighbours and opponents, updated by a gated unit. Each tooth's
+motion away from T1 is regressed from its own feature, the passed-on one and the mouth's.
+"""
+
+import torch
+from torch import nn
+
+from dentalign.networks import rotations
+from dentalign.networks.tooth_attention import PoseNetwork, Teeth
+from dentalign.teeth import ARCHES, SLOT_COUNT
+
+
+def _mouth_graph() -> torch.Tensor:
+    """Neighbours in the arch, and the tooth that stands opposite: (32, 32), 1 where there is an edge."""
+    edges = torch.zeros(SLOT_COUNT, SLOT_COUNT)
+    for slots in ARCHES.values():
+        edges[slots[:-1], slots[1:]] = edges[slots[1:], slots[:-1]] = 1
+    lower, upper = torch.as_tensor(ARCHES["lower"]), torch.as_tensor(ARCHES["upper"]).flip(0)
+    edges[lower, upper] = edges[upper, lower] = 1
+    return edges
+
+
+class PointNetGraph(PoseNetwork):
+    """PointNet features, passed on for some rounds."""
+
+    edges: torch.Tensor
+
+    def __init__(self, points: int, width: int = 256, rounds: int = 3):
+        super().__init__(points)
+        self.rounds = rounds
+        self.register_buffer("edges", _mouth_graph())
+        self.each_point = nn.Sequential(
+            nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, width)
+        )
+        self.place = nn.Linear(3 + SLOT_COUNT + 2, width)
+        self.message, self.update = nn.Linear(width, width), nn.GRUCell(width, width)
+        self.leave = nn.Sequential(
+            nn.Linear(3 * width, 2 * width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(2 * width, 7)
+        )
+        last = self.leave[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(
+        self, teeth: Teeth, present: torch.Tensor, stays: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """See `PoseNetwork.forward`; the motion is away from T1."""
+        n = len(present)
+        posed = teeth.points @ teeth.rotation.mT / 4.0
+        which = torch.eye(SLOT_COUNT).to(posed).expand(n, -1, -1)
+        there = torch.stack([present, stays], -1).to(posed)
+        own = self.each_point(posed).amax(2) + self.place(torch.cat([teeth.middle / 20.0, which, there], -1))
+        own = torch.relu(own) * present[..., None]
+        edges = self.edges * present[:, None, :]
+        edges = edges / edges.sum(2, keepdim=True).clamp(min=1)
+        passed = own
+        for _ in range(self.rounds):
+            heard = edges @ torch.relu(self.message(passed))
+            passed = self.update(heard.flatten(0, 1), passed.flatten(0, 1)).view_as(passed)
+            passed = passed * present[..., None]
+        mouth = passed.amax(1, keepdim=True).expand_as(passed)
+        out = self.leave(torch.cat([own, passed, mouth], -1))
+        turn = rotations.matrix(0.25 * out[..., 3:6])
+        return turn @ teeth.rotation, teeth.middle + 2.0 * out[..., :3], out[..., 6]
