@@ -27,7 +27,7 @@ from dentalign.networks.alignment import MouthsAtT1
 from dentalign.networks.pose_aligner import PoseAligner
 from dentalign.networks.tooth_attention import PoseNetwork, ToothAttention, ToothAttentionConfig
 from dentalign.training.attention_training import AttentionTask, AttentionTraining, network_config
-from dentalign.training.loop import Schedule, train
+from dentalign.training.loop import Schedule, checkpoint_key, train
 from dentalign.validation import metrics
 
 NETWORKS: dict[str, Callable[[ToothAttentionConfig], PoseNetwork]] = {
@@ -41,11 +41,7 @@ def made(model: str, settings: AttentionTraining, points: int) -> PoseAligner:
     """An untrained aligner around one of the networks."""
     config = network_config(settings, points)
     aligner = pose_aligner.build(config, (points, 1), "", "")
-    networks: dict[str, type[PoseNetwork]] = {
-        "pointnet_graph": PointNetGraph,
-        "token_transformer": TokenTransformer,
-    }
-    aligner.network = ToothAttention(config) if model == "attention" else networks[model](config.points)
+    aligner.network = NETWORKS[model](config)
     return aligner
 
 
@@ -124,11 +120,10 @@ def one(
             settings.averaging,
             settings.weight_decay,
         )
-        name = f"compare/{model}-{most}-{seed}-{epochs}-{settings.learning_rate}"
-        outcome = train(task, schedule, seed, name, lambda *_: None)
+        key = checkpoint_key([latents], {**settings.model_dump(), "model": model, "most": most, "seed": seed})
+        outcome = train(task, schedule, seed, f"compare/{key}", lambda *_: None)
         aligner.network.load_state_dict(outcome.best_state)
-        aligner.network.eval()
-        task.calibrate()
+        task.finish()
         figures = measured(store, aligner)
         return {
             "model": model,

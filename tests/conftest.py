@@ -48,7 +48,10 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         return _made_finished(tmp_path_factory.mktemp("pipeline"))
     folder = tmp_path_factory.getbasetemp().parent / "pipeline"  # of all processes of this run
     with FileLock(f"{folder}.lock"):
-        return Project(folder / "finished") if (folder / "finished").is_dir() else _made_finished(folder)
+        if not (folder / "made").is_file():
+            _made_finished(folder)
+            (folder / "made").touch()
+    return Project(folder / "finished")
 
 
 def _made_finished(folder: Path) -> Project:

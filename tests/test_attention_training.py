@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from dentalign.geometry import rigid
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.tooth_points import directions
 from dentalign.networks import pose_aligner
-from dentalign.training.attention_training import AttentionTask, AttentionTraining, network_config
+from dentalign.networks.pose_aligner import moved
+from dentalign.training.attention_training import AttentionTask, AttentionTraining, _read, network_config
 from dentalign.training.loop import Schedule, train
 
 POINTS = 16
@@ -63,12 +65,51 @@ def task(store: CaseStore) -> AttentionTask:
 
 
 def test_the_means_of_the_slots_are_left_right_alike_and_unseen_slots_are_known(task: AttentionTask) -> None:
-    assert not task.network.seen[WISDOM].any()
-    assert task.network.seen[1:15].all()
+    assert not task.network.known_at_t1[WISDOM].any()
+    assert task.network.known_at_t2[1:15].all()
     position = torch.tensor(average_mouth().position[1:15], dtype=torch.float32)
     for middle in (task.network.t1_middle, task.network.t2_middle):
         assert (middle[1:15] - middle[1:15].flip(0) * torch.tensor([-1.0, 1, 1])).abs().max() < 1e-4
         assert (middle[1:15] - position - (middle[1:15] - position).mean(0)).abs().max() < 1.0
+
+
+def test_where_the_heads_lay_changes_the_means_by_one_motion_at_most(
+    store: CaseStore, task: AttentionTask
+) -> None:
+    examples = _read(store, store.rows_of("train"), task.network.points)
+    rng = np.random.default_rng(3)
+    turn = torch.from_numpy(rigid.rotation_matrix(rng.normal(0, 0.1, (len(examples.present), 3)))).float()
+    shift = torch.from_numpy(rng.normal(0, 20, (len(examples.present), 3))).float()
+    elsewhere = examples._replace(t1=moved(examples.t1, turn, shift), t2=moved(examples.t2, turn, shift))
+    before = task.network.t2_middle[1:15].double().numpy()
+    task._learn_means(elsewhere)
+    after = task.network.t2_middle[1:15].double().numpy()
+    apart = rigid.apply(rigid.fit(before, after), before) - after
+    assert np.linalg.norm(apart, axis=-1).max() < 0.1  # mm
+
+
+def test_plans_of_held_out_cases_are_not_looked_at(store: CaseStore, task: AttentionTask) -> None:
+    torch.manual_seed(0)
+    model = pose_aligner.build(network_config(SETTINGS, POINTS), (POINTS, 1), "e", "d")
+
+    class Blind(CaseStore):
+        def column(self, name: str, rows: Any = slice(None)) -> Any:
+            values = super().column(name, rows)
+            if name != "t2/pose":
+                return values
+            held_out = np.array(self.splits)[rows] != "train"
+            return np.where(held_out[:, None, None, None], np.eye(4), values)
+
+    with Blind(store.path) as blind:
+        other = AttentionTask(blind, model, SETTINGS, 100)
+    for name, value in task.network.state_dict().items():
+        torch.testing.assert_close(value, other.network.state_dict()[name], msg=name)
+    torch.testing.assert_close(task.examples.t2.middle, other.examples.t2.middle)
+
+
+def test_heads_must_share_the_width() -> None:
+    with pytest.raises(ValueError, match="width must be a multiple of heads, got 10 and 4"):
+        AttentionTraining(width=10, heads=4)
 
 
 def test_it_learns_where_the_teeth_belong(task: AttentionTask, state: Path) -> None:
@@ -80,7 +121,8 @@ def test_it_learns_where_the_teeth_belong(task: AttentionTask, state: Path) -> N
 
 def test_expected_errors_are_right_on_average_after_calibration(task: AttentionTask) -> None:
     task.network.doubt_scale.fill_(7.0)
-    task.calibrate()
+    task.network.train()  # as a training leaves it that had nothing left to do
+    task.finish()
     error, expected = task._held_out_errors()
     assert expected.mean() == pytest.approx(error.mean(), rel=1e-5)
 

@@ -33,7 +33,8 @@ def model() -> PoseAligner:
             value.copy_(0.2 * torch.randn(value.shape))
         for name in ("reference", "t1_middle", "t2_middle"):
             getattr(made.network, name).copy_(torch.tensor(average_mouth().position))
-        made.network.seen.fill_(True)
+        made.network.known_at_t1.fill_(True)
+        made.network.known_at_t2.fill_(True)
     return made.eval()
 
 
@@ -62,7 +63,8 @@ def test_poses_are_exactly_rigid_and_the_points_are_the_moved_tooth(model: PoseA
     moved = rigid.apply(placed.pose, given.points)
     np.testing.assert_allclose(placed.points[given.stays], moved[given.stays])
     assert placed.expected_add_mm is not None
-    assert (placed.expected_add_mm > 0).all()
+    assert (placed.expected_add_mm[given.stays] > 0).all()
+    assert np.isnan(placed.expected_add_mm[~given.stays]).all()
 
 
 def test_a_moved_mouth_gets_the_same_answer_moved(model: PoseAligner) -> None:
@@ -102,8 +104,26 @@ def test_which_teeth_stay_changes_the_answer_for_the_others(model: PoseAligner) 
     assert np.abs(one.pose[:, 13] - other.pose[:, 13]).max() > 1e-4
 
 
-def test_slots_it_has_not_learnt_stay_where_they_are(model: PoseAligner) -> None:
-    model.network.seen[7] = False
+def test_a_tooth_of_a_slot_that_was_not_in_training_changes_nothing_for_the_others(
+    model: PoseAligner,
+) -> None:
+    network = model.network
+    for known in (network.known_at_t1, network.known_at_t2):
+        known[[0, 15]] = False
+    for middle in (network.reference, network.t1_middle, network.t2_middle):
+        middle[[0, 15]] = 0
+    given = mouths()
+    without = given.present.copy()
+    without[:, 0] = False
+    one = model.place(given, DECODER)
+    other = model.place(replace(given, present=without, stays=given.stays & without), DECODER)
+    same = given.stays & without
+    assert (one.pose[same] == other.pose[same]).all()
+    assert (one.pose[:, 0] == given.pose[:, 0]).all()
+
+
+def test_slots_whose_end_it_has_not_learnt_stay_where_they_are(model: PoseAligner) -> None:
+    model.network.known_at_t2[7] = False
     given = mouths()
     placed = model.place(given, DECODER)
     assert (placed.pose[:, 7] == given.pose[:, 7]).all()

@@ -232,7 +232,7 @@ def test_the_curves_of_the_training_are_drawn(
     assert page.text("h2", id="h-training") == "Training"
     said = [given["aria-label"] or "" for given, _ in page.all("svg") if "aria-label" in given]
     assert "ADD on the validation cases by epoch; best 1.500 mm at epoch 2" in said
-    assert "Training loss by epoch, from 4 to 1.5 (fc: mm²; attention: mm)" in said
+    assert "Training loss by epoch, from 4 to 1.5 (units: docs/metrics.md)" in said
 
 
 def test_a_hostile_case_id_is_text_in_every_place(tmp_path: Path, found: Validation, latents: Path) -> None:

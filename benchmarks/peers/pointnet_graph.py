@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dentalign.networks import rotations
-from dentalign.networks.tooth_attention import PoseNetwork, Teeth
+from dentalign.networks.tooth_attention import PosedTeeth, PoseNetwork
 from dentalign.teeth import ARCHES, SLOT_COUNT
 
 
@@ -39,15 +39,16 @@ class PointNetGraph(PoseNetwork):
         self.place = nn.Linear(3 + SLOT_COUNT + 2, width)
         self.message, self.update = nn.Linear(width, width), nn.GRUCell(width, width)
         self.leave = nn.Sequential(
-            nn.Linear(3 * width, 2 * width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(2 * width, 7)
+            nn.Linear(3 * width, 2 * width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(2 * width, 6)
         )
+        self.doubt = nn.Sequential(nn.Linear(3 * width, width), nn.ReLU(), nn.Linear(width, 1))
         last = self.leave[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
     def forward(
-        self, teeth: Teeth, present: torch.Tensor, stays: torch.Tensor
+        self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See `PoseNetwork.forward`; the motion is away from T1."""
         n = len(present)
@@ -64,6 +65,7 @@ class PointNetGraph(PoseNetwork):
             passed = self.update(heard.flatten(0, 1), passed.flatten(0, 1)).view_as(passed)
             passed = passed * present[..., None]
         mouth = passed.amax(1, keepdim=True).expand_as(passed)
-        out = self.leave(torch.cat([own, passed, mouth], -1))
+        known = torch.cat([own, passed, mouth], -1)
+        out, doubt = self.leave(known), self.doubt(known.detach())[..., 0]
         turn = rotations.matrix(0.25 * out[..., 3:6])
-        return turn @ teeth.rotation, teeth.middle + 2.0 * out[..., :3], out[..., 6]
+        return turn @ teeth.rotation, teeth.middle + 2.0 * out[..., :3], doubt

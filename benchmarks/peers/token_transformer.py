@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dentalign.networks.tooth_attention import PoseNetwork, Teeth
+from dentalign.networks.tooth_attention import PosedTeeth, PoseNetwork
 from dentalign.teeth import SLOT_COUNT
 
 
@@ -40,7 +40,7 @@ class TokenTransformer(PoseNetwork):
             nn.init.zeros_(last.bias)
 
     def forward(
-        self, teeth: Teeth, present: torch.Tensor, stays: torch.Tensor
+        self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See `PoseNetwork.forward`; the motion is away from T1."""
         shape = self.each_point(teeth.points @ teeth.rotation.mT / 4.0).amax(2)
@@ -52,4 +52,4 @@ class TokenTransformer(PoseNetwork):
         second = six[..., 3:] - (first * six[..., 3:]).sum(-1, keepdim=True) * first
         second = functional.normalize(second, dim=-1)
         turn = torch.stack([first, second, torch.linalg.cross(first, second)], -1)
-        return turn @ teeth.rotation, teeth.middle + 2.0 * self.translation(x), self.doubt(x)[..., 0]
+        return turn @ teeth.rotation, teeth.middle + 2.0 * self.translation(x), self.doubt(x.detach())[..., 0]

@@ -41,8 +41,9 @@ class MouthsAtT2:
     pose            : (N, 32, 4, 4) float64, tooth-local -> head, exactly rigid; identity where no tooth stays
     points          : (N, 32, P, 3), what the model says of each point; where it predicts points these are
                       not quite rigid, and the pose is the best rigid fit to them
-    expected_add_mm : (N, 32) float64, how far off the model expects each tooth to be; None where it does
-                      not say
+    expected_add_mm : (N, 32) float64, how far off the model expects each tooth to be, not a number where no
+                      tooth stays or it knows nothing of the slot and leaves the tooth where it is; None
+                      where it never says
     """
 
     pose: NDArray[np.float64]
@@ -58,7 +59,7 @@ class AlignerConfig:
     points, features : shape of a tooth's latent
     network          : config of that model's network
     encoder_sha256   : of the encoder whose latents it was trained on
-    decoder_sha256   : of the decoder that its loss went through
+    decoder_sha256   : of the decoder of that training; `fc` learns through it, and needs it to give poses
     """
 
     model: str

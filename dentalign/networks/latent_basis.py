@@ -57,6 +57,10 @@ class LatentBasis:
         """Numbers per tooth in the code."""
         return self.basis.shape[2]
 
+    def to(self, device: torch.device) -> "LatentBasis":
+        """The same code on another device."""
+        return LatentBasis(self.mean.to(device), self.basis.to(device), self.spread.to(device))
+
     def at_points(self, points: slice, features: int) -> "LatentBasis":
         """The same code for some of a tooth's points: it moves their latents, it cannot encode."""
         slots, width, components = self.basis.shape

@@ -13,7 +13,7 @@ from dentalign.geometry.tooth_points import mirror_permutation
 from dentalign.networks import rotations
 from dentalign.networks.alignment import Aligner, AlignerConfig, MouthsAtT1, MouthsAtT2
 from dentalign.networks.decoder import Decoder
-from dentalign.networks.tooth_attention import PoseNetwork, Teeth, ToothAttention, ToothAttentionConfig
+from dentalign.networks.tooth_attention import PosedTeeth, PoseNetwork, ToothAttention, ToothAttentionConfig
 from dentalign.teeth import MIRRORED_SLOT
 
 
@@ -32,8 +32,8 @@ class PoseAligner(Aligner):
         """The mean of what it says of a mouth and of its mirror image: left and right are treated alike."""
         device = self.network.reference.device
         teeth, centre = teeth_of(mouths.points, mouths.pose, self.network.points)
-        teeth = Teeth(*(part.to(device) for part in teeth))
-        present = torch.from_numpy(mouths.present).to(device)
+        teeth = PosedTeeth(*(part.to(device) for part in teeth))
+        present = torch.from_numpy(mouths.present).to(device) & self.network.known_at_t1
         stays = torch.from_numpy(mouths.stays).to(device) & present
         turn, shift = self.network.to_standard_place(teeth.middle, present)
         placed = moved(teeth, turn, shift)
@@ -41,20 +41,19 @@ class PoseAligner(Aligner):
         rotation, middle = turn.mT[:, None] @ rotation, (middle - shift[:, None]) @ turn
         if not all(torch.isfinite(part[stays]).all() for part in (rotation, middle, doubt)):
             raise DentalignError("the aligner predicts numbers that are not finite; train it again")
-        here, seen = stays.cpu().numpy(), self.network.seen.cpu().numpy()
-        pose = np.broadcast_to(np.eye(4), (*here.shape, 4, 4)).copy()
+        here, wanted = (stays & self.network.known_at_t2).cpu().numpy(), mouths.stays & mouths.present
+        pose = np.where(wanted[..., None, None], mouths.pose, np.eye(4))  # what it does not know stays there
         pose[here] = _pose(rotation.cpu()[here], middle.cpu()[here], centre[here])
-        pose[here & ~seen] = mouths.pose[here & ~seen]  # it knows nothing of these: they stay where they are
         expected = (doubt.exp() * self.network.doubt_scale).cpu().numpy().astype(np.float64)
-        expected[:, ~seen] = np.nan
+        expected[~here] = np.nan
         return MouthsAtT2(pose, rigid.apply(pose, mouths.points), expected)
 
     def _both_ways(
-        self, teeth: Teeth, present: torch.Tensor, stays: torch.Tensor
+        self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         rotation, middle, doubt = self.network(teeth, present, stays)
         other = self.network(mirrored(teeth), present[:, MIRRORED_SLOT], stays[:, MIRRORED_SLOT])
-        back = mirrored(Teeth(teeth.points, *other[:2]))
+        back = mirrored(PosedTeeth(teeth.points, *other[:2]))
         half = rotations.matrix(0.5 * rotations.vector(rotation.mT @ back.rotation))
         return rotation @ half, 0.5 * (middle + back.middle), 0.5 * (doubt + other[2][:, MIRRORED_SLOT])
 
@@ -73,23 +72,23 @@ def thinned_count(points: int, most: int) -> int:
     return 2 * max(n for n in range(1, half + 1) if half % n == 0 and (2 * n <= most or n == 1))
 
 
-def moved(teeth: Teeth, turn: torch.Tensor, shift: torch.Tensor) -> Teeth:
+def moved(teeth: PosedTeeth, turn: torch.Tensor, shift: torch.Tensor) -> PosedTeeth:
     """Whole mouths moved by (N, 3, 3) and (N, 3)."""
-    return Teeth(teeth.points, turn[:, None] @ teeth.rotation, teeth.middle @ turn.mT + shift[:, None])
+    return PosedTeeth(teeth.points, turn[:, None] @ teeth.rotation, teeth.middle @ turn.mT + shift[:, None])
 
 
-def mirrored(teeth: Teeth) -> Teeth:
+def mirrored(teeth: PosedTeeth) -> PosedTeeth:
     """The mouths in a mirror, x -> -x; see `mouth_motion.mirrored`."""
     flip = torch.tensor([-1.0, 1.0, 1.0]).to(teeth.middle)
     order = torch.from_numpy(mirror_permutation(teeth.points.shape[2]))
     points = teeth.points[:, MIRRORED_SLOT][:, :, order] * flip
     rotation = flip[:, None] * teeth.rotation[:, MIRRORED_SLOT] * flip
-    return Teeth(points, rotation, teeth.middle[:, MIRRORED_SLOT] * flip)
+    return PosedTeeth(points, rotation, teeth.middle[:, MIRRORED_SLOT] * flip)
 
 
 def teeth_of(
     points: NDArray[Any], pose: NDArray[np.float64], count: int
-) -> tuple[Teeth, NDArray[np.float64]]:
+) -> tuple[PosedTeeth, NDArray[np.float64]]:
     """Teeth as the network sees them, `count` points of each, and their middles (N, 32, 3), tooth-local mm.
 
     points : (N, 32, P, 3) tooth-local mm
@@ -99,7 +98,7 @@ def teeth_of(
     centre = local.mean(2)
     middle = rigid.apply(pose, centre[:, :, None])[:, :, 0]
     parts = (local - centre[:, :, None], pose[..., :3, :3], middle)
-    return Teeth(*(torch.from_numpy(part.astype(np.float32)) for part in parts)), centre
+    return PosedTeeth(*(torch.from_numpy(part.astype(np.float32)) for part in parts)), centre
 
 
 def _pose(rotation: torch.Tensor, middle: torch.Tensor, centre: NDArray[np.float64]) -> NDArray[np.float64]:

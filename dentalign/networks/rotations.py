@@ -14,7 +14,7 @@ def matrix(vector: torch.Tensor) -> torch.Tensor:
 
 
 def vector(matrix: torch.Tensor) -> torch.Tensor:
-    """Rotation vectors of rotation matrices; of a half turn, the direction is arbitrary."""
+    """Rotation vectors of rotation matrices, for angles below a half turn; a half turn itself gives 0."""
     axis = torch.stack(
         [
             matrix[..., 2, 1] - matrix[..., 1, 2],

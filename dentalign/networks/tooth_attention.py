@@ -44,7 +44,7 @@ class ToothAttentionConfig:
     dropout: float
 
 
-class Teeth(NamedTuple):
+class PosedTeeth(NamedTuple):
     """Teeth of N mouths, and how they stand.
 
     points   : (N, 32, p, 3) from the tooth's middle, tooth-local mm
@@ -91,7 +91,8 @@ class PoseNetwork(nn.Module, ABC):
 
     reference : (32, 3) mm, where the teeth of the mean mouth stand at T1: the standard place
     t1_middle, t1_rotation, t2_middle, t2_rotation : means of the slots there, at T1 and at T2
-    seen        : (32,) bool, slots that there were enough examples of
+    known_at_t1 : (32,) bool, slots that there were enough teeth of at T1: others are taken for absent
+    known_at_t2 : (32,) bool, slots that there were enough teeth of at T1 and T2: others are not moved
     doubt_scale : () what the expected error is multiplied by; found on the validation cases
     points      : points of a tooth that it looks at
     """
@@ -101,7 +102,8 @@ class PoseNetwork(nn.Module, ABC):
     t1_rotation: torch.Tensor
     t2_middle: torch.Tensor
     t2_rotation: torch.Tensor
-    seen: torch.Tensor
+    known_at_t1: torch.Tensor
+    known_at_t2: torch.Tensor
     doubt_scale: torch.Tensor
 
     def __init__(self, points: int):
@@ -111,17 +113,18 @@ class PoseNetwork(nn.Module, ABC):
         for stage in ("t1", "t2"):
             self.register_buffer(f"{stage}_middle", torch.zeros(SLOT_COUNT, 3))
             self.register_buffer(f"{stage}_rotation", torch.eye(3).repeat(SLOT_COUNT, 1, 1))
-        self.register_buffer("seen", torch.zeros(SLOT_COUNT, dtype=torch.bool))
+            self.register_buffer(f"known_at_{stage}", torch.zeros(SLOT_COUNT, dtype=torch.bool))
         self.register_buffer("doubt_scale", torch.ones(()))
 
     @abstractmethod
     def forward(
-        self, teeth: Teeth, present: torch.Tensor, stays: torch.Tensor
+        self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Where the teeth stand at T2: rotation, middle, and the logarithm of the expected ADD in mm (N, 32).
 
         teeth          : at T1 in the standard place, see `to_standard_place`
-        present, stays : (N, 32) bool; of teeth that are not present nothing is seen
+        present, stays : (N, 32) bool; of teeth that are not present nothing is seen. No tooth of a slot that
+                         is not `known_at_t1` may be called present
         """
 
     def to_standard_place(
@@ -157,7 +160,7 @@ class ToothAttention(PoseNetwork):
             nn.init.zeros_(last.bias)
 
     def forward(
-        self, teeth: Teeth, present: torch.Tensor, stays: torch.Tensor
+        self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See `PoseNetwork.forward`."""
         deviation = teeth.middle - self.t1_middle

@@ -106,7 +106,8 @@ def in_the_file_s_frame(prediction: Prediction, poses: Array) -> dict[int, Array
 def table(prediction: Prediction) -> list[dict[str, object]]:
     """A row per tooth of T1, in slot order: what happens to it and by how much (`movement.movement`).
 
-    Last come those without a usable mesh, `unmoved`, without figures.
+    `not_learnt` are teeth that the model has seen too few of to move. Last come those without a usable
+    mesh, `unmoved`, without figures.
 
     `expected_add_mm` says how far off the model expects the tooth to be; where it does not say,
     `rigidity_residual_mm` says how far the decoded tooth was from a rigid one. With a plan in the file,
@@ -117,6 +118,8 @@ def table(prediction: Prediction) -> list[dict[str, object]]:
         fate = "extracted"
         if prediction.mask[slot]:
             fate = "fixed" if prediction.fixed[slot] else "predicted"
+            if not prediction.fixed[slot] and _not_learnt(prediction, slot):
+                fate = "not_learnt"
         row: dict[str, object] = {"fdi": int(case.fdi[slot]), "fate": fate}
         rows.append(row | figures(prediction, slot))
     return rows + [{"fdi": fdi, "fate": "unmoved"} for fdi in sorted(prediction.unmoved)]
@@ -131,12 +134,17 @@ def figures(prediction: Prediction, slot: int) -> dict[str, float]:
     found = movement.movement(int(case.fdi[slot]), case.pose[slot], prediction.pose[slot], local)
     if prediction.expected_add_mm is None:
         found["rigidity_residual_mm"] = float(prediction.rigidity_residual_mm[slot])
-    elif not prediction.fixed[slot] and np.isfinite(prediction.expected_add_mm[slot]):
+    elif np.isfinite(prediction.expected_add_mm[slot]):
         found["expected_add_mm"] = float(prediction.expected_add_mm[slot])
     if case.t2_mask is not None and case.t2_pose is not None and case.t2_mask[slot]:
         there, planned = apply(prediction.pose[slot], local), apply(case.t2_pose[slot], local)
         found["add_mm"] = float(add_mm(there[None], planned[None])[0])
     return found
+
+
+def _not_learnt(prediction: Prediction, slot: int) -> bool:
+    expected = prediction.expected_add_mm
+    return expected is not None and bool(np.isnan(expected[slot]))
 
 
 def scene(prediction: Prediction, between: Array) -> Scene:

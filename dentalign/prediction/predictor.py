@@ -37,8 +37,9 @@ class Prediction:
     unmoved : FDI number -> pose in the frame of the file, of teeth without a usable mesh that stay at T2
     rigidity_residual_mm : (32,), what the rigid fit to the predicted points left (root mean square); 0 where
             a tooth is fixed or masked, or the model predicts poses
-    expected_add_mm : (32,), how far off the model expects the tooth to be, not a number where it does not
-            know the slot; None where it does not say
+    expected_add_mm : (32,), how far off the model expects the tooth to be; not a number where a tooth is
+            fixed or masked, or its slot was too rare in training, so that it stays; None where the model
+            never says
     notes : what a reader should know
     """
 
@@ -135,7 +136,7 @@ class Predictor:
         if twice := sorted(set(extract) & set(fixed)):
             raise ParamError(f"teeth {', '.join(map(str, twice))} cannot be both extracted and fixed")
         gone = set(extract) | (case.planned_away - set(fixed))
-        stays = np.isin(case.fdi, sorted(fixed)) & case.mask
+        held = np.isin(case.fdi, sorted(fixed)) & case.mask
         mask = case.mask & ~np.isin(case.fdi, sorted(gone))
         unmoved = {fdi: pose for fdi, pose in case.unmoved.items() if fdi not in gone}
         if not mask.any():
@@ -148,17 +149,19 @@ class Predictor:
             placed = self.aligner.place(mouth, self.decoder)
         except DentalignError as error:
             raise DentalignError(f"case {case.case_id}: {error}") from error
-        moving = np.flatnonzero(mask & ~stays)
+        moving = np.flatnonzero(mask & ~held)
         pose = np.where(mask[:, None, None], case.pose, np.eye(4))
         pose[moving] = placed.pose[0, moving]
         residual = np.zeros(SLOT_COUNT)
         posed = rigid.apply(pose[moving], case.points[moving].astype(np.float64))
         residual[moving] = rigidity_residual_mm(placed.points[0, moving], posed)
-        expected = None if placed.expected_add_mm is None else placed.expected_add_mm[0]
-        notes = _notes(case, mask, stays, unmoved)
+        expected = (
+            None if placed.expected_add_mm is None else np.where(held, np.nan, placed.expected_add_mm[0])
+        )
+        notes = _notes(case, mask, held, unmoved)
         if expected is not None:
             notes += _to_look_at(case, moving, expected[moving], self.look_above_mm)
-        return Prediction(case, mask, pose, mask & stays, unmoved, residual, expected, notes)
+        return Prediction(case, mask, pose, mask & held, unmoved, residual, expected, notes)
 
 
 def _refuse_unknown(case: NewCase, numbers: Collection[int], option: str, known: set[int]) -> None:
@@ -168,7 +171,7 @@ def _refuse_unknown(case: NewCase, numbers: Collection[int], option: str, known:
 
 
 def _notes(
-    case: NewCase, mask: NDArray[np.bool_], stays: NDArray[np.bool_], unmoved: Mapping[int, Array]
+    case: NewCase, mask: NDArray[np.bool_], held: NDArray[np.bool_], unmoved: Mapping[int, Array]
 ) -> tuple[str, ...]:
     notes = list(case.notes)
     notes += [f"Tooth {line.tooth} is not predicted: {line.seen}." for line in case.left_out]
@@ -177,8 +180,8 @@ def _notes(
         notes.append(f"Without a usable mesh, kept where they stand and unknown to the model: {numbers}.")
     if (extracted := case.mask & ~mask).any():
         notes.append(f"Extracted: {_numbers(case, extracted)}.")
-    if stays.any():
-        notes.append(f"Fixed, and the model does not know it: {_numbers(case, stays)}.")
+    if held.any():
+        notes.append(f"Fixed, and the model does not know it: {_numbers(case, held)}.")
     for name, slots in ARCHES.items():
         if not case.mask[slots].any():
             notes.append(f"The {name} arch is not there; the model has learnt from both arches.")
@@ -198,7 +201,7 @@ def _to_look_at(
         )
     if (strange := moving[unknown]).size:
         slots = np.isin(np.arange(SLOT_COUNT), strange)
-        notes.append(f"The model has seen too few of these to move them: {_numbers(case, slots)}.")
+        notes.append(f"Not moved, the model has seen too few of these: {_numbers(case, slots)}.")
     return tuple(notes)
 
 

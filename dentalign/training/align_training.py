@@ -1,7 +1,7 @@
 """Training an alignment model on the train split, best by validation."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 
@@ -9,12 +9,12 @@ from dentalign.dataset.case_store import CaseStore
 from dentalign.dataset.latents import ToothEncoder, choose_device
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.locks import exclusive
-from dentalign.networks import aligner, pose_aligner, weights
+from dentalign.networks import aligner, weights
 from dentalign.networks.alignment import Aligner
 from dentalign.networks.decoder import Decoder, DecoderConfig
 from dentalign.params import Device, NotNegative, Positive, Section
 from dentalign.training import attention_training, fc_training
-from dentalign.training.attention_training import AttentionTask, AttentionTraining
+from dentalign.training.attention_training import AttentionTraining
 from dentalign.training.fc_training import FullyConnectedTraining
 from dentalign.training.loop import Outcome, Schedule, Task, checkpoint_key, train
 from dentalign.training.training_log import TrainingLog
@@ -37,6 +37,13 @@ class Train(Section):
     def of_the_model(self) -> FullyConnectedTraining | AttentionTraining:
         """The section of the model that is trained."""
         return self.fc if self.model == "fc" else self.attention
+
+
+class AlignTask(Task, Protocol):
+    """How an alignment model is trained."""
+
+    def finish(self) -> None:
+        """What is left to do once the network has its best weights."""
 
 
 def train_align(
@@ -78,8 +85,7 @@ def train_align(
         )
         outcome = train(task, schedule, settings.seed, f"align/{key}", training_log.epoch)
         task.network.load_state_dict(outcome.best_state)
-        if isinstance(task, AttentionTask):
-            task.calibrate()
+        task.finish()
         aligner.save(out, model)
         training_log.summary({"best_epoch": outcome.best_epoch, **outcome.history[outcome.best_epoch - 1]})
     return outcome
@@ -92,16 +98,13 @@ def _prepared(
     decoder_weights: str,
     settings: Train,
     trained_with: tuple[str, str],
-) -> tuple[Aligner, Task]:
+) -> tuple[Aligner, AlignTask]:
     """An untrained model of the kind wanted, and how it is trained."""
     device, held_out = choose_device(settings.device), settings.validation_cases
     if settings.model == "attention":
-        torch.manual_seed(settings.seed)
-        network = attention_training.network_config(settings.attention, store.layout.points)
-        shape = (store.layout.points, store.layout.features)
-        attention = pose_aligner.build(network, shape, *trained_with)
-        attention.to(device)
-        return attention, AttentionTask(store, attention, settings.attention, held_out)
+        return attention_training.prepare(
+            store, settings.attention, settings.seed, held_out, device, trained_with
+        )
     encoder = ToothEncoder(encoder_weights, settings.device)
     decoder = weights.load(decoder_weights, Decoder, DecoderConfig).to(device)
     how = settings.fc.model_dump(include={"components", "augmentation"})

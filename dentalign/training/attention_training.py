@@ -6,19 +6,20 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dentalign.dataset.case_store import CaseStore
 from dentalign.geometry import rigid
-from dentalign.networks import rotations
+from dentalign.networks import pose_aligner, rotations
 from dentalign.networks.alignment import MouthsAtT1
 from dentalign.networks.pose_aligner import PoseAligner, mirrored, moved, teeth_of, thinned_count
-from dentalign.networks.tooth_attention import PoseNetwork, Teeth, ToothAttentionConfig
+from dentalign.networks.tooth_attention import PosedTeeth, PoseNetwork, ToothAttentionConfig
 from dentalign.params import Positive, PositiveFloat, Section
 from dentalign.teeth import MIRRORED_SLOT
 from dentalign.training.loop import Metrics
 
-ENOUGH = 4  # examples of a slot, mirror images not counted twice
+ENOUGH = 8  # teeth of a slot and of its antimere together
+ROUNDS = 5  # of bringing the training mouths to the mean of themselves
 DOUBT_SHARE = 0.1  # of the loss
 
 
@@ -33,7 +34,7 @@ class AttentionTraining(Section):
     midway: Annotated[float, Field(ge=0, lt=1)] = 0.5
     jitter_mm: Annotated[float, Field(ge=0)] = 0.24
     jitter_deg: Annotated[float, Field(ge=0)] = 1.7
-    resize: Annotated[float, Field(ge=0, lt=0.5)] = 0.03
+    resize: Annotated[float, Field(ge=0, le=0.1)] = 0.03
     tooth_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.03
     batch_cases: Positive = 32
     learning_rate: PositiveFloat = 0.001
@@ -42,23 +43,29 @@ class AttentionTraining(Section):
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.998
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
 
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> "AttentionTraining":
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads, got {self.width} and {self.heads}")
+        return self
+
 
 class Examples(NamedTuple):
     """N mouths at T1 and T2 in the standard place; `t2.points` are those of `t1`."""
 
-    t1: Teeth
-    t2: Teeth
+    t1: PosedTeeth
+    t2: PosedTeeth
     present: torch.Tensor  # (N, 32) bool, at T1
     stays: torch.Tensor  # (N, 32) bool, at T1 and T2
 
     def at(self, rows: torch.Tensor) -> "Examples":
         """Some of them."""
-        t1, t2 = (Teeth(*(part[rows] for part in teeth)) for teeth in (self.t1, self.t2))
+        t1, t2 = (PosedTeeth(*(part[rows] for part in teeth)) for teeth in (self.t1, self.t2))
         return Examples(t1, t2, self.present[rows], self.stays[rows])
 
     def to(self, device: torch.device) -> "Examples":
         """The same on another device."""
-        t1, t2 = (Teeth(*(part.to(device) for part in teeth)) for teeth in (self.t1, self.t2))
+        t1, t2 = (PosedTeeth(*(part.to(device) for part in teeth)) for teeth in (self.t1, self.t2))
         return Examples(t1, t2, self.present.to(device), self.stays.to(device))
 
     def mirrored(self) -> "Examples":
@@ -73,7 +80,11 @@ class Examples(NamedTuple):
 
 
 class AttentionTask:
-    """Predict where the teeth stand at T2; the loss is the mean distance of their points, mm."""
+    """Predict where the teeth stand at T2.
+
+    The loss is the mean distance of their points, mm, and a tenth of how far the logarithm of the expected
+    error is from that of the error.
+    """
 
     def __init__(self, store: CaseStore, model: PoseAligner, settings: AttentionTraining, most_held_out: int):
         self.model, self.network, self.settings = model, model.network, settings
@@ -90,14 +101,21 @@ class AttentionTask:
     def _learn_means(self, examples: Examples) -> Examples:
         """Set the standard place and the means of the slots from the cases and their mirror images."""
         network = self.network
-        seen = examples.stays.sum(0)
-        network.seen.copy_(seen + seen[MIRRORED_SLOT] >= 2 * ENOUGH)
-        both = (examples, examples.mirrored())
-        network.reference.copy_(_mean([part.t1.middle for part in both], [part.present for part in both]))
-        standing = examples.in_standard_place(network)
+        for stage, there in (("t1", examples.present), ("t2", examples.stays)):
+            count = there.sum(0)
+            getattr(network, f"known_at_{stage}").copy_(count + count[MIRRORED_SLOT] >= ENOUGH)
+        present = examples.present & network.known_at_t1
+        standing = examples._replace(present=present, stays=examples.stays & present)
+        # The mean mouth is that of the mouths as they stand when each is brought to it (generalised
+        # Procrustes, Gower 1975, doi:10.1007/BF02291478): a rare slot must not depend on where its few
+        # patients' heads lay.
+        for _ in range(ROUNDS):
+            both = (standing, standing.mirrored())
+            network.reference.copy_(_mean([part.t1.middle for part in both], [part.present for part in both]))
+            standing = standing.in_standard_place(network)
         both = (standing, standing.mirrored())
-        for stage, there in (("t1", "present"), ("t2", "stays")):
-            teeth, masks = [getattr(part, stage) for part in both], [getattr(part, there) for part in both]
+        for stage, mask in (("t1", "present"), ("t2", "stays")):
+            teeth, masks = [getattr(part, stage) for part in both], [getattr(part, mask) for part in both]
             middle, rotation = (getattr(network, f"{stage}_{name}") for name in ("middle", "rotation"))
             middle.copy_(_mean([part.middle for part in teeth], masks))
             turned = _mean([part.rotation.flatten(2) for part in teeth], masks).unflatten(1, (3, 3))
@@ -139,8 +157,8 @@ class AttentionTask:
         points = t1.points * size[..., None]
         keep = uniform(32) >= 2 * settings.tooth_dropout * uniform(1)
         return Examples(
-            Teeth(points, rotation, middle * size),
-            Teeth(points, t2.rotation, t2.middle * size),
+            PosedTeeth(points, rotation, middle * size),
+            PosedTeeth(points, t2.rotation, t2.middle * size),
             given.present & keep,
             given.stays & keep,
         )
@@ -150,7 +168,7 @@ class AttentionTask:
         apart = batch.t1.points @ (rotation - batch.t2.rotation).mT + (middle - batch.t2.middle)[:, :, None]
         add = (apart.square().sum(-1) + 1e-6).sqrt().mean(-1)  # (B, 32) mm
         wrong = (doubt - add.detach().clamp(min=0.01).log()).abs()
-        weight = batch.stays & self.network.seen
+        weight = batch.stays & self.network.known_at_t2
         return ((add + DOUBT_SHARE * wrong) * weight).sum() / weight.sum().clamp(min=1)
 
     @torch.no_grad()
@@ -170,8 +188,12 @@ class AttentionTask:
         error = np.linalg.norm(np.concatenate(found) - self.true, axis=-1).mean(-1)
         return error, np.concatenate(expected)
 
-    def calibrate(self) -> None:
-        """Scale the expected errors so that they are right on average over the validation cases."""
+    def finish(self) -> None:
+        """Scale the expected errors so that they are right on average over the validation cases.
+
+        The same cases chose the best epoch, so the errors expected of new ones are a little too small.
+        """
+        self.network.eval()
         error, expected = self._held_out_errors()
         known = np.isfinite(expected)
         if known.any():
@@ -189,7 +211,9 @@ def _read(store: CaseStore, rows: NDArray[np.intp], count: int) -> Examples:
         (t1, _), (t2, _) = (teeth_of(columns["points"], columns[f"{s}/pose"], count) for s in ("t1", "t2"))
         masks = [torch.from_numpy(columns[f"{stage}/mask"]) for stage in ("t1", "t2")]
         parts.append(Examples(t1, t2._replace(points=t1.points), masks[0], masks[0] & masks[1]))
-    t1, t2 = (Teeth(*map(torch.cat, zip(*(getattr(p, s) for p in parts), strict=True))) for s in ("t1", "t2"))
+    t1, t2 = (
+        PosedTeeth(*map(torch.cat, zip(*(getattr(p, s) for p in parts), strict=True))) for s in ("t1", "t2")
+    )
     present, stays = (torch.cat([getattr(part, name) for part in parts]) for name in ("present", "stays"))
     return Examples(t1, t2._replace(points=t1.points), present, stays)
 
@@ -206,7 +230,7 @@ def _where(flip: torch.Tensor, a: Examples, b: Examples) -> Examples:
     def choose(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return torch.where(flip.view(-1, *[1] * (x.ndim - 1)), x, y)
 
-    t1, t2 = (Teeth(*map(choose, getattr(a, s), getattr(b, s))) for s in ("t1", "t2"))
+    t1, t2 = (PosedTeeth(*map(choose, getattr(a, s), getattr(b, s))) for s in ("t1", "t2"))
     return Examples(t1, t2, choose(a.present, b.present), choose(a.stays, b.stays))
 
 
@@ -214,3 +238,22 @@ def network_config(settings: AttentionTraining, points: int) -> ToothAttentionCo
     """The shape of the network for clouds of so many points."""
     seen = thinned_count(points, settings.points)
     return ToothAttentionConfig(seen, settings.width, settings.layers, settings.heads, settings.dropout)
+
+
+def prepare(
+    store: CaseStore,
+    settings: AttentionTraining,
+    seed: int,
+    most_held_out: int,
+    device: torch.device,
+    trained_with: tuple[str, str],
+) -> tuple[PoseAligner, AttentionTask]:
+    """An untrained aligner, and how it is trained.
+
+    trained_with : SHA-256 of the encoder's and of the decoder's file
+    """
+    torch.manual_seed(seed)
+    shape = (store.layout.points, store.layout.features)
+    model = pose_aligner.build(network_config(settings, store.layout.points), shape, *trained_with)
+    model.to(device)
+    return model, AttentionTask(store, model, settings, most_held_out)

@@ -116,6 +116,9 @@ class FullyConnectedTask:
             square = torch.einsum("bsd,sde,bse->bs", error, self.metric, error)
             yield (square * pairs).sum() / pairs.sum().clamp(min=1)
 
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
     @torch.no_grad()
     def validate(self) -> Metrics:
         """`add_mm` on the validation cases, through decoder and rigid fit as in the stage validate."""
@@ -123,7 +126,8 @@ class FullyConnectedTask:
         for part in torch.arange(len(held.z)).split(32):
             masks = held.masks[part].to(self.device)
             change = self.network(held.z[part].to(self.device), masks[:, 0], masks[:, 1])
-            latents = held.basis.shift(held.latents[part].float().to(self.device), change)
+            basis = held.basis.to(self.device)
+            latents = basis.shift(held.latents[part].float().to(self.device), change)
             pairs = masks.all(1).cpu().numpy()
             decoded = self.decoder(latents).cpu().numpy()[pairs]
             local = held.points[part.numpy()][pairs]

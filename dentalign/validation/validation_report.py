@@ -159,7 +159,7 @@ def _confidence(found: Validation) -> dict[str, Any] | None:
         f" rank correlation of the two over teeth: {_figure(figures.get('rank_correlation'))}"
     )
     chart = svg_charts.bars(
-        [Bars("model", seen), Bars("identity", expected)],
+        [Bars("model", seen), Bars("expected", expected)],
         [f"{value:.2f}" for value in expected],
         says=f"Mean ADD seen and expected, mm, in {len(groups)} groups of teeth. {words}",
         y_label="mean ADD, mm",
@@ -217,7 +217,7 @@ def _curves(train_log: Path | None) -> list[tuple[str, Markup]]:
         positive = bool((loss > 0).all())
         chart = svg_charts.lines(
             [Line("model", steps, loss)],
-            says=f"Training loss by epoch, from {loss[0]:.3g} to {loss[-1]:.3g} (fc: mm²; attention: mm)",
+            says=f"Training loss by epoch, from {loss[0]:.3g} to {loss[-1]:.3g} (units: docs/metrics.md)",
             x_label="epoch", y_label="loss (train)", log_y=positive,
         )  # fmt: skip
         charts.append(("Loss on the training cases", chart))

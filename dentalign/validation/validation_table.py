@@ -58,7 +58,10 @@ def format_table(metrics: dict[str, Any]) -> str:
 
 
 def write_tables(folder: Path, found: Validation) -> None:
-    """Write `per_slot.csv`, `cases.csv`, `accuracy.csv` and `lineage.json` into a folder."""
+    """Write `per_slot.csv`, `cases.csv`, `accuracy.csv` and `lineage.json` into a folder.
+
+    And `reliability.csv`, where the model says what error it expects.
+    """
     _write_csv(folder / "per_slot.csv", per_slot(found))
     _write_csv(folder / "cases.csv", per_case(found))
     curves = {method: accuracy(found.figures[method]["add_mm"]) for method in METHODS}
@@ -67,7 +70,7 @@ def write_tables(folder: Path, found: Validation) -> None:
         for i, threshold in enumerate(THRESHOLDS_MM)
     ]
     _write_csv(folder / "accuracy.csv", shares)
-    if found.expected_add_mm is not None:
+    if found.expected_add_mm is not None and np.isfinite(found.expected_add_mm).any():
         _write_csv(
             folder / "reliability.csv", reliability(found.expected_add_mm, found.figures["model"]["add_mm"])
         )
