@@ -24,7 +24,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import pipeline_project
+import yaml
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from pipeline_project import Project
+from voluptuous import Invalid
 
 OUTPUTS = ("data", "models", "metrics", "reports", "dvc.lock")
 SHORTEST_S = 0.2
@@ -36,7 +39,9 @@ class Result:
     """How it went: kills by the stage under way, runs from the start to the end, files that differed."""
 
     kills: Counter[str] = field(default_factory=Counter)
-    rwlocks: int = 0  # times that DVC's own .dvc/tmp/rwlock was left half written, and was deleted
+    mended: Counter[str] = field(
+        default_factory=Counter
+    )  # files DVC left half written, deleted
     runs: int = 0
     files: int = 0
     differing: list[str] = field(default_factory=list)
@@ -50,8 +55,8 @@ class Result:
             f"{self.runs} run(s) to the end, {self.files} files each: "
             f"{len(self.differing)} files differ from the undisturbed run's"
         )
-        if self.rwlocks:
-            lines.append(f".dvc/tmp/rwlock, left half written by a killed DVC, deleted {self.rwlocks} times")
+        for file, times in sorted(self.mended.items()):
+            lines.append(f"{file}, left half written by a killed DVC, deleted {times} times")
         return "\n".join(lines)
 
 
@@ -67,7 +72,7 @@ def kill_and_compare(fresh: Project, undisturbed: Project, folder: Path, kills: 
         project = fresh.copy(folder / f"run-{result.runs}")
         while result.kills.total() < kills:
             stage = _killed(project, draw, longest_s)
-            result.rwlocks += _mended(project)
+            result.mended.update(_mended(project))
             if stage is None:
                 break
             result.kills[stage] += 1
@@ -100,17 +105,29 @@ def _killed(project: Project, draw: random.Random, longest_s: float) -> str | No
     return _stage(log.read_text(encoding="utf-8"))
 
 
-def _mended(project: Project) -> bool:
-    """Delete DVC's file of locks where it holds no JSON, as DVC refuses to work with such a one."""
-    file = project.root / ".dvc" / "tmp" / "rwlock"
+def _mended(project: Project) -> list[str]:
+    """Mend what DVC itself left half written, as docs/robustness.md says; the names of those files.
+
+    Its file of locks is deleted where it holds no JSON, and `dvc.lock` where it is not one: what it said is
+    found again in DVC's cache of runs.
+    """
+    mended = []
+    rwlock, lock = project.root / ".dvc" / "tmp" / "rwlock", project.root / "dvc.lock"
     try:
-        json.loads(file.read_bytes())
+        json.loads(rwlock.read_bytes())
     except FileNotFoundError:
-        return False
+        pass
     except ValueError:
-        file.unlink()
-        return True
-    return False
+        rwlock.unlink()
+        mended.append(".dvc/tmp/rwlock")
+    try:
+        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(lock.read_bytes()))
+    except FileNotFoundError:
+        pass
+    except (yaml.YAMLError, Invalid):
+        lock.unlink()
+        mended.append("dvc.lock")
+    return mended
 
 
 def _stage(said: str) -> str:
