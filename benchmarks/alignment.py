@@ -100,7 +100,7 @@ def main() -> None:
     for count in (1, 2, 3):
         left = _without(mouths, count, rng)
         line(
-            f"{count} teeth taken out of the input",
+            f"teeth taken out of the input: {count}",
             everyone,
             np.where(left.stays, errors(models.place(left)), np.nan),
         )

@@ -39,9 +39,7 @@ class Result:
     """How it went: kills by the stage under way, runs from the start to the end, files that differed."""
 
     kills: Counter[str] = field(default_factory=Counter)
-    mended: Counter[str] = field(
-        default_factory=Counter
-    )  # files DVC left half written, deleted
+    mended: Counter[str] = field(default_factory=Counter)  # files DVC left half written, deleted
     runs: int = 0
     files: int = 0
     differing: list[str] = field(default_factory=list)
