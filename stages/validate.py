@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from dentalign import atomic, command, params
+from dentalign.locks import exclusive
 from dentalign.validation import validation_report
 from dentalign.validation.measurement import Validate, validate
 from dentalign.validation.validation_pictures import write_pictures
@@ -32,7 +33,7 @@ def main(
     settings = params.load(params_file, Validate, "validate")
     decoder = params.load(params_file, params.Weights, "decoder").weights
     found = validate(latents, decoder, aligner, settings)
-    with atomic.replacing(report) as folder:
+    with exclusive(report), atomic.replacing(report) as folder:
         folder.mkdir()
         write_tables(folder, found)
         write_pictures(folder / "pictures", found, latents, train_log)

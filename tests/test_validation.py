@@ -166,6 +166,7 @@ def test_the_stage_writes_the_same_bytes_twice_and_removes_what_was_there(
     (tmp_path / "params.yaml").write_text(params)
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "old.txt").write_text("of an earlier run")
+    (tmp_path / ".report.12345.part").mkdir()  # of a run that was killed
     monkeypatch.setattr(
         stage, "write_pictures", lambda folder, *_: folder.mkdir()
     )  # they have a test of their own
@@ -183,6 +184,7 @@ def test_the_stage_writes_the_same_bytes_twice_and_removes_what_was_there(
         files = [path for part in ("m", "report") for path in sorted(Path(part).rglob("*")) if path.is_file()]
         written.append({str(path): path.read_bytes() for path in files})
     assert written[0] == written[1]
+    assert not list(tmp_path.glob(".report.*"))
     names = {
         "m/v.json",
         *(f"report/{n}" for n in ("accuracy.csv", "cases.csv", "per_slot.csv", "lineage.json", "index.html")),

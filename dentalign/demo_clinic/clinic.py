@@ -12,6 +12,7 @@ from dentalign.demo_clinic.patient import Patient
 from dentalign.demo_clinic.treatment_plan import Poses
 from dentalign.errors import DentalignError
 from dentalign.geometry import rigid, stl
+from dentalign.locks import exclusive
 from dentalign.params import NotNegative, Positive, Section
 from dentalign.progress import track
 
@@ -63,7 +64,7 @@ def make_clinic(out: Path, cases: int, seed: int) -> None:
     """
     if out.exists() and not (out / "cases.csv").is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise DentalignError(f"{out} is not a demo clinic and would be replaced; name another folder")
-    with atomic.replacing(out) as part:
+    with exclusive(out), atomic.replacing(out) as part:
         (part / "json").mkdir(parents=True)
         rows = []
         defects = list(broken.DEFECTS.values())
