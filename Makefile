@@ -3,7 +3,8 @@
 PYTHON ?= python3
 INSTALLED := .venv/.installed
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
-BY_FILE := -n auto --dist loadfile # one process per core; a file stays together, as its fixtures are dear
+# One process per core; a file stays together, as its fixtures are dear; in the order of tests/conftest.py.
+BY_FILE := -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo repro test test-all check deps clean

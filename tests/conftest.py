@@ -20,7 +20,12 @@ REALTEETH = Path(__file__).resolve().parents[2] / "shared" / "realteeth" / "make
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave tests of minutes to `make test-all`."""
+    """Leave tests of minutes to `make test-all`; begin with the files that run the pipeline.
+
+    They take longest, and at the end no core shall wait for another's last file.
+    """
+    pipeline = {item.path for item in items if "finished_project" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in pipeline)
     if not os.environ.get("DENTALIGN_LONG_TESTS"):
         for item in items:
             if item.get_closest_marker("long"):
