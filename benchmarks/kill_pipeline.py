@@ -9,7 +9,6 @@ or, every fourth time on average, to DVC alone, so that the stage under way outl
 """
 
 import argparse
-import json
 import os
 import random
 import re
@@ -24,10 +23,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import pipeline_project
-import yaml
-from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from pipeline_project import Project
-from voluptuous import Invalid
+
+from dentalign.dvc_files import remove_half_written
 
 OUTPUTS = ("data", "models", "metrics", "reports", "dvc.lock")
 DVC_S_OWN = re.compile(r"(^|/)\.[\w-]{20,}\.tmp$")  # with which it finds out what the disk can do
@@ -74,7 +72,7 @@ def kill_and_compare(fresh: Project, undisturbed: Project, folder: Path, kills: 
         project = fresh.copy(folder / f"run-{result.runs}")
         while result.kills.total() < kills:
             stage = _killed(project, draw, longest_s)
-            result.mended.update(_mended(project))
+            result.mended.update(path.name for path in remove_half_written(project.root))
             if stage is None:
                 break
             result.kills[stage] += 1
@@ -109,31 +107,6 @@ def _killed(project: Project, draw: random.Random, longest_s: float) -> str | No
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     return _stage(log.read_text(encoding="utf-8"))
-
-
-def _mended(project: Project) -> list[str]:
-    """Mend what DVC itself left half written, as docs/robustness.md says; the names of those files.
-
-    Its file of locks is deleted where it holds no JSON, and `dvc.lock` where it is not one: what it said is
-    found again in DVC's cache of runs.
-    """
-    mended = []
-    rwlock, lock = project.root / ".dvc" / "tmp" / "rwlock", project.root / "dvc.lock"
-    try:
-        json.loads(rwlock.read_bytes())
-    except FileNotFoundError:
-        pass
-    except ValueError:
-        rwlock.unlink()
-        mended.append(".dvc/tmp/rwlock")
-    try:
-        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(lock.read_bytes()))
-    except FileNotFoundError:
-        pass
-    except (yaml.YAMLError, Invalid):
-        lock.unlink()
-        mended.append("dvc.lock")
-    return mended
 
 
 def _stage(said: str) -> str:

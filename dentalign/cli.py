@@ -215,6 +215,21 @@ def metrics_(
 
 
 @app.command(epilog=command.EPILOG)
+def mend(
+    root: Annotated[Path, typer.Argument(help="The repository.")] = Path(),
+) -> None:
+    """Delete files of DVC's own that a killed DVC left half written (`dvc.lock`, `.dvc/tmp/rwlock`).
+
+    Else DVC refuses to start. `dvc repro` then finds in its cache of runs what was finished. Say this before
+    an unattended `dvc repro`; `make repro` does.
+    """
+    from dentalign import dvc_files
+
+    for path in dvc_files.remove_half_written(root):
+        typer.echo(f"mend: {path}, left half written by a killed DVC, deleted", err=True)
+
+
+@app.command(epilog=command.EPILOG)
 def view(
     report: Annotated[Path, typer.Argument(help="An HTML report, or a folder with reports.")] = Path(
         "reports/validation/index.html"
