@@ -5,6 +5,9 @@
 Means of `add_mm` (and of no movement beside it): by how far the plan moves the teeth, by the number of teeth
 that are not there, by arch; with one to three teeth taken out of the input; and with the whole mouth turned
 by up to 20 degrees and moved by 20 mm, measured after moving it back. Latents are encoded anew.
+
+Where the model says how far off it expects each tooth to be: how well that ranks the errors, and beside it
+how well one would rank them who was told the mean error of each case and of each slot.
 """
 
 import argparse
@@ -35,15 +38,18 @@ class Models:
     encoder: ToothEncoder
     decoder: Decoder
 
-    def place(self, mouths: MouthsAtT1) -> Array:
-        """Poses (N, 32, 4, 4) at T2."""
-        parts = []
+    def place(self, mouths: MouthsAtT1) -> tuple[Array, Array | None]:
+        """Poses (N, 32, 4, 4) at T2, and the expected errors (N, 32), mm, of a model that has such."""
+        poses, expected = [], []
         for number in range(len(mouths.present)):  # one at a time: latents of many would not fit
             one = mouths.part(slice(number, number + 1))
             if self.aligner.uses_latents:
                 one = replace(one, latents=self.encoder.encode(one.points[0], one.pose, one.present))
-            parts.append(self.aligner.place(one, self.decoder).pose)
-        return np.concatenate(parts)
+            placed = self.aligner.place(one, self.decoder)
+            poses.append(placed.pose)
+            if placed.expected_add_mm is not None:
+                expected.append(placed.expected_add_mm)
+        return np.concatenate(poses), np.concatenate(expected) if expected else None
 
 
 def main() -> None:
@@ -72,7 +78,8 @@ def main() -> None:
                              true.reshape(-1, *true.shape[2:])).reshape(both.shape)  # fmt: skip
         return np.where(both, add, np.nan)
 
-    plain, still = errors(models.place(mouths)), errors(mouths.pose)
+    answer, expected = models.place(mouths)
+    plain, still = errors(answer), errors(mouths.pose)
     print(f"model '{models.aligner.config.model}', {len(rows)} test cases, {both.sum()} teeth")
     print(f"{'':44}cases  add_mm  no movement_mm  ratio")
 
@@ -102,13 +109,28 @@ def main() -> None:
         line(
             f"teeth taken out of the input: {count}",
             everyone,
-            np.where(left.stays, errors(models.place(left)), np.nan),
+            np.where(left.stays, errors(models.place(left)[0]), np.nan),
         )
     turned = np.stack([_motion(rng) for _ in rows])
-    answer = models.place(replace(mouths, pose=turned[:, None] @ mouths.pose))
+    answer, _ = models.place(replace(mouths, pose=turned[:, None] @ mouths.pose))
     back = errors(np.linalg.inv(turned)[:, None] @ answer)
     line("turned by up to 20 deg, moved by 20 mm", everyone, back)
     print(f"turned and moved over plain: {np.nanmean(back) / np.nanmean(plain):.3f}")
+    if expected is not None:
+        known = metrics.confidence(expected[both], plain[both])
+        told = np.nanmean(plain, axis=1, keepdims=True) * _mean_of_slots(plain)
+        best = metrics.confidence(told[both], plain[both])
+        print(
+            f"expected errors against seen ones, rank correlation {known['rank_correlation']:.3f}; "
+            f"told the mean of each case and slot {best['rank_correlation']:.3f}"
+        )
+
+
+def _mean_of_slots(errors: Array) -> Array:
+    """(N, 32) -> (32,); a slot without a tooth gives a number that nobody asks for."""
+    there = np.isfinite(errors)
+    mean: Array = np.where(there, errors, 0).sum(0) / np.maximum(there.sum(0), 1)
+    return mean
 
 
 def _without(mouths: MouthsAtT1, count: int, rng: np.random.Generator) -> MouthsAtT1:

@@ -1,0 +1,80 @@
+"""The dense autoencoder of the first attempt on 128 points x 2 features a tooth, by its validation's best.
+
+In a copy of the project of its own:
+
+    dvc exp run -S sample.points=128 -S autoencoder.features=2 concat_hdf5
+    python benchmarks/dense_original.py --epochs 300
+
+Prints `add_mm` on the test split, no movement beside it, and what its encoder and decoder lose by themselves.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from peers.dense_autoencoder import DenseAutoencoder, DenseTask, Mouths
+
+from dentalign.dataset.case_store import CaseStore
+from dentalign.geometry import rigid
+from dentalign.networks import weights
+from dentalign.networks.decoder import Decoder, DecoderConfig
+from dentalign.training.loop import Schedule, checkpoint_key, train
+
+
+def main() -> None:
+    """Train and measure, once for each seed and dropout."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--latents", type=Path, default=Path("data/latents.h5"))
+    parser.add_argument("--decoder", type=Path, default=Path("models/decoder.pt"))
+    parser.add_argument("--wide", type=int, default=1024)
+    parser.add_argument("--narrow", type=int, default=256)
+    parser.add_argument("--dropout", type=float, nargs="+", default=[0.3])
+    parser.add_argument("--epochs", type=int, default=300)
+    parser.add_argument("--patience", type=int, default=60)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    decoder = weights.load(given.decoder, Decoder, DecoderConfig)
+    with CaseStore(given.latents) as store:
+        splits = {split: _mouths(store, split) for split in ("train", "val", "test")}
+    test = splits["test"]
+    local = test.points[test.both].astype(np.float64)
+    true = rigid.apply(test.t2_pose[test.both], local)
+    decoded = [decoder(torch.from_numpy(test.latents[:, s][test.both].astype(np.float32))) for s in (0, 1)]
+    at_t1, at_t2 = (part.detach().numpy().astype(np.float64) for part in decoded)
+    lost = np.linalg.norm(at_t2 - true, axis=-1).mean()
+    still = np.linalg.norm(rigid.apply(rigid.fit(local, at_t1), local) - true, axis=-1).mean()
+    print(f"reconstruction_mm {lost:.3f}; no movement, through the decoder: add_mm {still:.3f}")
+    for seed in given.seeds:
+        for dropout in given.dropout:
+            torch.manual_seed(seed)
+            network = DenseAutoencoder(test.latents[0, 0].size, given.wide, given.narrow, dropout)
+            task = DenseTask(network, splits["train"], splits["val"], decoder, batch=16)
+            settings = {"wide": given.wide, "narrow": given.narrow, "dropout": dropout, "seed": seed}
+            key = checkpoint_key([given.latents, given.decoder], settings)
+            schedule = Schedule(given.epochs, given.patience, 3e-4, 200, 2000, 0.995, 0.05)
+            outcome = train(task, schedule, seed, f"dense/{key}", lambda *_: None)
+            network.load_state_dict(outcome.best_state)
+            print(
+                f"seed {seed}, dropout {dropout}: {sum(p.numel() for p in network.parameters()):,} weights, "
+                f"best epoch {outcome.best_epoch} of {len(outcome.history)}, "
+                f"add_mm {task.errors(test).mean():.3f}, on the training cases "
+                f"{task.errors(splits['train']).mean():.3f}"
+            )
+
+
+def _mouths(store: CaseStore, split: str) -> Mouths:
+    rows = store.rows_of(split)
+    present, at_t2 = store.column("t1/mask", rows), store.column("t2/mask", rows)
+    latents = np.stack([store.column(f"{s}/latents", rows) for s in ("t1", "t2")], 1)
+    return Mouths(
+        latents, store.column("points", rows), store.column("t2/pose", rows), present & at_t2, present
+    )
+
+
+if __name__ == "__main__":
+    main()
