@@ -31,7 +31,7 @@ def test_cases_from_an_added_source_are_those_of_the_folder(project: Project) ->
     assert project.hashes("data/json", "data/cases.csv", "data/clouds") == before
 
 
-def test_an_added_model_is_trained_measured_and_predicts(project: Project) -> None:
+def test_an_added_model_is_trained_and_measured(project: Project) -> None:
     assert ran(carry_out("alignment-model.md", project)) == ["train_align", "validate"]
     weights = torch.load(project.root / "models" / "aligner.pt", weights_only=True)
     assert weights["config"]["model"] == "linear"
@@ -42,19 +42,6 @@ def test_an_added_model_is_trained_measured_and_predicts(project: Project) -> No
     found = json.loads((project.root / "metrics" / "validation.json").read_text())
     assert found["model"]["rotation_error_deg"] == pytest.approx(found["identity"]["rotation_error_deg"])
     assert found["model"]["add_mm"] != found["identity"]["add_mm"]
-
-    case = sorted((project.root / "cases" / "json").iterdir())[0].stem
-    project.run("dentalign", "predict", "--case", f"cases/json/{case}.json", "--meshes", "cases/stl",
-                "--poses-only", "--out", "out")  # fmt: skip
-    with open(project.root / "out" / "movement" / f"{case}.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["fate"] == "predicted"]
-    assert rows
-    assert all(float(row["rotation_deg"]) == 0 for row in rows)
-
-    project.set("train.model", "quadratic")
-    refused = project.run("python", "stages/train_align.py", check=False)
-    assert refused.returncode == 2
-    assert "must be one of fc, attention, linear, got 'quadratic'" in refused.stdout
 
 
 def test_an_added_metric_is_in_json_table_and_report(project: Project) -> None:
@@ -107,5 +94,7 @@ def test_what_the_pages_add_is_as_make_check_wants_it(tmp_path: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     shutil.copy(ROOT / "dentalign" / "__init__.py", tmp_path / "dentalign")
     for words in (("check",), ("format", "--check", "--diff")):
-        done = subprocess.run(["ruff", *words, "."], cwd=tmp_path, text=True, capture_output=True, check=False)
+        done = subprocess.run(
+            ["ruff", *words, "."], cwd=tmp_path, text=True, capture_output=True, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
