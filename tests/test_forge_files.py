@@ -75,18 +75,6 @@ def test_text_that_others_write_never_stands_in_a_workflow_s_commands(path: Path
     assert [step["run"] for step in _steps(path) if "${{" in step.get("run", "")] == []
 
 
-def test_the_report_s_commands_are_dvc_s_and_its_picture_is_one_that_validate_writes() -> None:
-    report = next(step["run"] for step in _steps(WORKFLOWS[0]) if "cml comment create" in step.get("run", ""))
-    for command in ("metrics", "params"):
-        assert f"dvc {command} diff --md " in report
-        words = [sys.executable, "-m", "dvc", command, "diff", "--help"]
-        assert "--md" in subprocess.run(words, text=True, capture_output=True, check=True).stdout
-    picture = re.findall(r"!\[.*\]\((.*)\)", report)
-    assert picture == ["reports/validation/pictures/median.png"]
-    pictures = (ROOT / "dentalign" / "validation" / "validation_pictures.py").read_text(encoding="utf-8")
-    assert "median.png" in pictures
-
-
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.name)
 def test_a_form_that_asks_for_output_asks_that_no_patient_s_data_is_in_it(path: Path) -> None:
     fields = _read(path)["body"]
