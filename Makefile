@@ -7,7 +7,7 @@ IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 BY_FILE := -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro test test-all check deps clean
+.PHONY: help setup demo repro test test-all check docs deps clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name does; do \
@@ -52,9 +52,16 @@ check: setup ## lint and check types
 	@$(IN_VENV) ruff check
 	@$(IN_VENV) mypy
 
-deps: setup ## write the modules that each stage reaches into dvc.yaml
+docs: setup ## build the docs site into build/site/html, without a warning; installs the generator
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
+	@$(IN_VENV) python tests/site_pages.py
+	@$(IN_VENV) zensical build --strict --clean
+	@$(IN_VENV) python -m pytest -q tests/test_docs_site.py tests/test_forge_files.py
+
+deps: setup ## write the modules that each stage reaches into dvc.yaml, and draw docs/pictures/module-layers.svg
 	@$(IN_VENV) python tests/module_reach.py
+	@$(IN_VENV) python tests/module_layers.py
 
 clean: ## remove .venv and caches; data, models, reports and DVC's cache stay
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* htmlcov build dist
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* htmlcov build dist
 	find dentalign stages tests -name __pycache__ -type d -prune -exec rm -rf {} +

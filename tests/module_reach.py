@@ -18,11 +18,12 @@ def reached(script: Path) -> set[str]:
         file = waiting.pop()
         if file not in found:
             found.add(file)
-            waiting += _imports(file)
+            waiting += imported(file)
     return {path.relative_to(ROOT).as_posix() for path in found}
 
 
-def _imports(file: Path) -> list[Path]:
+def imported(file: Path) -> list[Path]:
+    """The dentalign modules that a file imports itself, and the packages above them."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

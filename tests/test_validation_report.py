@@ -17,6 +17,7 @@ from dentalign.errors import DentalignError
 from dentalign.teeth import SLOTS
 from dentalign.validation import validation_report, validation_scenes
 from dentalign.validation.measurement import Validation, validate
+from dentalign.validation.reported_metrics import MEANINGS
 from dentalign.validation.validation_pictures import chosen_cases
 
 PARAMETERS = {"validate": {"batch_cases": 2}, "decoder": {"weights": "decoder.pt"}}
@@ -92,7 +93,7 @@ def test_every_metric_is_there_for_the_model_both_baselines_and_the_true_t2(
     table = {
         cells[0]: cells[1:] for cells in rows(report(tmp_path, found, latents), "metrics") if len(cells) > 1
     }
-    assert list(table) == list(validation_report.MEANINGS)
+    assert list(table) == list(MEANINGS)
     every = {name for block in ("model", "true_t2") for name in found.metrics[block]}
     assert every == set(table)
     for name, cells in table.items():

@@ -1,11 +1,20 @@
 """From a parameter to the source of case files that it names."""
 
+from collections.abc import Callable
+
 from dentalign import params
 from dentalign.cases.case_source import CaseSource, FsspecSource, LocalSource
 from dentalign.cases.http_source import HttpSource
 from dentalign.errors import ParamError
 
 URL_FILE_SUFFIX = ".url"
+
+# Scheme of a URL prefix -> its source, from the prefix and the settings; fsspec knows the others.
+SOURCES: dict[str, Callable[[str, params.Fetch], CaseSource]] = {
+    "file": lambda prefix, _: LocalSource(prefix.removeprefix("file://")),
+    "http": HttpSource,
+    "https": HttpSource,
+}
 
 
 def open_source(location: str, fetch: params.Fetch | None = None) -> CaseSource:
@@ -17,13 +26,11 @@ def open_source(location: str, fetch: params.Fetch | None = None) -> CaseSource:
     raises   : ParamError if it names none of these; DentalignError if the directory is not there
     """
     location = _resolve(location)
-    scheme, separator, rest = location.partition("://")
+    scheme, separator, _ = location.partition("://")
     if not separator:
         return LocalSource(location)
-    if scheme == "file":
-        return LocalSource(rest)
-    if scheme in ("http", "https"):
-        return HttpSource(location, fetch or params.Fetch())
+    if scheme in SOURCES:
+        return SOURCES[scheme](location, fetch or params.Fetch())
     return FsspecSource(location)
 
 

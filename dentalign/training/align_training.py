@@ -1,29 +1,27 @@
 """Training an alignment model on the train split, best by validation."""
 
 from pathlib import Path
-from typing import Literal, Protocol
 
 import torch
+from pydantic import field_validator
 
 from dentalign.dataset.case_store import CaseStore
-from dentalign.dataset.latents import ToothEncoder, choose_device
+from dentalign.dataset.latents import choose_device
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.locks import exclusive
 from dentalign.networks import aligner, weights
-from dentalign.networks.alignment import Aligner
-from dentalign.networks.decoder import Decoder, DecoderConfig
 from dentalign.params import Device, NotNegative, Positive, Section
-from dentalign.training import attention_training, fc_training
+from dentalign.training.align_task import ModelTraining, TrainingData
 from dentalign.training.attention_training import AttentionTraining
 from dentalign.training.fc_training import FullyConnectedTraining
-from dentalign.training.loop import Outcome, Schedule, Task, checkpoint_key, train
+from dentalign.training.loop import Outcome, Schedule, checkpoint_key, train
 from dentalign.training.training_log import TrainingLog
 
 
 class Train(Section):
-    """The alignment model and its training; each model has a section of its own."""
+    """The alignment model and its training; each model has a section of its own, which bears its name."""
 
-    model: Literal["fc", "attention"] = "fc"
+    model: str = "fc"
     epochs: Positive = 500
     patience: Positive = 60
     seed: NotNegative = 0
@@ -33,17 +31,24 @@ class Train(Section):
     fc: FullyConnectedTraining = FullyConnectedTraining()
     attention: AttentionTraining = AttentionTraining()
 
+    @classmethod
+    def models(cls) -> list[str]:
+        """Names of the models that can be trained."""
+        fields = cls.model_fields.items()
+        return [name for name, field in fields if isinstance(field.default, ModelTraining)]
+
+    @field_validator("model")
+    @classmethod
+    def _is_known(cls, model: str) -> str:
+        if model not in cls.models():
+            raise ValueError(f"must be one of {', '.join(cls.models())}")
+        return model
+
     @property
-    def of_the_model(self) -> FullyConnectedTraining | AttentionTraining:
+    def of_the_model(self) -> ModelTraining:
         """The section of the model that is trained."""
-        return self.fc if self.model == "fc" else self.attention
-
-
-class AlignTask(Task, Protocol):
-    """How an alignment model is trained."""
-
-    def finish(self) -> None:
-        """What is left to do once the network has its best weights."""
+        section: ModelTraining = getattr(self, self.model)
+        return section
 
 
 def train_align(
@@ -61,9 +66,9 @@ def train_align(
     """
     torch.set_num_threads(settings.threads)
     own = settings.of_the_model
-    values = settings.model_dump(exclude={"epochs", "patience", "fc", "attention"}) | own.model_dump()
-    device = str(choose_device(settings.device))
-    key = checkpoint_key([latents, encoder_weights, decoder_weights], {**values, "device": device})
+    values = settings.model_dump(exclude={"epochs", "patience", *Train.models()}) | own.model_dump()
+    device = choose_device(settings.device)
+    key = checkpoint_key([latents, encoder_weights, decoder_weights], {**values, "device": str(device)})
     with exclusive(out), CaseStore(latents) as store, TrainingLog(log) as training_log:
         encoder_sha256, decoder_sha256 = map(weights.file_sha256, (encoder_weights, decoder_weights))
         if store.attributes["encoder_sha256"] != encoder_sha256:
@@ -71,9 +76,19 @@ def train_align(
         for split in ("train", "val"):
             if not len(store.rows_of(split)):
                 raise NothingUsable(f"{latents}: no case in the {split} split; more cases are needed")
-        model, task = _prepared(
-            store, latents, encoder_weights, decoder_weights, settings, (encoder_sha256, decoder_sha256)
+        data = TrainingData(
+            store,
+            latents,
+            encoder_weights,
+            decoder_weights,
+            encoder_sha256,
+            decoder_sha256,
+            settings.seed,
+            settings.threads,
+            device,
+            settings.validation_cases,
         )
+        model, task = own.prepare(data)
         schedule = Schedule(
             settings.epochs,
             settings.patience,
@@ -89,27 +104,3 @@ def train_align(
         aligner.save(out, model)
         training_log.summary({"best_epoch": outcome.best_epoch, **outcome.history[outcome.best_epoch - 1]})
     return outcome
-
-
-def _prepared(
-    store: CaseStore,
-    latents: str | Path,
-    encoder_weights: str,
-    decoder_weights: str,
-    settings: Train,
-    trained_with: tuple[str, str],
-) -> tuple[Aligner, AlignTask]:
-    """An untrained model of the kind wanted, and how it is trained."""
-    device, held_out = choose_device(settings.device), settings.validation_cases
-    if settings.model == "attention":
-        return attention_training.prepare(
-            store, settings.attention, settings.seed, held_out, device, trained_with
-        )
-    encoder = ToothEncoder(encoder_weights, settings.device)
-    decoder = weights.load(decoder_weights, Decoder, DecoderConfig).to(device)
-    how = settings.fc.model_dump(include={"components", "augmentation"})
-    how |= {"threads": settings.threads, "device": str(device)}
-    codes_key = checkpoint_key([latents, encoder_weights], how)
-    return fc_training.prepare(
-        store, encoder, decoder, settings.fc, settings.seed, held_out, codes_key, trained_with
-    )

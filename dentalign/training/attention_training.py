@@ -14,8 +14,9 @@ from dentalign.networks import pose_aligner, rotations
 from dentalign.networks.alignment import MouthsAtT1
 from dentalign.networks.pose_aligner import PoseAligner, mirrored, moved, teeth_of, thinned_count
 from dentalign.networks.tooth_attention import PosedTeeth, PoseNetwork, ToothAttentionConfig
-from dentalign.params import Positive, PositiveFloat, Section
+from dentalign.params import Positive
 from dentalign.teeth import MIRRORED_SLOT
+from dentalign.training.align_task import ModelTraining, TrainingData
 from dentalign.training.loop import Metrics
 
 ENOUGH = 8  # teeth of a slot and of its antimere together
@@ -23,7 +24,7 @@ ROUNDS = 5  # of bringing the training mouths to the mean of themselves
 DOUBT_SHARE = 0.1  # of the loss
 
 
-class AttentionTraining(Section):
+class AttentionTraining(ModelTraining):
     """Shape and training of the model `attention`."""
 
     points: Positive = 64
@@ -37,7 +38,6 @@ class AttentionTraining(Section):
     resize: Annotated[float, Field(ge=0, le=0.1)] = 0.03
     tooth_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.03
     batch_cases: Positive = 32
-    learning_rate: PositiveFloat = 0.001
     warm_up: Positive = 200
     decay_steps: Positive = 2000
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.998
@@ -48,6 +48,14 @@ class AttentionTraining(Section):
         if self.width % self.heads:
             raise ValueError(f"width must be a multiple of heads, got {self.width} and {self.heads}")
         return self
+
+    def prepare(self, data: TrainingData) -> tuple[PoseAligner, "AttentionTask"]:
+        """See `ModelTraining.prepare`."""
+        torch.manual_seed(data.seed)
+        network = network_config(self, data.store.layout.points)
+        model = pose_aligner.build(network, data.latent_shape, data.encoder_sha256, data.decoder_sha256)
+        model.to(data.device)
+        return model, AttentionTask(data.store, model, self, data.validation_cases)
 
 
 class Examples(NamedTuple):
@@ -238,22 +246,3 @@ def network_config(settings: AttentionTraining, points: int) -> ToothAttentionCo
     """The shape of the network for clouds of so many points."""
     seen = thinned_count(points, settings.points)
     return ToothAttentionConfig(seen, settings.width, settings.layers, settings.heads, settings.dropout)
-
-
-def prepare(
-    store: CaseStore,
-    settings: AttentionTraining,
-    seed: int,
-    most_held_out: int,
-    device: torch.device,
-    trained_with: tuple[str, str],
-) -> tuple[PoseAligner, AttentionTask]:
-    """An untrained aligner, and how it is trained.
-
-    trained_with : SHA-256 of the encoder's and of the decoder's file
-    """
-    torch.manual_seed(seed)
-    shape = (store.layout.points, store.layout.features)
-    model = pose_aligner.build(network_config(settings, store.layout.points), shape, *trained_with)
-    model.to(device)
-    return model, AttentionTask(store, model, settings, most_held_out)

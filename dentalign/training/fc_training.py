@@ -13,15 +13,16 @@ from dentalign.dataset.case_store import CaseStore
 from dentalign.dataset.latents import ToothEncoder
 from dentalign.geometry import rigid
 from dentalign.locks import exclusive
-from dentalign.networks import latent_aligner
-from dentalign.networks.decoder import Decoder
+from dentalign.networks import latent_aligner, weights
+from dentalign.networks.decoder import Decoder, DecoderConfig
 from dentalign.networks.latent_aligner import LatentAligner
 from dentalign.networks.latent_basis import LatentBasis
-from dentalign.params import NotNegative, Positive, PositiveFloat, Section
+from dentalign.params import NotNegative, Positive
 from dentalign.state import state_dir
 from dentalign.training import latent_codes
+from dentalign.training.align_task import ModelTraining, TrainingData
 from dentalign.training.latent_codes import Augmentation, LatentCodes
-from dentalign.training.loop import Metrics
+from dentalign.training.loop import Metrics, checkpoint_key
 
 VALIDATION_POINTS = 64  # of each tooth, per epoch; `validate` measures on all of them
 
@@ -29,7 +30,7 @@ VALIDATION_POINTS = 64  # of each tooth, per epoch; `validate` measures on all o
 SMALLEST_SPREAD_IN, SMALLEST_SPREAD_OUT = 0.05, 0.02
 
 
-class FullyConnectedTraining(Section):
+class FullyConnectedTraining(ModelTraining):
     """Shape and training of the model `fc`."""
 
     components: Positive = 32
@@ -39,12 +40,29 @@ class FullyConnectedTraining(Section):
     jitter: Annotated[float, Field(ge=0)] = 0.7
     tooth_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     batch_cases: Positive = 16
-    learning_rate: PositiveFloat = 0.001
     warm_up: Positive = 50
     decay_steps: Positive = 5000
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.995
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     augmentation: Augmentation = Augmentation()
+
+    def prepare(self, data: TrainingData) -> tuple[LatentAligner, "FullyConnectedTask"]:
+        """See `ModelTraining.prepare`."""
+        encoder = ToothEncoder(data.encoder_weights, str(data.device))
+        decoder = weights.load(data.decoder_weights, Decoder, DecoderConfig).to(data.device)
+        how = self.model_dump(include={"components", "augmentation"})
+        how |= {"threads": data.threads, "device": str(data.device)}
+        key = checkpoint_key([data.latents, data.encoder_weights], how)
+        with exclusive(state_dir() / "latent_codes" / key):  # queued experiments share them
+            codes = latent_codes.prepare(data.store, encoder, self.components, self.augmentation, key)
+        torch.manual_seed(data.seed)
+        network = {"hidden": self.hidden, "blocks": self.blocks, "dropout": self.dropout}
+        model = latent_aligner.build(
+            codes.basis, network, data.latent_shape, data.encoder_sha256, data.decoder_sha256
+        )
+        model.to(data.device)
+        held_out = _held_out(data.store, codes.basis, data.validation_cases)
+        return model, FullyConnectedTask(codes, held_out, model, decoder, self)
 
 
 @dataclass(frozen=True)
@@ -135,33 +153,6 @@ class FullyConnectedTask:
             found = rigid.apply(rigid.fit(local, decoded), local)
             errors.append(np.linalg.norm(found - true, axis=-1).mean(-1))
         return {"val_add_mm": float(np.concatenate(errors).mean())}
-
-
-def prepare(
-    store: CaseStore,
-    encoder: ToothEncoder,
-    decoder: Decoder,
-    settings: FullyConnectedTraining,
-    seed: int,
-    most_held_out: int,
-    codes_key: str,
-    trained_with: tuple[str, str],
-) -> tuple[LatentAligner, FullyConnectedTask]:
-    """An untrained aligner, and how it is trained.
-
-    codes_key    : a name for what the codes depend on, see `latent_codes.prepare`
-    trained_with : SHA-256 of the encoder's and of the decoder's file
-    """
-    with exclusive(state_dir() / "latent_codes" / codes_key):  # queued experiments share them
-        codes = latent_codes.prepare(store, encoder, settings.components, settings.augmentation, codes_key)
-    torch.manual_seed(seed)
-    network = {"hidden": settings.hidden, "blocks": settings.blocks, "dropout": settings.dropout}
-    shape = (store.layout.points, store.layout.features)
-    model = latent_aligner.build(codes.basis, network, shape, *trained_with)
-    model.to(encoder.device)
-    return model, FullyConnectedTask(
-        codes, _held_out(store, codes.basis, most_held_out), model, decoder, settings
-    )
 
 
 def _held_out(store: CaseStore, basis: LatentBasis, most: int) -> HeldOut:

@@ -19,17 +19,12 @@ from dentalign.networks.decoder import Decoder, DecoderConfig
 from dentalign.params import Device, Positive, Section
 from dentalign.teeth import ARCHES
 from dentalign.validation import baselines, metrics
+from dentalign.validation.reported_metrics import TOOTH_METRICS, MeasuredTeeth
 
 Array = NDArray[np.float64]
 Columns = dict[str, NDArray[Any]]
 
 METHODS = ("model", "identity", "mean_motion")
-POOLED = {  # what stands in a method's block, beside add_auc_5mm: one number per tooth or per pair
-    "teeth": ("add_mm", "pa_add_mm", "rotation_error_deg", "translation_error_mm", "decoded_add_mm",
-              "rigidity_residual_mm"),
-    "pairs": ("overlap_mm", "contact_gap_mm"),
-}  # fmt: skip
-
 _SIGNIFICANT_DIGITS = 6
 _COLUMNS = ("points", "t1/latents", "t2/latents", "t1/mask", "t2/mask", "t1/pose", "t2/pose")
 
@@ -53,7 +48,7 @@ class Validation:
     predicted: (N, 32, 4, 4), the model's pose tooth-local -> head, mm; identity where not a tooth
     case     : (T,) int, which of the N cases the tooth belongs to
     slot     : (T,) int
-    figures  : method -> metric -> (T,), the metrics of `POOLED["teeth"]`
+    figures  : method -> metric -> (T,), the metrics of `TOOTH_METRICS`
     expected_add_mm : (T,), how far off the model expected the tooth to be; None where it does not say
     """
 
@@ -152,7 +147,7 @@ class _Found:
             "extracted_teeth": self.t1_only,
             **counts,
         }
-        figures = {method: {n: joined[method][n] for n in POOLED["teeth"]} for method in METHODS}
+        figures = {method: {n: joined[method][n] for n in TOOTH_METRICS} for method in METHODS}
         expected = np.concatenate(self.expected_add_mm) if self.expected_add_mm else None
         if expected is not None:
             summary["confidence"] = metrics.confidence(expected, joined["model"]["add_mm"])
@@ -222,18 +217,15 @@ def _measure(
     for method in METHODS:
         pose = poses[method][both]
         posed = rigid.apply(pose, local)
-        raw = said if method == "model" else posed  # a baseline predicts the pose itself
-        found.add(
-            method,
-            {
-                "add_mm": metrics.add_mm(posed, true),
-                "pa_add_mm": metrics.pa_add_mm(posed, true, arch),
-                "rotation_error_deg": metrics.rotation_error_deg(pose, true_pose),
-                "translation_error_mm": metrics.translation_error_mm(posed, true),
-                "decoded_add_mm": metrics.add_mm(raw, true),
-                "rigidity_residual_mm": metrics.rigidity_residual_mm(raw, posed),
-            },
+        teeth = MeasuredTeeth(
+            pose=pose,
+            true_pose=true_pose,
+            points=posed,
+            true_points=true,
+            said=said if method == "model" else posed,  # a baseline predicts the pose itself
+            arch=arch,
         )
+        found.add(method, {name: metric.of(teeth) for name, metric in TOOTH_METRICS.items()})
     for method, pose in {**poses, "true_t2": t2_pose}.items():
         for overlap, gap in _contacts(rigid.apply(pose, points), t2_mask, both):
             found.add(method, {"overlap_mm": overlap, "contact_gap_mm": gap})

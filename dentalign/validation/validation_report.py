@@ -21,24 +21,12 @@ from dentalign.teeth import ARCHES, SLOTS
 from dentalign.validation import validation_scenes
 from dentalign.validation.measurement import METHODS, Validation
 from dentalign.validation.metrics import AUC_LIMIT_MM, THRESHOLDS_MM, accuracy, reliability
+from dentalign.validation.reported_metrics import BIGGER_IS_BETTER, COMPARED, MEANINGS
 from dentalign.validation.validation_pictures import LABELS, chosen_cases, read_curve
 from dentalign.validation.validation_table import per_case
 
 MOST_LEFT_OUT_LINES = 500  # in the page; the CSV has them all
 
-MEANINGS = {  # in words, in the order of the table; docs/metrics.md has the definitions
-    "add_mm": "average distance of a tooth's points from their true place",
-    "add_auc_5mm": "share of teeth within a distance, mean over 0 to 5 mm; 1 is perfect",
-    "pa_add_mm": "the same distance after one best fit per arch",
-    "rotation_error_deg": "angle between predicted and true rotation",
-    "translation_error_mm": "distance of the tooth's middle from its true place",
-    "decoded_add_mm": "add_mm of the points as decoded, before the rigid fit",
-    "rigidity_residual_mm": "how far the decoder bends a tooth",
-    "overlap_mm": "deepest interpenetration of neighbours",
-    "contact_gap_mm": "smallest distance of neighbours",
-}
-_BIGGER_IS_BETTER = {"add_auc_5mm"}
-_COMPARED = ("add_mm", "add_auc_5mm", "pa_add_mm", "rotation_error_deg", "translation_error_mm")
 _COLUMNS = (*METHODS, "true_t2")
 _SPREADS = {
     "add_mm": "ADD, mm",
@@ -114,7 +102,7 @@ def _metrics(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     for name, meaning in MEANINGS.items():
         values = {column: metrics.get(column, {}).get(name) for column in _COLUMNS}
         competing = [values[method] for method in METHODS if values[method] is not None]
-        best = (max if name in _BIGGER_IS_BETTER else min)(competing) if name in _COMPARED else None
+        best = (max if name in BIGGER_IS_BETTER else min)(competing) if name in COMPARED else None
         cells = [
             {"text": _figure(value), "best": best is not None and column in METHODS and value == best}
             for column, value in values.items()

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from dentalign.errors import DentalignError
 from dentalign.teeth import SLOTS
 from dentalign.validation.measurement import METHODS, Validation, rounded
 from dentalign.validation.metrics import THRESHOLDS_MM, accuracy, reliability
+from dentalign.validation.reported_metrics import MEANINGS
 
 _ROWS = (*METHODS, "true_t2")
 
@@ -110,10 +111,7 @@ def per_case(found: Validation) -> list[dict[str, Any]]:
 
 
 def _reading_order(name: str) -> tuple[int, str]:
-    order: Sequence[str] = (
-        "add_mm", "add_auc_5mm", "pa_add_mm", "rotation_error_deg", "translation_error_mm", "decoded_add_mm",
-        "rigidity_residual_mm", "overlap_mm", "contact_gap_mm",
-    )  # fmt: skip
+    order = list(MEANINGS)
     return (order.index(name), name) if name in order else (len(order), name)
 
 
