@@ -44,7 +44,7 @@ class Beijing:
     """The data set."""
 
     name = "beijing"
-    list_name = "cases.csv"
+    shapes_only = False
     missing = f"no folder '{BEFORE}' with another one beside it (such as '{USUAL_AFTER}'); unpack the archive"
 
     def find(self, source: SourceFolder) -> list[Found]:

@@ -16,6 +16,7 @@ GUM = 0
 SAME_MM = 1e-3  # a labelled vertex this near to one of the scan is that vertex
 SAME_SHARE = 0.9
 OFF_SCAN_MM = 1.0
+REACH = 1.5  # times the median distance of neighbouring points
 MIN_FACES = 20
 WHOLE_SHARE = 0.7  # of a tooth's area: less in the largest piece is no crown
 
@@ -23,9 +24,9 @@ WHOLE_SHARE = 0.7  # of a tooth's area: less in the largest piece is no crown
 def labels_of_points(scan: Array, marked: Mapping[int, Array], file: str = "") -> NDArray[np.int64]:
     """A tooth number for each vertex of a scan, GUM where it is none, from labelled points.
 
-    Where the points are vertices of the scan, exactly these are labelled. Else (a simplified or resampled
+    Where the points are the scan's own vertices, exactly these are labelled. Else (a simplified or resampled
     scan was labelled) a vertex takes the number of the nearest point, if that is no further than such points
-    are from each other.
+    are from each other; a crown then has up to that much of the gum.
 
     scan   : (V, 3), mm
     marked : FDI -> (N, 3), mm
@@ -41,14 +42,16 @@ def labels_of_points(scan: Array, marked: Mapping[int, Array], file: str = "") -
             "labels_off_scan", seen, "the two files are not of one scan: download both again", file=file
         )
     labels = np.full(len(scan), GUM, dtype=np.int64)
-    if np.mean(away <= SAME_MM) >= SAME_SHARE:
-        labels[nearest] = numbers
-        return labels
     tree = cKDTree(points)
     spacing = float(np.median(tree.query(points, k=2)[0][:, 1]))
     distance, index = tree.query(scan)
-    near = distance <= max(spacing, SAME_MM)
-    labels[near] = numbers[index[near]]
+    near = distance <= max(REACH * spacing, SAME_MM)
+    labels[nearest] = numbers
+    # Between the vertices of a simplified scan lie many of the scan that it was made of.
+    between = np.count_nonzero(near & (labels == GUM))
+    if np.mean(away <= SAME_MM) < SAME_SHARE or between > np.count_nonzero(labels):
+        labels[:] = GUM
+        labels[near] = numbers[index[near]]
     return labels
 
 

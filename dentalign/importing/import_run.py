@@ -20,6 +20,7 @@ from dentalign.locks import exclusive
 from dentalign.progress import track
 
 STAGE = "import"
+CASES, SHAPES, AUTOENCODER = "cases.csv", "shapes.csv", "autoencoder.csv"
 LEFT_OUT, REGISTRATION, REPORT = "left_out.csv", "registration.csv", "import.txt"
 
 
@@ -28,6 +29,7 @@ class Imported:
     """How an import went; each number is counted on its own.
 
     cases_new, cases_unchanged : written by this run; there already, of the same files
+    patients      : of the cases in the store
     cases_earlier : in the store from other downloads, not found in this one
     lines         : what was left out
     """
@@ -36,6 +38,7 @@ class Imported:
     cases_new: int = 0
     cases_unchanged: int = 0
     cases_earlier: int = 0
+    patients: int = 0
     lines: list[LeftOut] = field(default_factory=list)
     decisions: dict[str, str] = field(default_factory=dict)
 
@@ -44,13 +47,15 @@ class Imported:
         text = (
             f"{self.totals.cases_listed} cases found = {self.cases_new} imported + {self.cases_unchanged} "
             f"there already + {self.totals.cases_excluded} left out; {self.totals.teeth_listed} teeth = "
-            f"{self.totals.teeth_used} usable + {self.totals.teeth_dropped} not"
+            f"{self.totals.teeth_used} usable + {self.totals.teeth_dropped} not; {self.patients} patients"
         )
         return f"{text}; {self.cases_earlier} more cases from earlier" if self.cases_earlier else text
 
 
 def import_cases(importer: Importer, source_folder: Path, dest: Path) -> Imported:
-    """Import a data set; writes cases.csv (or the importer's name for it), left_out.csv, import.txt.
+    """Import a data set; writes cases.csv, left_out.csv, import.txt, and registration.csv where it has some.
+
+    Of shapes only, shapes.csv and autoencoder.csv are written in place of cases.csv.
 
     Run again it goes on: a case that is there, of the same files, is not read again.
 
@@ -113,7 +118,14 @@ def _import(importer: Importer, source: SourceFolder, found: list[Found], dest: 
         teeth_used=sum(record.teeth - len({line.tooth for line in record.lost}) for record in done),
         teeth_dropped=len({(line.case_id, line.tooth) for line in lines if line.tooth}),
     )
-    imported = Imported(totals, counts["new"], counts["unchanged"], len(earlier), sorted(lines), decisions)
+    imported = Imported(
+        totals,
+        cases_new=counts["new"],
+        cases_unchanged=counts["unchanged"],
+        cases_earlier=len(earlier),
+        lines=sorted(lines),
+        decisions=decisions,
+    )
     _write_lists(importer, dest, done + earlier, imported)
     if not done and not earlier:
         first = "; ".join(
@@ -176,7 +188,13 @@ def _claim(dest: Path, name: str) -> None:
 
 def _write_lists(importer: Importer, dest: Path, records: list[Record], imported: Imported) -> None:
     listed = import_record.by_patient(records)
-    case_list.write(dest / importer.list_name, listed)
+    imported.patients = len({case.patient_id for case in listed})
+    if importer.shapes_only:
+        # Not cases.csv, which would be taken for a list to learn alignment from.
+        case_list.write(dest / SHAPES, listed)
+        case_list.write(dest / AUTOENCODER, case_list.for_autoencoder(listed, len(listed)))
+    else:
+        case_list.write(dest / CASES, listed)
     left_out.write_csv(dest / LEFT_OUT, imported.lines)
     rows = [
         [record.case_id, one.fdi, one.method, f"{one.residual_mm:.4f}", "yes" if one.kept else "no"]

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dentalign.cases.case_document import CaseDocument, Stage, as_exported
+from dentalign.cases.case_document import CaseDocument, as_exported
 from dentalign.errors import ToothDefect
 from dentalign.geometry.rigid import Array
 from dentalign.importing.source_folder import SourceFolder
@@ -59,9 +59,7 @@ class ImportedCase:
     def document(self, case_id: str) -> dict[str, object]:
         """The case as a planning system would export it: two stages, poses straight to the head."""
         stages = [
-            Stage.model_validate(
-                {"Stage": number, "ToothTransforms": {str(fdi): as_pose(pose) for fdi, pose in poses.items()}}
-            )
+            {"Stage": number, "ToothTransforms": {str(fdi): as_pose(pose) for fdi, pose in poses.items()}}
             for number, poses in enumerate((self.t1, self.t2))
         ]
         document = CaseDocument.model_validate({"CaseID": case_id, "T2Stage": 1, "Staging": stages})
@@ -88,7 +86,7 @@ class Importer(Protocol):
     """One data set. `find` and `prepare` are called once, then `read` for each case."""
 
     name: str
-    list_name: str  # the case list that is written
+    shapes_only: bool  # T2 is T1: good for the tooth autoencoder alone
     missing: str  # what to say where nothing of the data set is there
 
     def find(self, source: SourceFolder) -> list[Found]:

@@ -2,10 +2,11 @@
 
 A row R00 R01 R02 0 R10 R11 R12 0 R20 R21 R22 0 Tx Ty Tz 1 is a 4 x 4 matrix whose last row is the shift, as
 graphics libraries write it for points as rows: p' = p R + T. But R may also have been written as it
-multiplies columns (p' = R p + T), and a tooth may turn about the origin or about its own middle. At T2 neighbours touch:
-the wrong reading leaves gaps and overlaps. About the origin that tells clearly (0.3 mm against 2 to 3 mm on
-eight made-up mouths); about each tooth's own middle both readings of R leave the teeth in their places, and
-the contacts do not tell them from each other.
+multiplies columns (p' = R p + T), and a tooth may turn about the origin or about its own middle.
+
+At T2 neighbours touch: the wrong reading leaves gaps and overlaps. About the origin that tells clearly
+(0.3 mm against 2 to 3 mm on eight made-up mouths). About each tooth's own middle both readings of R leave the
+teeth in their places, and the contacts do not tell them from each other: then the user must say.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,9 @@
 """Where left, back and up are in a scan, from the places of the teeth, and which side the numbers mean.
 
 Each arch is compared with an average one (`dentalign.geometry.arch_fit`), which gives its left and back, and
-by the right-hand rule its up. Two things say where up really is: the upper arch stands above the lower one, and
-crowns point away from the gum. Where the numbers have left and right exchanged, both come out upside down.
+by the right-hand rule its up. Two things say where up really is: the upper arch stands above the lower one,
+and crowns point away from the gum. Where the numbers have left and right exchanged, both come out upside
+down.
 """
 
 from collections.abc import Iterable, Mapping

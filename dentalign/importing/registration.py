@@ -2,8 +2,8 @@
 
 Where the two surfaces have the same points in the same order, the least-squares motion is exact (Kabsch).
 Else the nearest points are paired, the worst of them left out, and the motion to the tangent planes solved
-for, again and again (Chen and Medioni 1992, doi:10.1016/0262-8856(92)90066-C; trimmed as in Chetverikov et al.
-2002, doi:10.1109/ICPR.2002.1047997).
+for, again and again (Chen and Medioni 1992, doi:10.1016/0262-8856(92)90066-C; trimmed as in Chetverikov et
+al. 2002, doi:10.1109/ICPR.2002.1047997).
 """
 
 from collections.abc import Iterable

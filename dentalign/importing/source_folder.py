@@ -39,9 +39,12 @@ class SourceFolder:
             name = "" if name == "." else name
             folders[:] = sorted(f for f in folders if not f.startswith((".", "__MACOSX")))
             here = list(folders)
+            linked = [f for f in folders if os.path.islink(os.path.join(path, f))]
             if name.count("/") + bool(name) >= MAX_DEPTH:
                 folders.clear()
             yield name, here, sorted(f for f in files if not f.startswith("."))
+            for folder in linked:  # named, so that what is in them is missed with a word
+                yield (f"{name}/{folder}" if name else folder), [], []
 
     def location(self, name: str) -> str:
         """The path of a file, as the user knows it."""

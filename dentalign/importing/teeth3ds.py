@@ -2,8 +2,7 @@
 
     **/<id>_upper.obj, <id>_upper.json    **/<id>_lower.obj, <id>_lower.json
 
-Each jaw becomes a case whose T2 is its T1: good for the tooth autoencoder, and for nothing else. Its list is
-therefore not called cases.csv but shapes.csv.
+Each jaw becomes a case whose T2 is its T1: good for the tooth autoencoder, and for nothing else.
 """
 
 import io
@@ -29,7 +28,7 @@ class Teeth3DS:
     """The data set."""
 
     name = "teeth3ds"
-    list_name = "shapes.csv"
+    shapes_only = True
     missing = "no <id>_upper.obj or <id>_lower.obj; unpack the archives and name their folder"
 
     def find(self, source: SourceFolder) -> list[Found]:
