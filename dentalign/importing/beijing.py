@@ -27,7 +27,7 @@ from dentalign.teeth import is_known, is_upper
 
 BEFORE, USUAL_AFTER = "ori", "final"
 JAWS = {"upper": ("upper", "maxilla", "U"), "lower": ("lower", "mandib", "L")}
-MAX_RESIDUAL_MM = 0.3
+MAX_RESIDUAL_MM = 0.2
 FEWEST_COMMON = 6  # teeth in both scans
 MOST_PAIRS = 12  # of a patient; the set has 2.4 on the average
 
