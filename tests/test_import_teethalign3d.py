@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from public_sets import Made, difference, elsewhere, mouth, moved, teethalign3d
 from typer.testing import CliRunner
 
@@ -18,9 +20,9 @@ from dentalign.cli import app
 from dentalign.errors import CaseDefect, NothingUsable
 from dentalign.importing import matrix_reading
 from dentalign.importing.import_run import Imported, import_cases
-from dentalign.importing.imported_case import Surface
+from dentalign.importing.imported_case import Found, ImportedCase, Surface
 from dentalign.importing.source_folder import SourceFolder
-from dentalign.importing.teethalign3d import TeethAlign3D
+from dentalign.importing.teethalign3d import TeethAlign3D, _matrices
 from dentalign.teeth import antimere, is_upper
 
 # Millimetres and degrees of float32 meshes and matrices of eight decimals.
@@ -244,6 +246,45 @@ def test_a_bad_download_is_named_and_not_half_imported(tmp_path: Path, mouths: d
     assert all("download" in line.mend or "file itself" in line.mend for line in imported.lines)
     for kind in ("json", "stl"):
         assert [file.stem for file in (tmp_path / "out" / kind).iterdir()] == ["teethalign3d-001"]
+
+
+ROW = "8 1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1"
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.lists(st.one_of(st.floats(), st.integers()).map(str), max_size=40).map(" ".join).map(str.encode),
+        st.tuples(st.integers(0, len(ROW)), st.binary(max_size=5)).map(
+            lambda at: ROW.encode()[: at[0]] + at[1] + ROW.encode()[at[0] :]
+        ),
+    )
+)
+def test_any_bytes_are_matrices_or_named(data: bytes) -> None:
+    try:
+        rows = _matrices(data, "target_matrix.txt")
+    except CaseDefect:
+        return
+    for number, matrix in rows.items():
+        assert 1 <= number <= 32 and np.isfinite(matrix).all()
+        np.testing.assert_allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-9)
+        assert np.linalg.det(matrix[:3, :3]) > 0
+
+
+def test_a_case_that_the_importer_does_not_understand_costs_no_other(
+    tmp_path: Path, mouths: dict[int, Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write(tmp_path / "in", {1: mouths[1], 2: mouths[2]})
+    read = TeethAlign3D.read
+
+    def trip(self: TeethAlign3D, folder: SourceFolder, case: Found) -> ImportedCase:
+        if case.case_id.endswith("001"):
+            raise ValueError("a surprise")
+        return read(self, folder, case)
+
+    monkeypatch.setattr(TeethAlign3D, "read", trip)
+    imported = run(source, tmp_path / "out")
+    assert reasons(imported) == {"teethalign3d-001": "not_understood"} and imported.cases_new == 1
 
 
 def test_the_command_says_what_it_did_and_ends_with_the_right_code(

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
+
 from dentalign import atomic, state
 from dentalign.cases import case_list, left_out
 from dentalign.cases.left_out import LeftOut, Totals
@@ -139,8 +141,13 @@ def _import_one(
     importer: Importer, source: SourceFolder, case: Found, dest: Path, mark: str, decisions: dict[str, str]
 ) -> Record:
     import_record.forget(dest, case.case_id)
-    made = importer.read(source, case)
-    marks = importer.same_patient(source, case)
+    try:
+        made = importer.read(source, case)
+        marks = importer.same_patient(source, case)
+    except (ArithmeticError, LookupError, ValueError, np.linalg.LinAlgError) as error:
+        # Nobody has seen every file there is: one that no check foresaw costs its case, not the night's work.
+        seen = f"the importer does not understand it ({type(error).__name__})"
+        raise CaseDefect("not_understood", seen, "report it, with the name of the case") from error
     lost = [LeftOut.of(case.case_id, STAGE, defect) for defect in made.lost]
     lost += case_writer.write_case(dest, case.case_id, made)
     record = Record(
