@@ -67,7 +67,11 @@ def store(download: Path) -> Path:
 def test_known_motions_come_back_exactly_where_the_vertices_correspond(
     store: Path, mouths: dict[int, Made]
 ) -> None:
-    for case_id, number in (("beijing-001-final", 1), ("beijing-001-final2", 1), ("beijing-004", EXTRACTED)):
+    for case_id, number in (
+        ("beijing-001-final", 1),
+        ("beijing-001-final2", 1),
+        ("beijing-004-final", EXTRACTED),
+    ):
         found = difference(store, case_id, mouths[number], gum_at=GUM_AT)
         assert found.t1_mm < EXACT_MM and found.t2_mm < EXACT_MM and found.turn_deg < EXACT_DEG
         assert found.t1_teeth == mouths[number].t1.keys() and found.t2_teeth == mouths[number].t2.keys()
@@ -76,7 +80,7 @@ def test_known_motions_come_back_exactly_where_the_vertices_correspond(
 def test_an_extracted_tooth_is_input_and_not_target(store: Path, mouths: dict[int, Made]) -> None:
     made = mouths[EXTRACTED]
     assert made.t1.keys() > made.t2.keys()
-    poses = stage_poses(case_document.read(store / "json" / "beijing-004.json", "beijing-004"))
+    poses = stage_poses(case_document.read(store / "json" / "beijing-004-final.json", "beijing-004-final"))
     assert poses.t2 is not None and poses.t1.keys() - poses.t2.keys() == made.t1.keys() - made.t2.keys()
 
 
@@ -101,14 +105,14 @@ def test_pairs_of_a_patient_share_a_split_even_under_another_folder_with_the_sam
     assert {case.case_id: case.patient_id for case in cases} == {
         "beijing-001-final": "beijing-001",
         "beijing-001-final2": "beijing-001",
-        "beijing-004": "beijing-004",
-        "beijing-900": "beijing-001",
+        "beijing-004-final": "beijing-004",
+        "beijing-900-final": "beijing-001",
     }
 
 
 def test_the_residual_of_each_tooth_is_kept(store: Path, mouths: dict[int, Made]) -> None:
     rows = list(csv.DictReader((store / "registration.csv").read_text().splitlines()))
-    assert {int(row["tooth"]) for row in rows if row["case_id"] == "beijing-900"} == mouths[1].t2.keys()
+    assert {int(row["tooth"]) for row in rows if row["case_id"] == "beijing-900-final"} == mouths[1].t2.keys()
     assert {row["method"] for row in rows} == {"points"} and {row["used"] for row in rows} == {"yes"}
     assert max(float(row["residual_mm"]) for row in rows) < EXACT_MM
 
@@ -122,7 +126,7 @@ def test_another_triangulation_and_gum_line_after_are_registered_by_icp(
     after = {jaw: finer(scan(made.t2, made, jaw, gum_at=0.3), seed=4) for jaw in JAWS}
     beijing_scans(folder / "final", after)
     assert run(tmp_path / "in", tmp_path / "out").cases_new == 1
-    found = difference(tmp_path / "out", "beijing-001", made, gum_at=GUM_AT)
+    found = difference(tmp_path / "out", "beijing-001-final", made, gum_at=GUM_AT)
     assert found.t2_mm < 0.03 and found.turn_deg < 0.2
     rows = list(csv.DictReader((tmp_path / "out" / "registration.csv").read_text().splitlines()))
     assert {row["method"] for row in rows} == {"icp"} and max(
@@ -139,9 +143,9 @@ def test_scans_after_that_stand_elsewhere_are_brought_back(tmp_path: Path, mouth
     beijing(tmp_path / "in" / "001", mouths[1], place_after=place)
     assert run(tmp_path / "in", tmp_path / "out").cases_new == 1
     assert "stood elsewhere, and were brought back" in (tmp_path / "out" / "import.txt").read_text()
-    among = difference(tmp_path / "out", "beijing-001", mouths[1], gum_at=GUM_AT, refit=True)
+    among = difference(tmp_path / "out", "beijing-001-final", mouths[1], gum_at=GUM_AT, refit=True)
     assert among.t2_mm < EXACT_MM  # the teeth among each other, exactly
-    whole = difference(tmp_path / "out", "beijing-001", mouths[1], gum_at=GUM_AT)
+    whole = difference(tmp_path / "out", "beijing-001-final", mouths[1], gum_at=GUM_AT)
     assert whole.t2_mm < 4.0  # the mouth as a whole, but for what treatment moved all teeth alike
 
 
@@ -156,7 +160,7 @@ def test_a_crown_of_another_shape_is_dropped_with_its_residual(
     imported = run(tmp_path / "in", tmp_path / "out")
     [line] = imported.lines
     assert (line.tooth, line.code) == ("16", "registration_residual") and "mm (RMS)" in line.seen
-    found = difference(tmp_path / "out", "beijing-001", made, gum_at=GUM_AT)
+    found = difference(tmp_path / "out", "beijing-001-final", made, gum_at=GUM_AT)
     assert found.t1_teeth == made.t1.keys() - {16} and found.t2_mm < EXACT_MM
     assert imported.totals.teeth_listed == len(made.t1) and imported.totals.teeth_dropped == 1
     rows = csv.DictReader((tmp_path / "out" / "registration.csv").read_text().splitlines())
@@ -250,13 +254,13 @@ def test_a_bad_download_is_named_and_not_half_imported(tmp_path: Path, download:
     shutil.copytree(root / "000", root / "Erika Muster")  # no folder's name is ever a path or a person
     imported = run(root, tmp_path / "out")
     named = {line.case_id: line.code for line in imported.lines}
-    wanted = {f"beijing-{number:03d}": code for number, (_, _, code) in enumerate(BROKEN.values(), 1)}
+    wanted = {f"beijing-{number:03d}-final": code for number, (_, _, code) in enumerate(BROKEN.values(), 1)}
     assert named == wanted | {f"entry {len(BROKEN) + 2}": "bad_case_id"}
     assert (
         imported.cases_new == 1 and imported.totals.cases_listed == len(BROKEN) + 2 and imported.totals.add_up
     )
-    assert [file.stem for file in (tmp_path / "out" / "json").iterdir()] == ["beijing-000"]
-    assert [folder.name for folder in (tmp_path / "out" / "stl").iterdir()] == ["beijing-000"]
+    assert [file.stem for file in (tmp_path / "out" / "json").iterdir()] == ["beijing-000-final"]
+    assert [folder.name for folder in (tmp_path / "out" / "stl").iterdir()] == ["beijing-000-final"]
 
 
 def test_a_folder_of_another_level_is_refused_because_patients_would_be_mixed(

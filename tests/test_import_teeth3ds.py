@@ -141,6 +141,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "face of no vertex": (far_face, "damaged_mesh"),
     "no OBJ at all": (binary, "damaged_mesh"),
     "labels cut short": (change("labels", lambda labels: labels[:-7]), "damaged_labels"),
+    "a label of 10^300": (change("labels", lambda labels: [10**300, *labels[1:]]), "damaged_labels"),
     "labels that are text": (change("labels", lambda labels: ["x"] * len(labels)), "damaged_labels"),  # type: ignore[list-item]
     "labels of the other jaw": (
         change("labels", lambda labels: [label + 20 if label else 0 for label in labels]),

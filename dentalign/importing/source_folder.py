@@ -86,7 +86,8 @@ class SourceFolder:
         """Triangles (F, 3, 3) of an STL file, in the file's unit; raises CaseDefect where it is none."""
         data = self.read(name, max_mb)
         try:
-            triangles = stl.read_triangles(data, file=self.location(name), tooth=fdi)
+            with np.errstate(invalid="ignore"):  # NaN is refused below, without numpy's warning
+                triangles = stl.read_triangles(data, file=self.location(name), tooth=fdi)
         except ToothDefect as defect:
             raise self.damaged_mesh(name, defect.seen, fdi) from None
         self.check_coordinates(name, triangles.reshape(-1, 3), fdi)

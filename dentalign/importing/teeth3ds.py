@@ -21,6 +21,7 @@ from dentalign.params import Limits
 from dentalign.teeth import is_known, is_upper
 
 SCAN = re.compile(r"(?P<patient>.+)_(?P<jaw>upper|lower)\.(obj|json)")
+LARGEST_LABEL = 1000
 ONE_INSTANCE = 0.9  # share of a label's vertices that must be one tooth
 
 
@@ -111,7 +112,7 @@ def _labels(source: SourceFolder, name: str, vertices: int) -> tuple[NDArray[np.
     for key in ("labels", "instances"):
         try:
             column = np.array(values[key], dtype=np.float64)
-            if column.shape != (vertices,) or not np.isfinite(column).all():
+            if column.shape != (vertices,) or not (np.abs(column) <= LARGEST_LABEL).all():  # nor NaN
                 raise ValueError
         except (KeyError, TypeError, ValueError):
             seen = f"'{key}' is no list of {vertices} numbers, one for each vertex of the scan"
