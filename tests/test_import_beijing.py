@@ -18,6 +18,7 @@ from public_sets import (
     elsewhere,
     finer,
     mouth,
+    only,
     scan,
 )
 
@@ -244,10 +245,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
 }
 
 
-def test_a_bad_download_is_named_and_not_half_imported(tmp_path: Path, download: Path) -> None:
+def test_a_bad_download_is_named_and_not_half_imported(tmp_path: Path, mouths: dict[int, Made]) -> None:
     root = tmp_path / "in"
-    shutil.copytree(download / "001" / "ori", root / "000" / "ori")
-    shutil.copytree(download / "001" / "final", root / "000" / "final")
+    few = [10 * quadrant + position for quadrant in (1, 2, 3, 4) for position in (1, 4, 6)]
+    beijing(root / "000", only(mouths[1], few))
     for number, (spoil, name, _) in enumerate(BROKEN.values(), 1):
         shutil.copytree(root / "000", root / f"{number:03d}")
         spoil(root / f"{number:03d}" / name)
