@@ -16,13 +16,8 @@ _LETTERS = "ABCDE"
 
 _PRIMARY_ROUND = tuple(
     10 * quadrant + position
-    for quadrant, positions in (
-        (5, range(5, 0, -1)),
-        (6, range(1, 6)),
-        (7, range(5, 0, -1)),
-        (8, range(1, 6)),
-    )
-    for position in positions
+    for quadrant in (5, 6, 7, 8)
+    for position in (range(5, 0, -1) if quadrant in (5, 7) else range(1, 6))
 )
 _TO_UNIVERSAL = {fdi: str(number) for number, fdi in enumerate(UPPER + LOWER, 1)} | {
     fdi: chr(ord("A") + index) for index, fdi in enumerate(_PRIMARY_ROUND)

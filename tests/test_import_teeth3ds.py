@@ -21,7 +21,7 @@ from dentalign.importing.teeth3ds import Teeth3DS
 from dentalign.teeth import antimere, is_upper
 
 PRIMARY = 22  # the demo clinic's patient with a retained primary molar
-PATIENTS = {"01F4JV8X": 1, "6X24ILNE": PRIMARY}
+PATIENTS = {"AB0000XY": 1, "AB0009XY": PRIMARY}  # of the train split, and of another
 
 
 def run(source: Path, dest: Path) -> Imported:
@@ -87,7 +87,8 @@ def test_the_autoencoder_takes_the_shapes_by_their_own_list(store: Path, tmp_pat
     with MeshStore(source.meshes, params.Limits()) as meshes:
         clouds.make_clouds(path_of(tmp_path / "transforms", "all"), meshes, tmp_path / "all.h5", sampler)
     listed, _ = case_list.read(store / "autoencoder.csv")
-    assert listed and {case.split for case in listed} == {"train"}  # the list names nothing else
+    assert {case.patient_id for case in listed} == {f"teeth3ds-{next(iter(PATIENTS))}"}
+    assert {case.split for case in listed} == {"train"} < {case.split for case in cases}
     count, absent = extract([tmp_path / "all.h5"], store / "autoencoder.csv", tmp_path / "clouds.h5")
     assert count == len(listed) and not absent
     with CaseStore(tmp_path / "clouds.h5") as shapes:
