@@ -22,6 +22,7 @@ SAMPLES, DENSE = 400, 4000
 KEPT_SHARE = 0.85  # of the pairs: gum lines differ between two scans
 ROUNDS = 60
 STILL_MM = 1e-4
+SAME_FRAME_MM, SAME_FRAME_DEG = 5.0, 8.0  # of a whole mouth: treatment does not move it further
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,6 @@ def common_frame(first: Array, second: Array) -> tuple[Array, bool]:
     if shift <= SAME_FRAME_MM and float(rigid.angle_deg(pose[:3, :3])) <= SAME_FRAME_DEG:
         return np.eye(4), False
     return pose, True
-
-
-SAME_FRAME_MM, SAME_FRAME_DEG = 5.0, 8.0  # of a whole mouth: treatment does not move it further
 
 
 def _weighted_fit(source: Array, target: Array, weight: Array) -> Array:
