@@ -202,6 +202,39 @@ def check_(
         raise typer.Exit(1)
 
 
+@app.command("import", epilog=command.EPILOG)
+def import_(
+    data_set: Annotated[
+        Literal["teethalign3d", "beijing", "teeth3ds"],
+        typer.Argument(metavar="FORMAT", help="teethalign3d, beijing or teeth3ds."),
+    ],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of the unpacked download.")],
+    dest: Annotated[
+        Path, typer.Argument(metavar="DEST", help="Folder for the cases; new, or of this import.")
+    ],
+    matrices: Annotated[
+        Literal["rows", "columns", "rows-own", "columns-own"] | None,
+        typer.Option(help="teethalign3d: how its matrices are meant. Default: the data decide."),
+    ] = None,
+) -> None:
+    """Import a public data set into our case layout: json/, stl/, cases.csv, left_out.csv.
+
+    A case is imported whole or not at all; run again, it goes on. docs/public-data-sets.md has the rest.
+    """
+    from dentalign.importing import import_run, importers
+
+    if matrices and data_set != "teethalign3d":
+        raise typer.BadParameter("only teethalign3d has matrices", param_hint="--matrices")
+    importer = importers.importer(data_set, matrices or "")
+    imported = import_run.import_cases(importer, source, dest)
+    for line in imported.lines:
+        tooth = f" tooth {line.tooth}" if line.tooth else ""
+        typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.mend} [{line.file}]", err=True)
+    for name, value in sorted(imported.decisions.items()):
+        typer.echo(f"decided: {name}: {value}", err=True)
+    typer.echo(f"import: {imported} -> {dest}", err=True)
+
+
 @app.command("metrics", epilog=command.EPILOG)
 def metrics_(
     file: Annotated[Path, typer.Argument(help="The metrics that the stage validate wrote.")] = Path(

@@ -32,15 +32,15 @@ def with_stages(document: CaseDocument, stages: Sequence[Mapping[int, Array]]) -
     staging = [first.model_copy(update={"stage": number})]
     for poses in stages:
         teeth = {
-            str(fdi): _as_pose(to_jaw[is_upper(fdi)] @ pose if to_jaw else pose)
+            str(fdi): as_pose(to_jaw[is_upper(fdi)] @ pose if to_jaw else pose)
             for fdi, pose in sorted(poses.items())
         }
         staging.append(first.model_copy(update={"stage": number + len(staging), spelling: teeth}))
     return document.model_copy(update={"t2_stage": float(len(stages)), "staging": staging})
 
 
-def _as_pose(pose: Array) -> Pose:
-    """Rounded: a nanometre, or a rotation of as little, is beyond any scanner."""
+def as_pose(pose: Array) -> Pose:
+    """A pose (4, 4), mm, as documents spell it; rounded: a nanometre is beyond any scanner."""
     xyzw = Rotation.from_matrix(pose[:3, :3]).as_quat(canonical=True)
     return Pose.model_validate(
         {"translation": _rounded("xyz", pose[:3, 3]), "rotation": _rounded("xyzw", xyzw)}

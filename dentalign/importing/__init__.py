@@ -1,0 +1,1 @@
+"""Public data sets -> our case layout: one module per data set, the rest is shared."""
