@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dentalign import worker_processes
+from dentalign import profiling, worker_processes
 from dentalign.cases.left_out import NO_TEETH_OF_T1, LeftOut, to_list
 from dentalign.cases.manifest import CaseEntry, Manifest, ToothEntry
 from dentalign.cases.mesh_store import MeshStore
@@ -53,7 +53,8 @@ class Sampler:
         """
         file = mesh.location
         try:
-            data = mesh.path.read_bytes()
+            with profiling.span("read"):
+                data = mesh.path.read_bytes()
         except OSError as error:  # whose text holds the path, and with it the real case id
             raise DentalignError(f"{file}: cannot be read: {error.strerror}") from None
         if stl.mesh_sha256(data) != tooth.mesh_sha256:
@@ -71,15 +72,17 @@ class Sampler:
         self._check_size(triangles, file, fdi)
         ours = triangles @ to_our_frame(self.buccal_axis).T  # first, so that the frame changes no point
         try:
-            points = tooth_points.sample_surface(
-                ours, self.sample.points, self.sample.oversampling, self.sample.seed
-            )
+            with profiling.span("sample"):
+                points = tooth_points.sample_surface(
+                    ours, self.sample.points, self.sample.oversampling, self.sample.seed
+                )
         except ValueError:
             raise ToothDefect(
                 "mesh_without_area", "all triangles have area 0", "export the mesh again",
                 file=file, tooth=fdi,
             ) from None  # fmt: skip
-        return tooth_points.order(points)
+        with profiling.span("order"):
+            return tooth_points.order(points)
 
     def _check_size(self, triangles: np.ndarray, file: str, fdi: int) -> None:
         low, high = triangles.min((0, 1)), triangles.max((0, 1))
@@ -156,6 +159,7 @@ def make_clouds(
             if row is not None:
                 writer.append(row)
                 teeth += case.teeth_at_t1
+            profiling.step()
         writer.set_attribute("left_out", json.dumps(to_list(left_out)))
         writer.set_attribute("listed", json.dumps({"cases": shard.listed, "teeth": teeth}))
         return writer.rows, len(left_out)
@@ -183,7 +187,7 @@ def sampled_rows(
     names = [[tooth.mesh for tooth in case.teeth] for case in cases]
     files = [[_mesh_file(meshes, name) for name in case] for case in names]
     workers = sampler.sample.workers or os.cpu_count() or 1
-    if workers == 1 or len(cases) < 4:
+    if workers == 1 or len(cases) < 4 or profiling.active():  # which sees its own process alone
         yield from track(map(sampler.case, cases, files, before), "sampling", len(cases))
         return
     with worker_processes.pool(workers) as pool:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dentalign import profiling
 from dentalign.dataset import case_store
 from dentalign.dataset.case_store import CaseStore, Layout
 from dentalign.errors import DentalignError
@@ -45,12 +46,14 @@ class ToothEncoder:
         if not len(slots):
             return latents
         local = torch.from_numpy(points[slots] - points[slots].mean(1, keepdims=True)).float().to(self.device)
-        graph = nearest_neighbours(local, self.config.neighbours)  # (B, P, k)
+        with profiling.span("neighbours"):
+            graph = nearest_neighbours(local, self.config.neighbours)  # (B, P, k)
         head = np.stack([rigid.apply(pose[slots], points[slots]) for pose in poses]).astype(np.float32)
         for states in self._parts(len(masks), STATES_AT_ONCE):
             for teeth in self._parts(len(slots), TEETH_AT_ONCE):
                 given = torch.from_numpy(head[states, teeth]).to(self.device)
-                encoded = self.network.encode_states(given, graph[teeth]).cpu().numpy()
+                with profiling.span("network"):
+                    encoded = self.network.encode_states(given, graph[teeth]).cpu().numpy()
                 latents[states, slots[teeth]] = encoded
         latents[~masks] = 0
         return latents
@@ -100,4 +103,5 @@ def encode_shard(
                 masks = np.stack([row["t1/mask"], row["t2/mask"]])
                 row["t1/latents"], row["t2/latents"] = encoder.encode(row["points"], poses, masks)
                 writer.append(row)
+                profiling.step()
         return len(source)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from dentalign import profiling
 from dentalign.atomic import write_bytes
 from dentalign.locks import exclusive
 from dentalign.networks import weights
@@ -114,6 +115,8 @@ def train(
 
     checkpoint : name of the checkpoint below the project's state folder, such as "align/<key>"
     on_epoch   : told of every epoch in order, also of those that an earlier run has done
+    A training that is profiled begins anew and leaves the checkpoint as it is.
+
     raises     : KeyboardInterrupt; the next call goes on from the last save (every SAVE_EVERY_S seconds)
     """
     path = state_dir() / "checkpoints" / f"{checkpoint}.pt"
@@ -135,7 +138,7 @@ def _train(
     average = [value.detach().clone() for value in network.parameters()]
     best_state = _snapshot(network)
     progress = Progress()
-    saved = _read_checkpoint(path)
+    saved = None if profiling.active() else _read_checkpoint(path)  # else nothing might be left to measure
     if saved and _passes_through(saved["progress"]["history"], schedule):
         progress = Progress(**saved["progress"])
         network.load_state_dict(saved["network"])
@@ -149,6 +152,8 @@ def _train(
         print("starting over: the checkpoint is past the end of this training", file=sys.stderr, flush=True)
 
     def save() -> None:
+        if profiling.active():
+            return
         content = {
             "progress": dict(vars(progress)),
             "network": network.state_dict(),
@@ -227,13 +232,16 @@ def _one_epoch(
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with profiling.span("backward"):
+            loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        with profiling.span("optimiser"):
+            optimizer.step()
         keep = min(schedule.averaging, (step - 1) / (step + 9))
         with torch.no_grad():
             torch._foreach_lerp_(average, parameters, 1 - keep)
         losses.append(loss.detach())
+        profiling.step()
     return float(torch.stack(losses).mean()), len(losses)
 
 
