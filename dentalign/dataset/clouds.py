@@ -1,7 +1,6 @@
 """Tooth meshes and poses -> clouds: the same ordered points of a tooth at T1 and at T2."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dentalign import profiling, worker_processes
+from dentalign import engines, profiling
 from dentalign.cases.left_out import NO_TEETH_OF_T1, LeftOut, to_list
 from dentalign.cases.manifest import CaseEntry, Manifest, ToothEntry
 from dentalign.cases.mesh_store import MeshStore
@@ -19,7 +18,7 @@ from dentalign.dataset import case_store
 from dentalign.dataset.case_store import Layout, Row
 from dentalign.errors import CaseDefect, Defect, DentalignError, ToothDefect
 from dentalign.geometry import stl, tooth_points
-from dentalign.params import Limits, Sample
+from dentalign.params import Engine, Limits, Sample
 from dentalign.progress import track
 from dentalign.teeth import SLOT_COUNT
 
@@ -140,7 +139,7 @@ class Sampler:
 
 
 def make_clouds(
-    manifest: str | Path, meshes: MeshStore, out: str | Path, sampler: Sampler
+    manifest: str | Path, meshes: MeshStore, out: str | Path, sampler: Sampler, engine: Engine = "local"
 ) -> tuple[int, int]:
     """Write the clouds of one shard; returns how many cases are in it and how many lines were left out.
 
@@ -151,7 +150,8 @@ def make_clouds(
     layout = Layout(sampler.sample.points)
     with (
         case_store.create(out, layout, {"shard": shard.shard}) as writer,
-        closing(sampled_rows(shard, meshes, sampler)) as rows,  # an interruption does not wait for every case
+        # closing, so that an interruption does not wait for every case
+        closing(sampled_rows(shard, meshes, sampler, engine)) as rows,
     ):
         teeth = 0
         for case, (row, lines) in zip(shard.cases, rows, strict=True):
@@ -167,7 +167,8 @@ def make_clouds(
 
 def _mesh_file(meshes: MeshStore, name: str) -> MeshFile:
     try:
-        return MeshFile(meshes.mesh_path(name), meshes.location(name))
+        path = meshes.mesh_path(name).absolute()  # a worker elsewhere has another working folder
+        return MeshFile(path, meshes.location(name))
     except CaseDefect as defect:  # it was there when rigid_transforms made the manifest
         raise DentalignError(
             f"{meshes.location(name)}: {defect.seen}, and rigid_transforms had it; "
@@ -176,9 +177,9 @@ def _mesh_file(meshes: MeshStore, name: str) -> MeshFile:
 
 
 def sampled_rows(
-    shard: Manifest, meshes: MeshStore, sampler: Sampler
+    shard: Manifest, meshes: MeshStore, sampler: Sampler, engine: Engine = "local"
 ) -> Generator[tuple[Row | None, list[LeftOut]], None, None]:
-    """`Sampler.case` of the cases in order, computed by several processes where that pays."""
+    """`Sampler.case` of the cases in order, computed in parallel where that pays, see `engines`."""
     cases = shard.cases
     dropped = Counter(
         line.case_id for line in shard.left_out if line.tooth and line.code not in NO_TEETH_OF_T1
@@ -186,9 +187,7 @@ def sampled_rows(
     before = [dropped[case.case_id] for case in cases]
     names = [[tooth.mesh for tooth in case.teeth] for case in cases]
     files = [[_mesh_file(meshes, name) for name in case] for case in names]
-    workers = sampler.sample.workers or os.cpu_count() or 1
-    if workers == 1 or len(cases) < 4 or profiling.active():  # which sees its own process alone
-        yield from track(map(sampler.case, cases, files, before), "sampling", len(cases))
-        return
-    with worker_processes.pool(workers) as pool:
-        yield from track(pool.map(sampler.case, cases, files, before, chunksize=2), "sampling", len(cases))
+    calls = zip(cases, files, before, strict=True)
+    workers = 1 if len(cases) < 4 else sampler.sample.workers
+    with closing(engines.in_order(sampler.case, calls, engine, workers)) as rows:
+        yield from track(rows, "sampling", len(cases))

@@ -169,6 +169,7 @@ def _train(
         return progress.epoch - progress.best_epoch >= schedule.patience
 
     last_save = time.monotonic()
+    profiling.step()  # the preparation, which no trace is to hold
     try:
         for epoch in track(range(progress.epoch + 1, schedule.epochs + 1), "training"):
             if out_of_patience():
