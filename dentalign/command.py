@@ -26,6 +26,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 DEBUG_VARIABLE = "DENTALIGN_DEBUG"
+PART_VARIABLE = "DENTALIGN_PART"  # of a process whose parent speaks for it when it is interrupted
 EPILOG = (
     f"--debug, or {DEBUG_VARIABLE}=1, shows the traceback of a failure; "
     f"--profile, or {profiling.VARIABLE}=1, where the time goes."
@@ -61,10 +62,10 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
             _app(main)(args=words)
     except SystemExit as end:  # typer's own way out, which turns Ctrl-C into a bare 130
         if end.code == 130:
-            _say(INTERRUPTED)
+            _say_interrupted()
         raise
     except KeyboardInterrupt:
-        _say(INTERRUPTED)
+        _say_interrupted()
         sys.exit(130)
     except DentalignError as error:
         _trace()
@@ -122,7 +123,7 @@ def _internal(error: Exception) -> str:
 
 
 def _measured() -> AbstractContextManager[None]:
-    if not _is_set(profiling.VARIABLE):
+    if not _is_set(profiling.VARIABLE) or os.environ.get("RANK", "0") != "0":  # of several, the first
         return nullcontext()
     return profiling.profiled(Path(sys.argv[0]).stem)
 
@@ -134,6 +135,11 @@ def _is_set(variable: str) -> bool:
 def _trace() -> None:
     if _is_set(DEBUG_VARIABLE):
         traceback.print_exc()
+
+
+def _say_interrupted() -> None:
+    if not _is_set(PART_VARIABLE):
+        _say(INTERRUPTED)
 
 
 def _say(text: str) -> None:

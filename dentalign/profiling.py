@@ -34,6 +34,12 @@ def active() -> bool:
     return _running is not None
 
 
+def leave_out() -> None:
+    """Say nothing of this process, which only waits for others."""
+    if _running is not None:
+        _running.left_out = True
+
+
 def step() -> None:
     """One step of the work is done; steps are what the trace holds some of."""
     if _running is not None:
@@ -62,7 +68,8 @@ def profiled(name: str) -> Iterator[None]:
     finally:
         calls.disable()
         running, _running = _running, None
-        _show_functions(calls, name, time.perf_counter() - began)
+        if not running.left_out:
+            _show_functions(calls, name, time.perf_counter() - began)
         running.finish()
 
 
@@ -78,7 +85,7 @@ class _Profile:
         import torch
         from torch import profiler
 
-        self.file, self.steps, self.shown = file, 0, False
+        self.file, self.steps, self.shown, self.left_out = file, 0, False, False
         kinds = [profiler.ProfilerActivity.CPU]
         if torch.cuda.is_available():
             kinds.append(profiler.ProfilerActivity.CUDA)
@@ -119,7 +126,7 @@ class _Profile:
     def finish(self) -> None:
         """End the trace; where there is none, say why."""
         self._stop()
-        if not self.shown:
+        if not self.shown and not self.left_out:
             done = "1 step was" if self.steps == 1 else f"{self.steps} steps were"
             _say(f"no trace: {done} done, and the first {WARM_UP} cannot be traced")
 

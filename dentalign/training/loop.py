@@ -24,6 +24,7 @@ from dentalign.locks import exclusive
 from dentalign.networks import weights
 from dentalign.progress import track
 from dentalign.state import state_dir
+from dentalign.training import data_parallel
 
 SAVE_EVERY_S = float(os.environ.get("DENTALIGN_SAVE_EVERY_S", "20"))
 
@@ -38,7 +39,10 @@ class Task(Protocol):
         """The network, always the same one."""
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        """The loss of each batch of an epoch; all randomness from the generator and torch's own."""
+        """The loss of each batch of an epoch; all randomness from the generator and torch's own.
+
+        Of several processes each gives its share of the loss, see `data_parallel`.
+        """
 
     def validate(self) -> Metrics:
         """Figures of the network as it stands on held-out cases; the first, the lower the better, decides."""
@@ -120,14 +124,15 @@ def train(
     raises     : KeyboardInterrupt; the next call goes on from the last save (every SAVE_EVERY_S seconds)
     """
     path = state_dir() / "checkpoints" / f"{checkpoint}.pt"
-    with exclusive(path):
+    with data_parallel.first_only(lambda: exclusive(path)):
         return _train(task, schedule, seed, path, on_epoch)
 
 
 def _train(
     task: Task, schedule: Schedule, seed: int, path: Path, on_epoch: Callable[[int, Metrics], None]
 ) -> Outcome:
-    network = task.network
+    network, first = task.network, data_parallel.is_first()
+    data_parallel.prepare(network)
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=schedule.learning_rate,
@@ -145,14 +150,15 @@ def _train(
         optimizer.load_state_dict(saved["optimizer"])
         average = [a.copy_(b) for a, b in zip(average, saved["average"], strict=True)]
         best_state = saved["best_state"]
-        print(f"going on after epoch {progress.epoch}", file=sys.stderr, flush=True)
+        if first:
+            print(f"going on after epoch {progress.epoch}", file=sys.stderr, flush=True)
         for number, metrics in enumerate(progress.history, start=1):
             on_epoch(number, metrics)
-    elif saved:
+    elif saved and first:
         print("starting over: the checkpoint is past the end of this training", file=sys.stderr, flush=True)
 
     def save() -> None:
-        if profiling.active():
+        if profiling.active() or not first:
             return
         content = {
             "progress": dict(vars(progress)),
@@ -171,12 +177,13 @@ def _train(
     last_save = time.monotonic()
     profiling.step()  # the preparation, which no trace is to hold
     try:
-        for epoch in track(range(progress.epoch + 1, schedule.epochs + 1), "training"):
+        epochs = range(progress.epoch + 1, schedule.epochs + 1)
+        for epoch in track(epochs, "training") if first else epochs:
             if out_of_patience():
                 break
             loss, steps = _one_epoch(task, optimizer, average, schedule, seed, epoch, progress.step)
             with _averaged(network, average):
-                metrics = {"loss": loss, **task.validate()}
+                metrics = {"loss": loss, **data_parallel.of_first(task.validate)}
                 decisive = _decisive(metrics)
                 if decisive < progress.best:
                     progress.best, progress.best_epoch = decisive, epoch
@@ -189,7 +196,8 @@ def _train(
                 last_save = time.monotonic()
     except KeyboardInterrupt:
         # What is in memory may be a half-done epoch; the checkpoint on disk is whole.
-        print(f"stopped in epoch {progress.epoch + 1}", file=sys.stderr, flush=True)
+        if first:
+            print(f"stopped in epoch {progress.epoch + 1}", file=sys.stderr, flush=True)
         raise
     save()
     stopped_early = progress.epoch < schedule.epochs
@@ -235,6 +243,7 @@ def _one_epoch(
         optimizer.zero_grad(set_to_none=True)
         with profiling.span("backward"):
             loss.backward()
+        loss = data_parallel.add_up(parameters, loss)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         with profiling.span("optimiser"):
             optimizer.step()
@@ -270,14 +279,18 @@ def _snapshot(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any] | None:
+    data = data_parallel.bytes_of_first(
+        path.read_bytes() if data_parallel.is_first() and path.is_file() else b""
+    )
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        if not data and not path.is_file():
+            return None
+        saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if saved.pop("sha256") != weights.content_sha256(saved):
             raise ValueError("its content does not fit its sha256")
         wanted = {"progress", "network", "optimizer", "average", "best_state"}
         return saved if wanted <= saved.keys() else None
-    except FileNotFoundError:
-        return None
     except Exception as error:  # noqa: BLE001  damaged, whatever the way: training starts over
-        print(f"{path}: damaged checkpoint ignored ({type(error).__name__})", file=sys.stderr, flush=True)
+        if data_parallel.is_first():
+            print(f"{path}: damaged checkpoint ignored ({type(error).__name__})", file=sys.stderr, flush=True)
         return None
