@@ -16,8 +16,10 @@ import yaml
 from dask_nodes import LIMIT_S, Nodes, wait_until
 from module_reach import ROOT
 
+from dentalign import engines
 from dentalign.dataset.case_store import CaseStore
 from dentalign.demo_clinic.clinic import make_clinic
+from dentalign.errors import DentalignError
 from dentalign.networks import weights
 from dentalign.networks.encoder import Encoder, EncoderConfig
 
@@ -218,10 +220,30 @@ def test_a_cluster_that_cannot_be_used_is_said(
     assert "no worker offers a GPU" in said
 
 
-def test_without_dask_the_engine_says_what_to_install(workspace: Workspace, tmp_path: Path) -> None:
-    (tmp_path / "absent").mkdir()
-    (tmp_path / "absent" / "dask.py").write_text("raise ImportError('no module named dask')\n")
-    path = os.pathsep.join([str(tmp_path / "absent"), str(ROOT)])
-    code, said = workspace.run("sample_clouds", PYTHONPATH=path)
-    assert (code, said.count("\n")) == (1, 1), said
-    assert "pip install 'dentalign[cluster]'" in said
+def test_without_dask_the_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dask", None)
+    monkeypatch.delitem(sys.modules, "dentalign.dask_cluster", raising=False)
+    with pytest.raises(DentalignError, match=r"pip install 'dentalign\[cluster\]'"):
+        list(engines.in_order(abs, [(1,)], "dask"))
+
+
+def square(number: int) -> int:
+    if number < 0:
+        raise DentalignError(f"{number} is negative")
+    return number * number
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_answers_come_in_order_and_calls_are_made_no_earlier_than_needed(workers: int) -> None:
+    def calls() -> Iterator[tuple[int]]:
+        for number in range(100):
+            asked.append(number)
+            yield (number,)
+
+    asked: list[int] = []
+    found = engines.in_order(square, calls(), "local", workers)
+    assert [next(found), next(found), next(found)] == [0, 1, 4]
+    assert len(asked) <= 3 + engines.AHEAD * workers
+    assert list(found) == [number * number for number in range(3, 100)]
+    with pytest.raises(DentalignError, match="-1 is negative"):
+        list(engines.in_order(square, [(1,), (-1,), (2,)], "local", workers))

@@ -73,7 +73,7 @@ def _train_align(
     settings: Train,
 ) -> Outcome:
     processes = data_parallel.processes()
-    torch.set_num_threads(max(1, settings.threads // processes))
+    torch.set_num_threads(data_parallel.share_of_threads(settings.threads))
     own = settings.of_the_model
     values = settings.model_dump(exclude={"epochs", "patience", "fc", "attention"}) | own.model_dump()
     values |= {"device": str(choose_device(settings.device)), "processes": processes}

@@ -66,11 +66,20 @@ def together(device: str) -> Iterator[None]:
         return
     _end_with_the_parent()
     if on_gpu := choose_device(device).type == "cuda":
-        check_gpus(int(os.environ["LOCAL_WORLD_SIZE"]))
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        check_gpus(_on_this_machine())
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=LONGEST_WAIT)
     yield
     distributed.destroy_process_group()  # not after a failure: the others may not come
+
+
+def share_of_threads(threads: int) -> int:
+    """How many of the threads that this machine gives to the training this process may have."""
+    return max(1, threads // _on_this_machine())
+
+
+def _on_this_machine() -> int:
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def check_gpus(needed: int) -> None:

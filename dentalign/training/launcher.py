@@ -28,7 +28,7 @@ def launch(processes: int, device: str) -> bool:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     profiling.leave_out()  # this process, which only waits
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # a page for each failure
+    logging.disable(logging.ERROR)  # the launcher's own: a page for each failure
     os.environ[command.PART_VARIABLE] = "1"
     config = LaunchConfig(
         min_nodes=1,
@@ -49,6 +49,7 @@ def launch(processes: int, device: str) -> bool:
     except ChildFailedError as failed:
         raise _why({rank: failure.exitcode for rank, failure in failed.failures.items()}) from None
     finally:
+        logging.disable(logging.NOTSET)
         del os.environ[command.PART_VARIABLE]
     return True
 
