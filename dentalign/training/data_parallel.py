@@ -156,18 +156,21 @@ def of_first(value: Callable[[], dict[str, float]]) -> dict[str, float]:
     """What `value` gives in the first process, which alone computes it."""
     if processes() == 1:
         return value()
-    text = json.dumps(value()).encode() if is_first() else b""
-    found: dict[str, float] = json.loads(bytes_of_first(text))
+    text = bytes_of_first(json.dumps(value()).encode() if is_first() else None)
+    assert text is not None
+    found: dict[str, float] = json.loads(text)
     return found
 
 
-def bytes_of_first(data: bytes) -> bytes:
-    """The first process's bytes, in all."""
+def bytes_of_first(data: bytes | None) -> bytes | None:
+    """The first process's bytes, or None, in all; every process must call it."""
     if processes() == 1:
         return data
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-    size = torch.tensor([len(data)], device=device)
+    size = torch.tensor([-1 if data is None else len(data)], device=device)
     _do(distributed.broadcast, size, 0)
+    if int(size) < 0:
+        return None
     sent = torch.zeros(int(size), dtype=torch.uint8, device=device)
     if is_first() and data:
         sent.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))

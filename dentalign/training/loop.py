@@ -143,7 +143,7 @@ def _train(
     average = [value.detach().clone() for value in network.parameters()]
     best_state = _snapshot(network)
     progress = Progress()
-    saved = None if profiling.active() else _read_checkpoint(path)  # else nothing might be left to measure
+    saved = _read_checkpoint(path)
     if saved and _passes_through(saved["progress"]["history"], schedule):
         progress = Progress(**saved["progress"])
         network.load_state_dict(saved["network"])
@@ -279,12 +279,12 @@ def _snapshot(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any] | None:
-    data = data_parallel.bytes_of_first(
-        path.read_bytes() if data_parallel.is_first() and path.is_file() else b""
-    )
+    # Of one that is profiled nothing might be left to measure. The first process decides for all.
+    begun = data_parallel.is_first() and path.is_file() and not profiling.active()
+    data = data_parallel.bytes_of_first(path.read_bytes() if begun else None)
+    if data is None:
+        return None
     try:
-        if not data and not path.is_file():
-            return None
         saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if saved.pop("sha256") != weights.content_sha256(saved):
             raise ValueError("its content does not fit its sha256")
