@@ -31,7 +31,7 @@ WHERE = {
     "sample_clouds": ("dataset/clouds.py", "order"),
     "encode_latents_sharded": ("dataset/latents.py", "network"),
     "train_autoencoder": ("training/loop.py", "backward"),
-    "train_align": ("training/loop.py", "backward"),
+    "train_align": ("training/align_training.py", "backward"),
     "validate": ("validation/measurement.py", "aten::addmm"),
 }
 
