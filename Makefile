@@ -39,9 +39,9 @@ repro: setup ## run the stages that are stale (`dvc repro` inside .venv), even a
 test: setup ## run the tests and show their coverage
 	@$(IN_VENV) python -m pytest $(BY_FILE) --cov
 
-# What a test needs beyond .venv is installed here: Playwright, a Chromium where there is none, atheris.
+# What a test needs beyond .venv is installed here: Playwright, a Chromium where there is none, atheris, Dask.
 test-all: setup ## run the tests, those that need a browser or a fuzzer included; installs Chromium where apt-get is
-	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,browser,fuzz]'
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,browser,fuzz,cluster]'
 	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || { \
 		command -v apt-get > /dev/null || { echo 'make: no Chromium here and no apt-get: the browser tests are skipped' >&2; exit 0; }; \
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium || \

@@ -7,12 +7,14 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import typer
 
+from dentalign import profiling
 from dentalign.atomic import FULL
 from dentalign.errors import DentalignError
 
@@ -24,7 +26,11 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 DEBUG_VARIABLE = "DENTALIGN_DEBUG"
-EPILOG = f"--debug, or {DEBUG_VARIABLE}=1, shows the traceback of a failure."
+PART_VARIABLE = "DENTALIGN_PART"  # of a process whose parent speaks for it when it is interrupted
+EPILOG = (
+    f"--debug, or {DEBUG_VARIABLE}=1, shows the traceback of a failure; "
+    f"--profile, or {profiling.VARIABLE}=1, where the time goes."
+)
 INTERRUPTED = "interrupted: the same command goes on from here"
 INTERRUPTED_AGAIN = "interrupted again: ended at once; the same command goes on from what is on disk"
 
@@ -37,26 +43,29 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
 
     0 done; 1 failed, the cause in one line on stderr; 2 wrong usage; 3 nothing usable; 130 interrupted.
     The first Ctrl-C lets what is under way be left in order, a second one ends the process at once.
-    `--debug` anywhere among the arguments, or DENTALIGN_DEBUG=1, adds the traceback.
+    `--debug` anywhere among the arguments, or DENTALIGN_DEBUG=1, adds the traceback; `--profile`, or
+    DENTALIGN_PROFILE=1, says where the time went, see `dentalign.profiling`.
 
     main      : a typer app, or a function whose parameters are the options
     arguments : words after the program's name; default: those of this process
     raises    : SystemExit, always
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if "--debug" in words:
-        words = [word for word in words if word != "--debug"]
-        os.environ[DEBUG_VARIABLE] = "1"
+    for option, variable in (("--debug", DEBUG_VARIABLE), ("--profile", profiling.VARIABLE)):
+        if option in words:
+            words = [word for word in words if word != option]
+            os.environ[variable] = "1"
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _Interrupts())
     try:
-        _app(main)(args=words)
+        with _measured():
+            _app(main)(args=words)
     except SystemExit as end:  # typer's own way out, which turns Ctrl-C into a bare 130
         if end.code == 130:
-            _say(INTERRUPTED)
+            _say_interrupted()
         raise
     except KeyboardInterrupt:
-        _say(INTERRUPTED)
+        _say_interrupted()
         sys.exit(130)
     except DentalignError as error:
         _trace()
@@ -113,9 +122,24 @@ def _internal(error: Exception) -> str:
     return f"internal, {message} in {where}; once more with --debug shows where it comes from"
 
 
+def _measured() -> AbstractContextManager[None]:
+    if not _is_set(profiling.VARIABLE) or os.environ.get("RANK", "0") != "0":  # of several, the first
+        return nullcontext()
+    return profiling.profiled(Path(sys.argv[0]).stem)
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "") not in ("", "0")
+
+
 def _trace() -> None:
-    if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
+    if _is_set(DEBUG_VARIABLE):
         traceback.print_exc()
+
+
+def _say_interrupted() -> None:
+    if not _is_set(PART_VARIABLE):
+        _say(INTERRUPTED)
 
 
 def _say(text: str) -> None:

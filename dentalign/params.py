@@ -13,6 +13,7 @@ NotNegative = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Device = Literal["auto", "cpu", "cuda"]
+Engine = Literal["local", "dask"]
 
 
 class Section(BaseModel):
@@ -65,6 +66,12 @@ class Sample(Section):
     workers: NotNegative = 0
 
 
+class Parallel(Section):
+    """Where cases are worked on."""
+
+    engine: Engine = "local"
+
+
 class Weights(Section):
     """A weights file."""
 
@@ -100,6 +107,11 @@ def parse(values: dict[str, Any], section: type[SectionType], where: str) -> Sec
         first = error.errors()[0]
         parameter = ".".join(str(part) for part in first["loc"])
         raise ParamError(f"{where}.{parameter}: {first['msg']}, got {first['input']!r}") from None
+
+
+def load_engine(path: str | Path) -> Engine:
+    """`parallel.engine`; this machine where nothing is said."""
+    return parse(_document(path).get("parallel", {}), Parallel, f"{path}: parallel").engine
 
 
 def load_shards(path: str | Path) -> tuple[str, ...]:

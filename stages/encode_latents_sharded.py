@@ -16,7 +16,7 @@ def main(
 ) -> None:
     """Encode every tooth at T1 and T2 with the weights that params.yaml names (encoder.weights)."""
     encoder = params.load(params_file, params.Encoder, "encoder")
-    cases = encode_shard(clouds, encoder.weights, out, encoder.device, encoder.threads)
+    cases = encode_shard(clouds, encoder, out, params.load_engine(params_file))
     typer.echo(f"encode_latents_sharded: {cases} cases -> {out}", err=True)
 
 

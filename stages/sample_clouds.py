@@ -20,7 +20,8 @@ def main(
     limits = params.load(params_file, params.Limits, "limits")
     sample = params.load(params_file, params.Sample, "sample")
     with MeshStore(source.meshes, limits, pseudonym_map=source.pseudonym_map) as meshes:
-        cases, left_out = make_clouds(manifest, meshes, out, Sampler(source.buccal_axis, sample, limits))
+        sampler = Sampler(source.buccal_axis, sample, limits)
+        cases, left_out = make_clouds(manifest, meshes, out, sampler, params.load_engine(params_file))
     typer.echo(f"sample_clouds: {cases} cases, {left_out} lines left out -> {out}", err=True)
 
 

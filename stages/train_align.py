@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from dentalign import command, params
+from dentalign.training import data_parallel
 from dentalign.training.align_training import Train, train_align
+from dentalign.training.launcher import launch
 
 
 def main(
@@ -17,9 +19,13 @@ def main(
 ) -> None:
     """Train the alignment model, or go on from where an earlier run stopped."""
     settings = params.load(params_file, Train, "train")
+    if launch(settings.processes, settings.device):
+        return
     encoder = params.load(params_file, params.Encoder, "encoder").weights
     decoder = params.load(params_file, params.Weights, "decoder").weights
     outcome = train_align(latents, encoder, decoder, out, log, settings)
+    if not data_parallel.is_first():
+        return
     best = outcome.history[outcome.best_epoch - 1]["val_add_mm"]
     end = " (patience ran out)" if outcome.stopped_early else ""
     epochs = f"best of {len(outcome.history)} epochs: {outcome.best_epoch}{end}"

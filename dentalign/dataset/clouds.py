@@ -1,7 +1,6 @@
 """Tooth meshes and poses -> clouds: the same ordered points of a tooth at T1 and at T2."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dentalign import worker_processes
+from dentalign import engines, profiling
 from dentalign.cases.left_out import NO_TEETH_OF_T1, LeftOut, to_list
 from dentalign.cases.manifest import CaseEntry, Manifest, ToothEntry
 from dentalign.cases.mesh_store import MeshStore
@@ -19,7 +18,7 @@ from dentalign.dataset import case_store
 from dentalign.dataset.case_store import Layout, Row
 from dentalign.errors import CaseDefect, Defect, DentalignError, ToothDefect
 from dentalign.geometry import stl, tooth_points
-from dentalign.params import Limits, Sample
+from dentalign.params import Engine, Limits, Sample
 from dentalign.progress import track
 from dentalign.teeth import SLOT_COUNT
 
@@ -53,7 +52,8 @@ class Sampler:
         """
         file = mesh.location
         try:
-            data = mesh.path.read_bytes()
+            with profiling.span("read"):
+                data = mesh.path.read_bytes()
         except OSError as error:  # whose text holds the path, and with it the real case id
             raise DentalignError(f"{file}: cannot be read: {error.strerror}") from None
         if stl.mesh_sha256(data) != tooth.mesh_sha256:
@@ -71,15 +71,17 @@ class Sampler:
         self._check_size(triangles, file, fdi)
         ours = triangles @ to_our_frame(self.buccal_axis).T  # first, so that the frame changes no point
         try:
-            points = tooth_points.sample_surface(
-                ours, self.sample.points, self.sample.oversampling, self.sample.seed
-            )
+            with profiling.span("sample"):
+                points = tooth_points.sample_surface(
+                    ours, self.sample.points, self.sample.oversampling, self.sample.seed
+                )
         except ValueError:
             raise ToothDefect(
                 "mesh_without_area", "all triangles have area 0", "export the mesh again",
                 file=file, tooth=fdi,
             ) from None  # fmt: skip
-        return tooth_points.order(points)
+        with profiling.span("order"):
+            return tooth_points.order(points)
 
     def _check_size(self, triangles: np.ndarray, file: str, fdi: int) -> None:
         low, high = triangles.min((0, 1)), triangles.max((0, 1))
@@ -137,7 +139,7 @@ class Sampler:
 
 
 def make_clouds(
-    manifest: str | Path, meshes: MeshStore, out: str | Path, sampler: Sampler
+    manifest: str | Path, meshes: MeshStore, out: str | Path, sampler: Sampler, engine: Engine = "local"
 ) -> tuple[int, int]:
     """Write the clouds of one shard; returns how many cases are in it and how many lines were left out.
 
@@ -148,7 +150,8 @@ def make_clouds(
     layout = Layout(sampler.sample.points)
     with (
         case_store.create(out, layout, {"shard": shard.shard}) as writer,
-        closing(sampled_rows(shard, meshes, sampler)) as rows,  # an interruption does not wait for every case
+        # closing, so that an interruption does not wait for every case
+        closing(sampled_rows(shard, meshes, sampler, engine)) as rows,
     ):
         teeth = 0
         for case, (row, lines) in zip(shard.cases, rows, strict=True):
@@ -156,6 +159,7 @@ def make_clouds(
             if row is not None:
                 writer.append(row)
                 teeth += case.teeth_at_t1
+            profiling.step()
         writer.set_attribute("left_out", json.dumps(to_list(left_out)))
         writer.set_attribute("listed", json.dumps({"cases": shard.listed, "teeth": teeth}))
         return writer.rows, len(left_out)
@@ -163,7 +167,8 @@ def make_clouds(
 
 def _mesh_file(meshes: MeshStore, name: str) -> MeshFile:
     try:
-        return MeshFile(meshes.mesh_path(name), meshes.location(name))
+        path = meshes.mesh_path(name).absolute()  # a worker elsewhere has another working folder
+        return MeshFile(path, meshes.location(name))
     except CaseDefect as defect:  # it was there when rigid_transforms made the manifest
         raise DentalignError(
             f"{meshes.location(name)}: {defect.seen}, and rigid_transforms had it; "
@@ -172,9 +177,9 @@ def _mesh_file(meshes: MeshStore, name: str) -> MeshFile:
 
 
 def sampled_rows(
-    shard: Manifest, meshes: MeshStore, sampler: Sampler
+    shard: Manifest, meshes: MeshStore, sampler: Sampler, engine: Engine = "local"
 ) -> Generator[tuple[Row | None, list[LeftOut]], None, None]:
-    """`Sampler.case` of the cases in order, computed by several processes where that pays."""
+    """`Sampler.case` of the cases in order, computed in parallel where that pays, see `engines`."""
     cases = shard.cases
     dropped = Counter(
         line.case_id for line in shard.left_out if line.tooth and line.code not in NO_TEETH_OF_T1
@@ -182,9 +187,7 @@ def sampled_rows(
     before = [dropped[case.case_id] for case in cases]
     names = [[tooth.mesh for tooth in case.teeth] for case in cases]
     files = [[_mesh_file(meshes, name) for name in case] for case in names]
-    workers = sampler.sample.workers or os.cpu_count() or 1
-    if workers == 1 or len(cases) < 4:
-        yield from track(map(sampler.case, cases, files, before), "sampling", len(cases))
-        return
-    with worker_processes.pool(workers) as pool:
-        yield from track(pool.map(sampler.case, cases, files, before, chunksize=2), "sampling", len(cases))
+    calls = zip(cases, files, before, strict=True)
+    workers = 1 if len(cases) < 4 else sampler.sample.workers
+    with closing(engines.in_order(sampler.case, calls, engine, workers)) as rows:
+        yield from track(rows, "sampling", len(cases))

@@ -1,18 +1,23 @@
 """Clouds -> latents: every tooth of a case at T1 and T2 through the encoder, on one graph."""
 
+import functools
+from contextlib import closing
+from itertools import tee
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dentalign import engines, params, profiling
 from dentalign.dataset import case_store
-from dentalign.dataset.case_store import CaseStore, Layout
+from dentalign.dataset.case_store import CaseStore, Layout, Row
 from dentalign.errors import DentalignError
 from dentalign.geometry import rigid
 from dentalign.networks import weights
 from dentalign.networks.encoder import Encoder, EncoderConfig
 from dentalign.networks.neighbours import nearest_neighbours
+from dentalign.params import Engine
 from dentalign.progress import track
 
 Latents = NDArray[np.float32]
@@ -45,12 +50,14 @@ class ToothEncoder:
         if not len(slots):
             return latents
         local = torch.from_numpy(points[slots] - points[slots].mean(1, keepdims=True)).float().to(self.device)
-        graph = nearest_neighbours(local, self.config.neighbours)  # (B, P, k)
+        with profiling.span("neighbours"):
+            graph = nearest_neighbours(local, self.config.neighbours)  # (B, P, k)
         head = np.stack([rigid.apply(pose[slots], points[slots]) for pose in poses]).astype(np.float32)
         for states in self._parts(len(masks), STATES_AT_ONCE):
             for teeth in self._parts(len(slots), TEETH_AT_ONCE):
                 given = torch.from_numpy(head[states, teeth]).to(self.device)
-                encoded = self.network.encode_states(given, graph[teeth]).cpu().numpy()
+                with profiling.span("network"):
+                    encoded = self.network.encode_states(given, graph[teeth]).cpu().numpy()
                 latents[states, slots[teeth]] = encoded
         latents[~masks] = 0
         return latents
@@ -72,32 +79,72 @@ def choose_device(device: str) -> torch.device:
 
 
 def encode_shard(
-    clouds: str | Path, encoder_weights: str | Path, out: str | Path, device: str, threads: int
+    clouds: str | Path, settings: params.Encoder, out: str | Path, engine: Engine = "local"
 ) -> int:
     """Write the latents of one shard; returns its number of cases. Memory does not grow with it.
 
     raises: DentalignError where the encoder is made for another number of points
     """
-    torch.set_num_threads(threads)
-    encoder = ToothEncoder(encoder_weights, device)
+    file = Path(settings.weights)
+    sha256, remote = weights.file_sha256(file), engine != "local"
+    # On a cluster it is the workers that have a GPU or not, and all of them must work alike.
+    device = settings.device if not remote else ("cuda" if settings.device == "cuda" else "cpu")
+    config = _encoder(str(file), sha256, "cpu" if remote else device).config
     with CaseStore(clouds) as source:
-        if source.layout.points != encoder.config.points:
+        if source.layout.points != config.points:
             raise DentalignError(
-                f"{encoder_weights}: made for {encoder.config.points} points a tooth, "
-                f"{clouds} has {source.layout.points}; set sample.points to {encoder.config.points}"
+                f"{file}: made for {config.points} points a tooth, "
+                f"{clouds} has {source.layout.points}; set sample.points to {config.points}"
             )
         attributes = {
             "shard": source.attributes["shard"],
             "left_out": source.attributes["left_out"],
             "listed": source.attributes["listed"],
-            "encoder_sha256": weights.file_sha256(encoder_weights),
+            "encoder_sha256": sha256,
         }
-        layout = Layout(source.layout.points, encoder.config.features)
-        with case_store.create(out, layout, attributes) as writer:
-            for index in track(range(len(source)), "encoding", len(source)):
-                row = source.row(index)
-                poses = np.stack([row["t1/pose"], row["t2/pose"]])
-                masks = np.stack([row["t1/mask"], row["t2/mask"]])
-                row["t1/latents"], row["t2/latents"] = encoder.encode(row["points"], poses, masks)
+        how = (str(file.resolve() if remote else file), sha256, device, settings.threads)
+        rows = (source.row(index) for index in range(len(source)))
+        sent, kept = tee(rows)  # as many rows apart as there are cases under way
+        calls = ((*how, row["points"], *_states(row)) for row in sent)
+        layout = Layout(source.layout.points, config.features)
+        with (
+            case_store.create(out, layout, attributes) as writer,
+            closing(engines.in_order(encode_case, calls, engine, gpu=device == "cuda")) as encoded,
+        ):
+            for row, latents in track(zip(kept, encoded, strict=True), "encoding", len(source)):
+                row["t1/latents"], row["t2/latents"] = latents
                 writer.append(row)
+                profiling.step()
         return len(source)
+
+
+def _states(row: Row) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Poses (2, 32, 4, 4) and masks (2, 32) at T1 and T2."""
+    poses, masks = ([row[f"{stage}/{name}"] for stage in ("t1", "t2")] for name in ("pose", "mask"))
+    return np.stack(poses), np.stack(masks)
+
+
+def encode_case(
+    encoder_weights: str,
+    sha256: str,
+    device: str,
+    threads: int,
+    points: NDArray[np.float32],
+    poses: NDArray[np.float64],
+    masks: NDArray[np.bool_],
+) -> NDArray[np.float16]:
+    """`ToothEncoder.encode` by the weights of a file, in the type that they are stored in.
+
+    raises: DentalignError where the file is not the one with this SHA-256
+    """
+    torch.set_num_threads(threads)
+    return _encoder(encoder_weights, sha256, device).encode(points, poses, masks).astype(np.float16)
+
+
+@functools.lru_cache(maxsize=1)
+def _encoder(path: str, sha256: str, device: str) -> ToothEncoder:
+    if weights.file_sha256(path) != sha256:
+        raise DentalignError(
+            f"{path}: not the same file here as where the stage runs; share the project's folder"
+        )
+    return ToothEncoder(path, device)

@@ -11,6 +11,7 @@ from dentalign.errors import DentalignError, NothingUsable
 from dentalign.locks import exclusive
 from dentalign.networks import aligner, weights
 from dentalign.params import Device, NotNegative, Positive, Section
+from dentalign.training import data_parallel
 from dentalign.training.align_task import ModelTraining, TrainingData
 from dentalign.training.attention_training import AttentionTraining
 from dentalign.training.fc_training import FullyConnectedTraining
@@ -26,6 +27,7 @@ class Train(Section):
     patience: Positive = 60
     seed: NotNegative = 0
     threads: Positive = 2
+    processes: Positive = 1
     device: Device = "auto"
     validation_cases: Positive = 128
     fc: FullyConnectedTraining = FullyConnectedTraining()
@@ -64,12 +66,30 @@ def train_align(
     raises: NothingUsable where the train or the validation split is empty; DentalignError where the
             latents come from another encoder
     """
-    torch.set_num_threads(settings.threads)
+    with data_parallel.together(settings.device):
+        return _train_align(latents, encoder_weights, decoder_weights, out, log, settings)
+
+
+def _train_align(
+    latents: str | Path,
+    encoder_weights: str,
+    decoder_weights: str,
+    out: str | Path,
+    log: str | Path,
+    settings: Train,
+) -> Outcome:
+    processes = data_parallel.processes()
+    torch.set_num_threads(data_parallel.share_of_threads(settings.threads))
     own = settings.of_the_model
     values = settings.model_dump(exclude={"epochs", "patience", *Train.models()}) | own.model_dump()
     device = choose_device(settings.device)
-    key = checkpoint_key([latents, encoder_weights, decoder_weights], {**values, "device": str(device)})
-    with exclusive(out), CaseStore(latents) as store, TrainingLog(log) as training_log:
+    values |= {"device": str(device), "processes": processes}
+    key = checkpoint_key([latents, encoder_weights, decoder_weights], values)
+    with (
+        data_parallel.first_only(lambda: exclusive(out)),
+        CaseStore(latents) as store,
+        data_parallel.first_only(lambda: TrainingLog(log)) as training_log,
+    ):
         encoder_sha256, decoder_sha256 = map(weights.file_sha256, (encoder_weights, decoder_weights))
         if store.attributes["encoder_sha256"] != encoder_sha256:
             raise DentalignError(f"{latents} was not encoded by {encoder_weights}: run `dvc repro`")
@@ -98,9 +118,12 @@ def train_align(
             averaging=own.averaging,
             weight_decay=own.weight_decay,
         )
-        outcome = train(task, schedule, settings.seed, f"align/{key}", training_log.epoch)
-        task.network.load_state_dict(outcome.best_state)
-        task.finish()
-        aligner.save(out, model)
-        training_log.summary({"best_epoch": outcome.best_epoch, **outcome.history[outcome.best_epoch - 1]})
+        on_epoch = training_log.epoch if training_log else lambda number, metrics: None
+        outcome = train(task, schedule, settings.seed, f"align/{key}", on_epoch)
+        if training_log:
+            task.network.load_state_dict(outcome.best_state)
+            task.finish()
+            aligner.save(out, model)
+            best = outcome.history[outcome.best_epoch - 1]
+            training_log.summary({"best_epoch": outcome.best_epoch, **best})
     return outcome

@@ -16,6 +16,7 @@ from dentalign.networks.pose_aligner import PoseAligner, mirrored, moved, teeth_
 from dentalign.networks.tooth_attention import PosedTeeth, PoseNetwork, ToothAttentionConfig
 from dentalign.params import Positive
 from dentalign.teeth import MIRRORED_SLOT
+from dentalign.training import data_parallel
 from dentalign.training.align_task import ModelTraining, TrainingData
 from dentalign.training.loop import Metrics
 
@@ -66,7 +67,7 @@ class Examples(NamedTuple):
     present: torch.Tensor  # (N, 32) bool, at T1
     stays: torch.Tensor  # (N, 32) bool, at T1 and T2
 
-    def at(self, rows: torch.Tensor) -> "Examples":
+    def at(self, rows: torch.Tensor | slice) -> "Examples":
         """Some of them."""
         t1, t2 = (PosedTeeth(*(part[rows] for part in teeth)) for teeth in (self.t1, self.t2))
         return Examples(t1, t2, self.present[rows], self.stays[rows])
@@ -137,7 +138,9 @@ class AttentionTask:
             chosen = self.examples.at(rows.to(self.device))
             flip = (torch.rand(len(rows), generator=generator) < 0.5).to(self.device)
             changed = self._changed(_where(flip, chosen.mirrored(), chosen), generator)
-            yield self._loss(changed.in_standard_place(self.network))
+            part = changed.at(data_parallel.own(len(rows)))
+            loss = self._loss(part.in_standard_place(self.network))
+            yield data_parallel.weighed(loss, self._weight(part).sum(), self._weight(changed).sum())
 
     def _changed(self, given: Examples, generator: torch.Generator) -> Examples:
         """Other mouths that have the same T2, or the same T2 but for their size.
@@ -176,8 +179,12 @@ class AttentionTask:
         apart = batch.t1.points @ (rotation - batch.t2.rotation).mT + (middle - batch.t2.middle)[:, :, None]
         add = (apart.square().sum(-1) + 1e-6).sqrt().mean(-1)  # (B, 32) mm
         wrong = (doubt - add.detach().clamp(min=0.01).log()).abs()
-        weight = batch.stays & self.network.known_at_t2
+        weight = self._weight(batch)
         return ((add + DOUBT_SHARE * wrong) * weight).sum() / weight.sum().clamp(min=1)
+
+    def _weight(self, batch: Examples) -> torch.Tensor:
+        """Teeth (B, 32) that count in the loss."""
+        return batch.stays & self.network.known_at_t2
 
     @torch.no_grad()
     def validate(self) -> Metrics:

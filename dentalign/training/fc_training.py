@@ -19,7 +19,7 @@ from dentalign.networks.latent_aligner import LatentAligner
 from dentalign.networks.latent_basis import LatentBasis
 from dentalign.params import NotNegative, Positive
 from dentalign.state import state_dir
-from dentalign.training import latent_codes
+from dentalign.training import data_parallel, latent_codes
 from dentalign.training.align_task import ModelTraining, TrainingData
 from dentalign.training.latent_codes import Augmentation, LatentCodes
 from dentalign.training.loop import Metrics, checkpoint_key
@@ -123,16 +123,20 @@ class FullyConnectedTask:
         network, order = self.network, torch.randperm(cases, generator=generator)
         for chosen in order.split(settings.batch_cases):
             copy = torch.randint(copies, (len(chosen),), generator=generator)
-            z = torch.from_numpy(codes.z[chosen.numpy(), copy.numpy()])  # (B, 2, 32, d)
+            own = data_parallel.own(len(chosen))
+            z = torch.from_numpy(codes.z[chosen[own].numpy(), copy[own].numpy()])  # (B, 2, 32, d)
             masks = self.masks[chosen, copy]  # (B, 2, 32)
             keep = torch.rand(len(chosen), 1, masks.shape[-1], generator=generator) >= settings.tooth_dropout
-            noise = settings.jitter * torch.randn(z[:, 0].shape, generator=generator)
-            z, masks, noise = z.to(self.device), (masks & keep).to(self.device), noise.to(self.device)
+            noise = settings.jitter * torch.randn(len(chosen), *codes.z.shape[3:], generator=generator)
+            masks = (masks & keep).to(self.device)
+            whole = masks.all(1).sum()
+            z, masks, noise = z.to(self.device), masks[own], noise[own].to(self.device)
             start = z[:, 0] + noise * self.movement
             error = network(start, masks[:, 0], masks[:, 1]) - (z[:, 1] - start)
             pairs = masks.all(1)  # (B, 32)
             square = torch.einsum("bsd,sde,bse->bs", error, self.metric, error)
-            yield (square * pairs).sum() / pairs.sum().clamp(min=1)
+            loss = (square * pairs).sum() / pairs.sum().clamp(min=1)
+            yield data_parallel.weighed(loss, pairs.sum(), whole)
 
     def finish(self) -> None:
         """Nothing is left to do."""

@@ -18,11 +18,13 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from dentalign import profiling
 from dentalign.atomic import write_bytes
 from dentalign.locks import exclusive
 from dentalign.networks import weights
 from dentalign.progress import track
 from dentalign.state import state_dir
+from dentalign.training import data_parallel
 
 SAVE_EVERY_S = float(os.environ.get("DENTALIGN_SAVE_EVERY_S", "20"))
 
@@ -37,7 +39,10 @@ class Task(Protocol):
         """The network, always the same one."""
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        """The loss of each batch of an epoch; all randomness from the generator and torch's own."""
+        """The loss of each batch of an epoch; all randomness from the generator and torch's own.
+
+        Of several processes each gives its share of the loss, see `data_parallel`.
+        """
 
     def validate(self) -> Metrics:
         """Figures of the network as it stands on held-out cases; the first, the lower the better, decides."""
@@ -114,17 +119,20 @@ def train(
 
     checkpoint : name of the checkpoint below the project's state folder, such as "align/<key>"
     on_epoch   : told of every epoch in order, also of those that an earlier run has done
+    A training that is profiled begins anew and leaves the checkpoint as it is.
+
     raises     : KeyboardInterrupt; the next call goes on from the last save (every SAVE_EVERY_S seconds)
     """
     path = state_dir() / "checkpoints" / f"{checkpoint}.pt"
-    with exclusive(path):
+    with data_parallel.first_only(lambda: exclusive(path)):
         return _train(task, schedule, seed, path, on_epoch)
 
 
 def _train(
     task: Task, schedule: Schedule, seed: int, path: Path, on_epoch: Callable[[int, Metrics], None]
 ) -> Outcome:
-    network = task.network
+    network, first = task.network, data_parallel.is_first()
+    data_parallel.prepare(network)
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=schedule.learning_rate,
@@ -142,13 +150,16 @@ def _train(
         optimizer.load_state_dict(saved["optimizer"])
         average = [a.copy_(b) for a, b in zip(average, saved["average"], strict=True)]
         best_state = saved["best_state"]
-        print(f"going on after epoch {progress.epoch}", file=sys.stderr, flush=True)
+        if first:
+            print(f"going on after epoch {progress.epoch}", file=sys.stderr, flush=True)
         for number, metrics in enumerate(progress.history, start=1):
             on_epoch(number, metrics)
-    elif saved:
+    elif saved and first:
         print("starting over: the checkpoint is past the end of this training", file=sys.stderr, flush=True)
 
     def save() -> None:
+        if profiling.active() or not first:
+            return
         content = {
             "progress": dict(vars(progress)),
             "network": network.state_dict(),
@@ -164,13 +175,15 @@ def _train(
         return progress.epoch - progress.best_epoch >= schedule.patience
 
     last_save = time.monotonic()
+    profiling.step()  # the preparation, which no trace is to hold
     try:
-        for epoch in track(range(progress.epoch + 1, schedule.epochs + 1), "training"):
+        epochs = range(progress.epoch + 1, schedule.epochs + 1)
+        for epoch in track(epochs, "training") if first else epochs:
             if out_of_patience():
                 break
             loss, steps = _one_epoch(task, optimizer, average, schedule, seed, epoch, progress.step)
             with _averaged(network, average):
-                metrics = {"loss": loss, **task.validate()}
+                metrics = {"loss": loss, **data_parallel.of_first(task.validate)}
                 decisive = _decisive(metrics)
                 if decisive < progress.best:
                     progress.best, progress.best_epoch = decisive, epoch
@@ -183,7 +196,8 @@ def _train(
                 last_save = time.monotonic()
     except KeyboardInterrupt:
         # What is in memory may be a half-done epoch; the checkpoint on disk is whole.
-        print(f"stopped in epoch {progress.epoch + 1}", file=sys.stderr, flush=True)
+        if first:
+            print(f"stopped in epoch {progress.epoch + 1}", file=sys.stderr, flush=True)
         raise
     save()
     stopped_early = progress.epoch < schedule.epochs
@@ -227,13 +241,17 @@ def _one_epoch(
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with profiling.span("backward"):
+            loss.backward()
+        loss = data_parallel.add_up(parameters, loss)
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        with profiling.span("optimiser"):
+            optimizer.step()
         keep = min(schedule.averaging, (step - 1) / (step + 9))
         with torch.no_grad():
             torch._foreach_lerp_(average, parameters, 1 - keep)
         losses.append(loss.detach())
+        profiling.step()
     return float(torch.stack(losses).mean()), len(losses)
 
 
@@ -261,14 +279,18 @@ def _snapshot(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any] | None:
+    # Of one that is profiled nothing might be left to measure. The first process decides for all.
+    begun = data_parallel.is_first() and path.is_file() and not profiling.active()
+    data = data_parallel.bytes_of_first(path.read_bytes() if begun else None)
+    if data is None:
+        return None
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         if saved.pop("sha256") != weights.content_sha256(saved):
             raise ValueError("its content does not fit its sha256")
         wanted = {"progress", "network", "optimizer", "average", "best_state"}
         return saved if wanted <= saved.keys() else None
-    except FileNotFoundError:
-        return None
     except Exception as error:  # noqa: BLE001  damaged, whatever the way: training starts over
-        print(f"{path}: damaged checkpoint ignored ({type(error).__name__})", file=sys.stderr, flush=True)
+        if data_parallel.is_first():
+            print(f"{path}: damaged checkpoint ignored ({type(error).__name__})", file=sys.stderr, flush=True)
         return None

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dentalign import profiling
 from dentalign.dataset.case_store import CaseStore
 from dentalign.dataset.latents import choose_device
 from dentalign.errors import DentalignError, NothingUsable
@@ -90,10 +91,12 @@ def validate(
             )
         motion = baselines.mean_motion(store)
         found = _Found()
+        profiling.step()  # there may be but one batch, which is to be traced
         for start in range(0, len(rows), settings.batch_cases):
             part = rows[start : start + settings.batch_cases]
             columns = {name: store.column(name, part) for name in _COLUMNS}
             _measure(found, columns, start, model, decoder, motion)
+            profiling.step()
         case_ids = [store.case_ids[row] for row in rows]
         counts = {f"{split}_cases": len(store.rows_of(split)) for split in ("train", "val", "test")}
     if not found.slot:
