@@ -68,8 +68,8 @@ def write(
             if not worst <= TOLERANCE:
                 name = max(shares, key=lambda key: shares[key])
                 raise DentalignError(
-                    f"{path}: not written: in onnxruntime, {name} differs by {worst:.1e} of its largest value, "
-                    f"at most {TOLERANCE:g} is allowed"
+                    f"{path}: not written: in onnxruntime {name} differs by {worst:.1e} of its largest "
+                    f"value, at most {TOLERANCE:g} is allowed"
                 )
     return worst
 
@@ -122,9 +122,7 @@ def _exported(network: nn.Module, interface: Interface, example: Arrays) -> Any:
         {number: axes[axis] for number, axis in enumerate(port.shape) if isinstance(axis, str)}
         for port in interface.inputs
     )
-    log = logging.getLogger(
-        "torch.onnx._internal.exporter._registration"
-    )  # regrets that no torchvision is here
+    log = logging.getLogger("torch.onnx._internal.exporter._registration")  # misses torchvision, loudly
     level = log.level
     log.setLevel(logging.ERROR)
     try:
@@ -149,22 +147,16 @@ def _exported(network: nn.Module, interface: Interface, example: Arrays) -> Any:
 def _describe(model: Any, interface: Interface, about: dict[str, str]) -> None:
     """Put the interface into the model, and take out where on this machine the code lies."""
     graph = model.graph
-    for part in (
-        model,
-        graph,
-        *graph.node,
-        *graph.input,
-        *graph.output,
-        *graph.value_info,
-        *graph.initializer,
-    ):
+    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    for part in (model, graph, *graph.node, *values):
         del part.metadata_props[:]
         part.doc_string = ""
-    for values, ports in ((graph.input, interface.inputs), (graph.output, interface.outputs)):
-        for value, port in zip(values, ports, strict=True):
+    for named, ports in ((graph.input, interface.inputs), (graph.output, interface.outputs)):
+        for value, port in zip(named, ports, strict=True):
             value.doc_string = f"{port.shape_text} {port.dtype}, {port.unit}: {port.meaning}"
-    model.doc_string = interface.task
+    model.doc_string = f"{interface.title}: {interface.task}"
     said = {
+        "title": interface.title,
         "task": interface.task,
         "inputs": json.dumps([asdict(port) for port in interface.inputs]),
         "outputs": json.dumps([asdict(port) for port in interface.outputs]),

@@ -39,8 +39,9 @@ class Port:
 
 @dataclass(frozen=True)
 class Interface:
-    """A model's task in one sentence, and its ports in the order of its arguments and answers."""
+    """What a model is and does, its ports in the order of its arguments and answers, and what is not in it."""
 
+    title: str
     task: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -51,7 +52,8 @@ def of_encoder(config: EncoderConfig) -> Interface:
     """Of the encoder with its neighbour graph given."""
     p, k, features = config.points, config.neighbours, config.features
     return Interface(
-        task="Tooth encoder: points of a tooth to a latent, one feature vector per point",
+        title="Tooth encoder",
+        task="Points of a tooth to a latent, one feature vector per point",
         inputs=(
             Port("points", "float32", ("B", p, 3), "mm", f"{_POINTS}, {HEAD_FRAME}"),
             Port(
@@ -67,7 +69,8 @@ def of_encoder(config: EncoderConfig) -> Interface:
 def of_decoder(features: int) -> Interface:
     """Of the decoder."""
     return Interface(
-        task="Tooth decoder: a latent to the points of the tooth",
+        title="Tooth decoder",
+        task="A latent to the points of the tooth",
         inputs=(Port("latents", "float32", ("B", "P", features), _LATENT_UNIT, "features of each point"),),
         outputs=(
             Port("points", "float32", ("B", "P", 3), "mm", f"not quite rigid; {HEAD_FRAME}"),
@@ -100,7 +103,8 @@ def _of_fc(config: AlignerConfig) -> Interface:
         "for the decoder, at T2; means nothing where no tooth stays",
     )  # fmt: skip
     return Interface(
-        task="Alignment model fc: latents of a mouth at T1 to latents at T2",
+        title="Alignment model fc",
+        task="Latents of a mouth at T1 to latents at T2",
         inputs=(before, *_masks()),
         outputs=(after,),
         outside="Encoder before it; after it the decoder, and dentalign.geometry.rigid.fit for each tooth.",
@@ -110,7 +114,8 @@ def _of_fc(config: AlignerConfig) -> Interface:
 def _of_attention(config: AlignerConfig) -> Interface:
     pose = ("N", SLOT_COUNT, 4, 4)
     return Interface(
-        task="Alignment model attention: poses and points of a mouth at T1 to poses at T2",
+        title="Alignment model attention",
+        task="Poses and points of a mouth at T1 to poses at T2",
         inputs=(
             Port(
                 "points", "float32", ("N", SLOT_COUNT, config.points, 3), "mm",
@@ -135,5 +140,5 @@ def _of_attention(config: AlignerConfig) -> Interface:
                 "model knows nothing of the slot",
             ),
         ),
-        outside="Nothing.",
+        outside="Nothing: poses go in and poses come out.",
     )  # fmt: skip

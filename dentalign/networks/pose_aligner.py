@@ -51,7 +51,7 @@ class PoseAligner(Aligner):
     def both_ways(
         self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What the network says of mouths in the standard place, and of their mirror images: the mean of the two.
+        """The mean of what the network says of mouths in the standard place and of their mirror images.
 
         Arguments and answer as in `PoseNetwork.forward`.
         """
