@@ -39,7 +39,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Interface:
-    """What a model is and does, its ports in the order of its arguments and answers, and what is not in it."""
+    """What a model is and does, its ports in the order of arguments and answers, and what is not in it."""
 
     title: str
     task: str
