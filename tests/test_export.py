@@ -1,5 +1,6 @@
 """The models as ONNX files: the same answers, a file that says what goes in, no wrong file left behind."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from dentalign.geometry import rigid
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.tooth_points import directions
 from dentalign.networks import aligner, interfaces, latent_aligner, rotations, weights
-from dentalign.networks.alignment import MouthsAtT1
+from dentalign.networks.alignment import Aligner, MouthsAtT1
 from dentalign.networks.decoder import Decoder, DecoderConfig
 from dentalign.networks.encoder import Encoder, EncoderConfig
 from dentalign.networks.latent_aligner import LatentAligner
@@ -53,7 +54,7 @@ def latent_model() -> LatentAligner:
     return made.eval().requires_grad_(False)
 
 
-def models(folder: Path, alignment: aligner.Aligner) -> Path:
+def models(folder: Path, alignment: Aligner) -> Path:
     folder.mkdir()
     torch.manual_seed(1)
     weights.save(folder / "encoder.pt", encoder())
@@ -124,8 +125,8 @@ def test_the_whole_of_attention_is_in_its_exportable_form() -> None:
         *(torch.from_numpy(part) for part in (given.points, given.pose, given.present, given.stays))
     )
     np.testing.assert_allclose(pose.detach().numpy(), placed.pose, atol=2e-4)
-    np.testing.assert_allclose(expected.detach().numpy(), placed.expected_add_mm, rtol=1e-4)
     assert placed.expected_add_mm is not None
+    np.testing.assert_allclose(expected.detach().numpy(), placed.expected_add_mm, rtol=1e-4)
     assert np.isnan(placed.expected_add_mm[:, 4]).all()
 
 
@@ -247,6 +248,7 @@ def test_attention_is_exported_whole_and_answers_for_any_number_of_mouths(tmp_pa
         placed = pose_model.place(given)
         np.testing.assert_allclose(pose[..., :3, :3], placed.pose[..., :3, :3], atol=1e-4)
         np.testing.assert_allclose(pose[..., :3, 3], placed.pose[..., :3, 3], atol=5e-3)
+        assert placed.expected_add_mm is not None
         np.testing.assert_allclose(expected, placed.expected_add_mm, rtol=1e-3)
 
 
@@ -261,7 +263,7 @@ def test_differences_are_shares_of_the_largest_value_and_a_wrong_nan_is_never_cl
 def test_without_the_extra_the_command_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_file.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DentalignError, match=r"onnx and onnxscript not installed: pip install"):
         model_export.export_models(tmp_path, tmp_path)
 
