@@ -1,8 +1,11 @@
 """The model cards: what they must say, from a validation whose figures are known."""
 
 import re
+import threading
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urljoin
 
 import numpy as np
 import pytest
@@ -182,3 +185,10 @@ def test_the_report_links_to_the_cards_and_the_viewer_serves_them(
     with ReportServer(page) as server:
         for link in linked:
             assert server.file_of(str(link)) == (tmp_path / "report" / str(link)).resolve()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with urllib.request.urlopen(urljoin(server.url, links["encoder"])) as answer:
+                assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"  # shown, not saved
+                assert answer.read().decode("utf-8") == written["encoder"]
+        finally:
+            server.shutdown()

@@ -148,10 +148,15 @@ def _latents(aligner: LatentAligner, count: int, rng: np.random.Generator) -> li
 
 
 def _mouths(aligner: PoseAligner, count: int, rng: np.random.Generator) -> list[NDArray[Any]]:
-    """Average mouths, each tooth shaken, and the whole turned and moved."""
+    """Mouths like those it has learnt from: each tooth shaken about its mean, and the whole turned and moved.
+
+    Others would tell nothing: of a tooth turned by nearly a half turn, single precision decides which way.
+    """
+    network = aligner.network
     local = directions(aligner.config.points) * rng.uniform(3, 5, (count, SLOT_COUNT, 1, 3))
-    turned = rigid.rotation_matrix(rng.normal(0, 0.2, (count, SLOT_COUNT, 3)))
-    place = average_mouth().position + rng.normal(0, 1, (count, SLOT_COUNT, 3))
+    mean = network.t1_rotation.double().numpy()
+    turned = mean @ rigid.rotation_matrix(rng.normal(0, 0.2, (count, SLOT_COUNT, 3)))
+    place = network.t1_middle.double().numpy() + rng.normal(0, 1, (count, SLOT_COUNT, 3))
     whole = rigid.from_rotation(
         rigid.rotation_matrix(rng.normal(0, 0.2, (count, 1, 3))), rng.normal(0, 10, (count, 1, 3))
     )
