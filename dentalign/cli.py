@@ -225,7 +225,7 @@ def export_(
 ) -> None:
     """Write the models as ONNX files, each held to the model in onnxruntime before it gets its name.
 
-    Needs the extra `export`: pip install 'dentalign[export]'. See docs/models.md for inputs and outputs.
+    Needs dentalign's extra `export`. See docs/models.md for inputs and outputs.
     """
     from dentalign.export import model_export
 

@@ -28,7 +28,9 @@ def require_onnx() -> None:
     """Raise DentalignError where a package that writes ONNX files is missing."""
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        raise DentalignError(f"{' and '.join(missing)} not installed: pip install 'dentalign[export]'")
+        raise DentalignError(
+            f"{' and '.join(missing)} not installed: they come with dentalign's extra `export`, see docs/models.md"
+        )
 
 
 def can_verify() -> bool:
