@@ -264,7 +264,7 @@ def test_without_the_extra_the_command_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DentalignError, match="onnx and onnxscript not installed: they come with .* `export`"):
+    with pytest.raises(DentalignError, match=r"onnx and onnxscript not installed: .* extra `export`"):
         model_export.export_models(tmp_path, tmp_path)
 
 

@@ -29,7 +29,8 @@ def require_onnx() -> None:
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise DentalignError(
-            f"{' and '.join(missing)} not installed: they come with dentalign's extra `export`, see docs/models.md"
+            f"{' and '.join(missing)} not installed: they come with dentalign's extra `export` "
+            "(docs/models.md says how to install it)"
         )
 
 
