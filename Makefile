@@ -7,7 +7,7 @@ IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 BY_FILE := -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro test test-all check docs deps clean
+.PHONY: help setup demo repro test test-all check docs deps dist clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name does; do \
@@ -39,9 +39,9 @@ repro: setup ## run the stages that are stale (`dvc repro` inside .venv), even a
 test: setup ## run the tests and show their coverage
 	@$(IN_VENV) python -m pytest $(BY_FILE) --cov
 
-# What a test needs beyond .venv is installed here: Playwright, a Chromium where there is none, atheris, Dask.
+# What a test needs beyond .venv is installed here: Playwright, a Chromium where there is none, atheris, Dask, ONNX.
 test-all: setup ## run the tests, those that need a browser or a fuzzer included; installs Chromium where apt-get is
-	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,browser,fuzz,cluster]'
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,browser,fuzz,cluster,export]'
 	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || { \
 		command -v apt-get > /dev/null || { echo 'make: no Chromium here and no apt-get: the browser tests are skipped' >&2; exit 0; }; \
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium || \
@@ -61,6 +61,9 @@ docs: setup ## build the docs site into build/site/html, without a warning; inst
 deps: setup ## write the modules that each stage reaches into dvc.yaml, and draw docs/pictures/module-layers.svg
 	@$(IN_VENV) python tests/module_reach.py
 	@$(IN_VENV) python tests/module_layers.py
+
+dist: setup ## build the sdist and the wheel into dist/
+	@$(IN_VENV) python -m build --no-isolation
 
 clean: ## remove .venv and caches; data, models, reports and DVC's cache stay
 	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* htmlcov build dist

@@ -7,11 +7,19 @@ import importlib
 from typing import Any
 
 # By name, so that the stages, which all pass through here, do not reach these modules.
-_OFFERED = {"Predictor": "dentalign.prediction.predictor", "Prediction": "dentalign.prediction.predictor"}
+_OFFERED = {
+    "MouthsAtT1": "dentalign.networks.alignment",
+    "MouthsAtT2": "dentalign.networks.alignment",
+    "Prediction": "dentalign.prediction.predictor",
+    "Predictor": "dentalign.prediction.predictor",
+    "load_aligner": "dentalign.prediction.model_files",
+    "load_decoder": "dentalign.prediction.model_files",
+    "load_encoder": "dentalign.prediction.model_files",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`dentalign.__version__`, from the installed package's metadata, and the offered classes."""
+    """`dentalign.__version__`, from the installed package's metadata, and what is offered."""
     if name == "__version__":
         from importlib.metadata import version
 
@@ -19,3 +27,7 @@ def __getattr__(name: str) -> Any:
     if name in _OFFERED:
         return getattr(importlib.import_module(_OFFERED[name]), name)
     raise AttributeError(f"module 'dentalign' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "__version__", *_OFFERED})

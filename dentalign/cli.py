@@ -247,6 +247,30 @@ def metrics_(
     typer.echo(validation_table.format_table(validation_table.read(file)))
 
 
+@app.command("export", epilog=command.EPILOG)
+def export_(
+    models: Annotated[
+        Path, typer.Option(help="Folder with encoder.pt, decoder.pt, aligner.pt, or some of them.")
+    ] = Path("models"),
+    out: Annotated[Path, typer.Option(help="Folder for encoder.onnx, decoder.onnx, aligner.onnx.")] = Path(
+        "onnx"
+    ),
+) -> None:
+    """Write the models as ONNX files, each held to the model in onnxruntime before it gets its name.
+
+    Needs dentalign's extra `export`. See docs/models.md for inputs and outputs.
+    """
+    from dentalign.export import model_export
+
+    for exported in model_export.export_models(models, out):
+        said = (
+            "NOT verified: onnxruntime is not installed"
+            if exported.difference is None
+            else f"verified: differs by {exported.difference:.1e} of the largest value"
+        )
+        typer.echo(f"{exported.path}  {said}")
+
+
 @app.command(epilog=command.EPILOG)
 def mend(
     root: Annotated[Path, typer.Argument(help="The repository.")] = Path(),

@@ -8,7 +8,7 @@ import typer
 
 from dentalign import atomic, command, params
 from dentalign.locks import exclusive
-from dentalign.validation import validation_report
+from dentalign.validation import model_cards, validation_report
 from dentalign.validation.measurement import Validate, validate
 from dentalign.validation.validation_pictures import write_pictures
 from dentalign.validation.validation_table import format_table, write_tables
@@ -25,20 +25,24 @@ def main(
     ),
     metrics: Annotated[Path, typer.Option(help="Metrics to write (JSON).")] = Path("metrics/validation.json"),
     report: Annotated[
-        Path, typer.Option(help="Folder for tables, pictures and index.html, replaced as a whole.")
+        Path,
+        typer.Option(help="Folder for tables, pictures, model cards and index.html, replaced as a whole."),
     ] = Path("reports/validation"),
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
     """Measure the models on the test split, beside two baselines."""
     settings = params.load(params_file, Validate, "validate")
+    encoder = params.load(params_file, params.Encoder, "encoder").weights
     decoder = params.load(params_file, params.Weights, "decoder").weights
     found = validate(latents, decoder, aligner, settings)
     with exclusive(report), atomic.replacing(report) as folder:
         folder.mkdir()
         write_tables(folder, found)
         write_pictures(folder / "pictures", found, latents, train_log)
+        model_cards.write(folder / "model_cards", found, latents, encoder, decoder, aligner)
+        cards = {name: f"model_cards/{name}.md" for name in model_cards.CARDS}
         parameters = {"validate": settings.model_dump(), "decoder": {"weights": decoder}}
-        validation_report.write(folder / "index.html", found, latents, train_log, left_out, parameters)
+        validation_report.write(folder / "index.html", found, latents, train_log, left_out, parameters, cards)
     atomic.write_text(metrics, json.dumps(found.metrics, indent=2) + "\n")
     model, identity = found.metrics["model"]["add_mm"], found.metrics["identity"]["add_mm"]
     typer.echo(

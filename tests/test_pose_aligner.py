@@ -23,8 +23,7 @@ POINTS = 16
 DECODER = Decoder(DecoderConfig(4, 4))
 
 
-@pytest.fixture
-def model() -> PoseAligner:
+def random_model() -> PoseAligner:
     """Random weights throughout, and a mean mouth that is the average one."""
     torch.manual_seed(0)
     made = pose_aligner.build(ToothAttentionConfig(8, 16, 2, 4, 0.0), (POINTS, 4), "e", "d")
@@ -36,6 +35,11 @@ def model() -> PoseAligner:
         made.network.known_at_t1.fill_(True)
         made.network.known_at_t2.fill_(True)
     return made.eval()
+
+
+@pytest.fixture
+def model() -> PoseAligner:
+    return random_model()
 
 
 def mouths(count: int = 3, missing: int = 0) -> MouthsAtT1:

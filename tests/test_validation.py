@@ -18,6 +18,7 @@ from dentalign.geometry import rigid
 from dentalign.geometry.tooth_points import directions
 from dentalign.networks import aligner, latent_aligner, weights
 from dentalign.networks.decoder import Decoder, DecoderConfig
+from dentalign.networks.encoder import Encoder, EncoderConfig
 from dentalign.networks.latent_aligner import LatentAligner
 from dentalign.networks.latent_basis import LatentBasis
 from dentalign.teeth import SLOT_INDEX, SLOTS
@@ -32,10 +33,10 @@ SHIFT_MM = 1.25
 SETTINGS = Validate(batch_cases=2, threads=1, device="cpu")
 
 
-def small_latents(path: Path, splits: tuple[str, ...] = SPLITS) -> Path:
+def small_latents(path: Path, splits: tuple[str, ...] = SPLITS, encoder: str = ENCODER) -> Path:
     """Teeth on a line, each shifted by SHIFT_MM (three times that in test); a latent is the point."""
     rng = np.random.default_rng(1)
-    with case_store.create(path, Layout(POINTS, FEATURES), {"encoder_sha256": ENCODER}) as writer:
+    with case_store.create(path, Layout(POINTS, FEATURES), {"encoder_sha256": encoder}) as writer:
         for number, split in enumerate(splits):
             row: Row = {"case_id": f"case-{number}", "split": split}
             row |= {"fdi": np.zeros(32, np.uint8), "dropped": np.zeros(32, bool)}
@@ -58,6 +59,13 @@ def small_latents(path: Path, splits: tuple[str, ...] = SPLITS) -> Path:
                     row[f"{stage_}/latents"][slot, :, :3] = rigid.apply(pose, row["points"][slot])
             writer.append(row)
     return path
+
+
+def small_encoder(folder: Path) -> str:
+    """An untrained encoder.pt for such latents; returns its SHA-256."""
+    torch.manual_seed(0)
+    weights.save(folder / "encoder.pt", Encoder(EncoderConfig(POINTS, 4, 3, 6, FEATURES)))
+    return weights.file_sha256(folder / "encoder.pt")
 
 
 def small_models(folder: Path, encoder: str = ENCODER) -> tuple[Path, Path]:
@@ -158,10 +166,12 @@ def test_the_stage_writes_the_same_bytes_twice_and_removes_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    small_latents(tmp_path / "l.h5")
-    small_models(tmp_path)
+    encoder = small_encoder(tmp_path)
+    small_latents(tmp_path / "l.h5", encoder=encoder)
+    small_models(tmp_path, encoder)
     params = (
-        "validate: {batch_cases: 2, threads: 1, device: cpu}\ntrain: {}\ndecoder: {weights: decoder.pt}\n"
+        "validate: {batch_cases: 2, threads: 1, device: cpu}\ntrain: {}\n"
+        "encoder: {weights: encoder.pt}\ndecoder: {weights: decoder.pt}\n"
     )
     (tmp_path / "params.yaml").write_text(params)
     (tmp_path / "report").mkdir()
@@ -188,6 +198,7 @@ def test_the_stage_writes_the_same_bytes_twice_and_removes_what_was_there(
     names = {
         "m/v.json",
         *(f"report/{n}" for n in ("accuracy.csv", "cases.csv", "per_slot.csv", "lineage.json", "index.html")),
+        *(f"report/model_cards/{n}.md" for n in ("encoder", "decoder", "aligner")),
     }
     assert set(written[0]) == names
     table = CliRunner().invoke(cli.app, ["metrics", "m/v.json"])

@@ -77,5 +77,9 @@ class Aligner(nn.Module, ABC):
     config: AlignerConfig
 
     @abstractmethod
-    def place(self, mouths: MouthsAtT1, decoder: Decoder) -> MouthsAtT2:
-        """Where the teeth that stay should stand; raises DentalignError where a number is not finite."""
+    def place(self, mouths: MouthsAtT1, decoder: Decoder | None = None) -> MouthsAtT2:
+        """Where the teeth that stay should stand.
+
+        decoder : needed where the model `uses_latents`
+        raises  : DentalignError where a number is not finite; ValueError where latents or decoder are wanting
+        """

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from dentalign.networks.neighbours import nearest_neighbours
+
 
 @dataclass(frozen=True)
 class EncoderConfig:
@@ -70,13 +72,15 @@ class Encoder(nn.Module):
         self.second = ChebyshevLayer(config.hidden, config.hidden, config.terms)
         self.third = ChebyshevLayer(config.hidden, config.features, config.terms)
 
-    def forward(self, points: torch.Tensor, neighbours: torch.Tensor) -> torch.Tensor:
+    def forward(self, points: torch.Tensor, neighbours: torch.Tensor | None = None) -> torch.Tensor:
         """Encode a batch of teeth.
 
         points     : (B, P, 3) float, mm, head coordinates
-        neighbours : (B, P, k) int64, see `nearest_neighbours`
+        neighbours : (B, P, k) int64, see `nearest_neighbours`; default: that graph of these points
         returns    : (B, P, features)
         """
+        if neighbours is None:  # about the middle, where single precision is finest
+            neighbours = nearest_neighbours(points - points.mean(1, keepdim=True), self.config.neighbours)
         return self.encode_states(points[None], neighbours)[0]
 
     def encode_states(self, points: torch.Tensor, neighbours: torch.Tensor) -> torch.Tensor:

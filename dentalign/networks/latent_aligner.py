@@ -53,10 +53,10 @@ class LatentAligner(Aligner):
         return basis.shift(t1, change)
 
     @torch.inference_mode()
-    def place(self, mouths: MouthsAtT1, decoder: Decoder) -> MouthsAtT2:
+    def place(self, mouths: MouthsAtT1, decoder: Decoder | None = None) -> MouthsAtT2:
         """Through the decoder, and for each tooth the best rigid fit to what it says."""
-        if mouths.latents is None:
-            raise ValueError("model 'fc' works on latents")
+        if mouths.latents is None or decoder is None:
+            raise ValueError("model 'fc' works on latents, and needs the decoder to give poses")
         decoded = decoder(self.predict(mouths.latents, mouths.present, mouths.stays)).cpu().numpy()
         stays = mouths.stays & mouths.present
         if not np.isfinite(decoded[stays]).all():

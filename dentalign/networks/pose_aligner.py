@@ -37,7 +37,7 @@ class PoseAligner(Aligner):
         stays = torch.from_numpy(mouths.stays).to(device) & present
         turn, shift = self.network.to_standard_place(teeth.middle, present)
         placed = moved(teeth, turn, shift)
-        rotation, middle, doubt = self._both_ways(placed, present, stays)
+        rotation, middle, doubt = self.both_ways(placed, present, stays)
         rotation, middle = turn.mT[:, None] @ rotation, (middle - shift[:, None]) @ turn
         if not all(torch.isfinite(part[stays]).all() for part in (rotation, middle, doubt)):
             raise DentalignError("the aligner predicts numbers that are not finite; train it again")
@@ -48,9 +48,13 @@ class PoseAligner(Aligner):
         expected[~here] = np.nan
         return MouthsAtT2(pose, rigid.apply(pose, mouths.points), expected)
 
-    def _both_ways(
+    def both_ways(
         self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The mean of what the network says of mouths in the standard place and of their mirror images.
+
+        Arguments and answer as in `PoseNetwork.forward`.
+        """
         rotation, middle, doubt = self.network(teeth, present, stays)
         other = self.network(mirrored(teeth), present[:, MIRRORED_SLOT], stays[:, MIRRORED_SLOT])
         back = mirrored(PosedTeeth(teeth.points, *other[:2]))

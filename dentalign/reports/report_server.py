@@ -13,7 +13,7 @@ from dentalign.errors import DentalignError
 from dentalign.reports.report_page import REVISION_PLACE, plain
 
 HOST = "127.0.0.1"
-SERVED = (".html", ".png", ".svg", ".csv", ".json", ".glb", ".stl", ".txt")
+SERVED = (".html", ".png", ".svg", ".csv", ".json", ".glb", ".stl", ".txt", ".md")
 
 _MOST_LINKS = 1_000
 
@@ -98,7 +98,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         else:
-            kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+            # Browsers show plain text; Markdown under its own name some would rather save.
+            guessed = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+            kind = "text/plain" if file.suffix.lower() == ".md" else guessed
         self._answer(self.server.page(content) if kind == "text/html" else content, kind)
 
     do_HEAD = do_GET

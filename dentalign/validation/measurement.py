@@ -18,7 +18,7 @@ from dentalign.networks import aligner, weights
 from dentalign.networks.alignment import Aligner, MouthsAtT1
 from dentalign.networks.decoder import Decoder, DecoderConfig
 from dentalign.params import Device, Positive, Section
-from dentalign.teeth import ARCHES
+from dentalign.teeth import ARCHES, SLOT_COUNT
 from dentalign.validation import baselines, metrics
 from dentalign.validation.reported_metrics import TOOTH_METRICS, MeasuredTeeth
 
@@ -50,6 +50,7 @@ class Validation:
     case     : (T,) int, which of the N cases the tooth belongs to
     slot     : (T,) int
     figures  : method -> metric -> (T,), the metrics of `TOOTH_METRICS`
+    slot_reconstruction_mm : (32,), `reconstruction_mm` by slot, not a number where the split has no tooth
     expected_add_mm : (T,), how far off the model expected the tooth to be; None where it does not say
     """
 
@@ -61,6 +62,7 @@ class Validation:
     case: NDArray[np.intp]
     slot: NDArray[np.intp]
     figures: dict[str, dict[str, Array]]
+    slot_reconstruction_mm: Array
     expected_add_mm: Array | None = None
 
 
@@ -119,6 +121,7 @@ class _Found:
     slot: list[NDArray[np.intp]] = field(default_factory=list)
     predicted: list[Array] = field(default_factory=list)
     reconstruction_mm: list[Array] = field(default_factory=list)
+    reconstruction_slot: list[NDArray[np.intp]] = field(default_factory=list)
     expected_add_mm: list[Array] = field(default_factory=list)
     t1_only: int = 0
 
@@ -141,7 +144,11 @@ class _Found:
         summary["true_t2"] = _means(joined["true_t2"])
         if summary["identity"]["add_mm"] > 0:  # else nothing was to be moved, and the ratio says nothing
             summary["add_vs_identity"] = summary["model"]["add_mm"] / summary["identity"]["add_mm"]
-        summary["reconstruction_mm"] = float(np.concatenate(self.reconstruction_mm).mean())
+        reconstruction = np.concatenate(self.reconstruction_mm)
+        summary["reconstruction_mm"] = float(reconstruction.mean())
+        place, by_slot = np.concatenate(self.reconstruction_slot), np.full(SLOT_COUNT, np.nan)
+        for number in np.unique(place):
+            by_slot[number] = reconstruction[place == number].mean()
         cases = len(np.unique(case))
         summary["counts"] = {
             "cases": cases,
@@ -155,7 +162,9 @@ class _Found:
         if expected is not None:
             summary["confidence"] = metrics.confidence(expected, joined["model"]["add_mm"])
         predicted = np.concatenate(self.predicted)
-        return Validation(rounded(summary), lineage, case_ids, rows, predicted, case, slot, figures, expected)
+        return Validation(
+            rounded(summary), lineage, case_ids, rows, predicted, case, slot, figures, by_slot, expected
+        )
 
 
 def _check(
@@ -198,6 +207,7 @@ def _measure(
     for stage, mask, pose in (("t1", t1_mask, t1_pose), ("t2", t2_mask, t2_pose)):
         decoded = _decode(decoder, columns[f"{stage}/latents"])[mask]
         found.reconstruction_mm.append(metrics.add_mm(decoded, rigid.apply(pose[mask], points[mask])))
+        found.reconstruction_slot.append(np.nonzero(mask)[1])
     both = t1_mask & t2_mask  # (B, 32)
     found.t1_only += int((t1_mask & ~t2_mask).sum())
     case, slot = np.nonzero(both)

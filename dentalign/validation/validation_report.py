@@ -42,6 +42,7 @@ def write(
     train_log: Path | None = None,
     left_out: Path | None = None,
     parameters: Mapping[str, Any] | None = None,
+    model_cards: Mapping[str, str] | None = None,
 ) -> None:
     """Write the report of a validation as one self-contained HTML file, all or nothing.
 
@@ -50,6 +51,7 @@ def write(
     train_log  : folder of the training's curves; None, or a folder without curves: no such charts
     left_out   : the CSV of what was left out; None, or no such file: the report says that it has none
     parameters : section -> values, of params.yaml: shown, with their hash
+    model_cards : model -> its card, as a link from the page; None: no such links
     raises     : DentalignError where a curve or the list cannot be read
     """
     chosen = chosen_cases(found)
@@ -81,6 +83,7 @@ def write(
         parameters=[(name, json.dumps(value, sort_keys=True)) for name, value in (parameters or {}).items()],
         parameters_sha256=_hash_of(parameters) if parameters else "",
         left_out=_left_out(left_out),
+        model_cards=model_cards or {},
     )
     atomic.write_bytes(path, rendered)
 

@@ -1,0 +1,1 @@
+"""The trained models as ONNX files, for programs without torch."""

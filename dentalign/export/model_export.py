@@ -1,0 +1,166 @@
+"""`dentalign export`: encoder.pt, decoder.pt and aligner.pt as ONNX files."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dentalign.errors import DentalignError
+from dentalign.export import onnx_file
+from dentalign.export.exportable import ExportableEncoder, ExportableLatentAligner, ExportablePoseAligner
+from dentalign.export.neighbour_graph import neighbours
+from dentalign.export.onnx_file import Arrays
+from dentalign.geometry import rigid
+from dentalign.geometry.average_mouth import average_mouth
+from dentalign.geometry.tooth_points import directions
+from dentalign.networks import interfaces, weights
+from dentalign.networks.alignment import Aligner, MouthsAtT1
+from dentalign.networks.decoder import Decoder
+from dentalign.networks.encoder import Encoder
+from dentalign.networks.latent_aligner import LatentAligner
+from dentalign.networks.pose_aligner import PoseAligner
+from dentalign.prediction.model_files import load_aligner, load_decoder, load_encoder
+from dentalign.teeth import SLOT_COUNT, SLOTS
+
+INTENDED_USE = "planning support by a professional; not a medical device"
+_BATCHES = (2, 1, 5)  # the first is exported with; the others show that the batch may be of any length
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written; `difference` is None where onnxruntime is missing (see `onnx_file.write`)."""
+
+    path: Path
+    difference: float | None
+
+
+def export_models(models: str | Path, out: str | Path) -> list[Exported]:
+    """Export those of encoder.pt, decoder.pt and aligner.pt that a folder holds; returns what was written.
+
+    raises: DentalignError where there is none of them, one is damaged, or an exported file does not answer
+            as the model does
+    """
+    onnx_file.require_onnx()
+    folder = Path(models)
+    writers: dict[str, Callable[[Path, Path], float | None]] = {
+        "encoder": _encoder, "decoder": _decoder, "aligner": _aligner,
+    }  # fmt: skip
+    here = [name for name in writers if (folder / f"{name}.pt").is_file()]
+    if not here:
+        raise DentalignError(f"{folder}: holds none of {', '.join(f'{name}.pt' for name in writers)}")
+    done = []
+    for name in here:
+        target = Path(out) / f"{name}.onnx"
+        done.append(Exported(target, writers[name](folder / f"{name}.pt", target)))
+    return done
+
+
+def _encoder(source: Path, target: Path) -> float | None:
+    encoder = load_encoder(source)
+    rng = np.random.default_rng(0)
+    examples = [_teeth(encoder, count, rng) for count in _BATCHES]
+
+    def wanted(given: Arrays) -> Arrays:
+        return _ours(encoder, given)
+
+    interface = interfaces.of_encoder(encoder.config)
+    return onnx_file.write(
+        target, ExportableEncoder(encoder), interface, _about(source, encoder), examples, wanted
+    )
+
+
+def _decoder(source: Path, target: Path) -> float | None:
+    decoder = load_decoder(source)
+    rng = np.random.default_rng(0)
+    features = decoder.config.features
+    examples = [[rng.normal(0, 3, (n, 10 * n, features)).astype(np.float32)] for n in _BATCHES]
+
+    def wanted(given: Arrays) -> Arrays:
+        return _ours(decoder, given)
+
+    interface = interfaces.of_decoder(features)
+    return onnx_file.write(target, decoder, interface, _about(source, decoder), examples, wanted)
+
+
+def _aligner(source: Path, target: Path) -> float | None:
+    aligner = load_aligner(source)
+    interface, about = interfaces.of_aligner(aligner.config), _about(source, aligner)
+    rng = np.random.default_rng(0)
+    if isinstance(aligner, LatentAligner):
+        network: torch.nn.Module = ExportableLatentAligner(aligner)
+        examples = [_latents(aligner, count, rng) for count in _BATCHES]
+    elif isinstance(aligner, PoseAligner):
+        network = ExportablePoseAligner(aligner)
+        examples = [_mouths(aligner, count, rng) for count in _BATCHES]
+    else:
+        raise DentalignError(f"{source}: model {aligner.config.model!r} has no ONNX form yet")
+
+    def wanted(given: Arrays) -> Arrays:
+        if isinstance(aligner, LatentAligner):
+            latents, present, stays = given
+            return [aligner.predict(latents, present, stays).numpy()]
+        placed = aligner.place(MouthsAtT1(*given))
+        assert placed.expected_add_mm is not None
+        return [placed.pose, placed.expected_add_mm]
+
+    return onnx_file.write(target, network, interface, about, examples, wanted)
+
+
+def _about(source: Path, model: Encoder | Decoder | Aligner) -> dict[str, str]:
+    return {
+        "config": json.dumps(asdict(model.config), sort_keys=True),
+        "intended_use": INTENDED_USE,
+        "slots": json.dumps(SLOTS),
+        "weights_sha256": weights.file_sha256(source),
+    }
+
+
+@torch.inference_mode()
+def _ours(network: torch.nn.Module, given: Arrays) -> Arrays:
+    return [network(*(torch.from_numpy(array) for array in given)).numpy()]
+
+
+def _teeth(encoder: Encoder, count: int, rng: np.random.Generator) -> list[NDArray[Any]]:
+    """Teeth-sized bodies where teeth stand, and their graph."""
+    config = encoder.config
+    local = directions(config.points) * rng.uniform(3, 5, (count, 1, 3))
+    points = (local + average_mouth().position[:count, None]).astype(np.float32)
+    return [points, neighbours(local, config.neighbours)]
+
+
+def _masks(count: int, rng: np.random.Generator) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    present = rng.random((count, SLOT_COUNT)) < 0.9
+    return present, present & (rng.random((count, SLOT_COUNT)) < 0.9)
+
+
+def _latents(aligner: LatentAligner, count: int, rng: np.random.Generator) -> list[NDArray[Any]]:
+    """Latents as the model's own code spreads them."""
+    basis, config = aligner.basis, aligner.config
+    z = torch.from_numpy(rng.normal(size=(count, *basis.spread.shape)).astype(np.float32)) * basis.spread
+    middle = basis.mean.reshape(SLOT_COUNT, config.points, config.features)
+    latents = basis.shift(middle.expand(count, *middle.shape), z).numpy()
+    return [latents, *_masks(count, rng)]
+
+
+def _mouths(aligner: PoseAligner, count: int, rng: np.random.Generator) -> list[NDArray[Any]]:
+    """Mouths like those it has learnt from: each tooth shaken about its mean, and the whole turned and moved.
+
+    Others would tell nothing: of a tooth turned by nearly a half turn, single precision decides which way.
+    """
+    network = aligner.network
+    local = directions(aligner.config.points) * rng.uniform(3, 5, (count, SLOT_COUNT, 1, 3))
+    mean = network.t1_rotation.double().numpy()
+    turned = mean @ rigid.rotation_matrix(rng.normal(0, 0.2, (count, SLOT_COUNT, 3)))
+    place = network.t1_middle.double().numpy() + rng.normal(0, 1, (count, SLOT_COUNT, 3))
+    whole = rigid.from_rotation(
+        rigid.rotation_matrix(rng.normal(0, 0.2, (count, 1, 3))), rng.normal(0, 10, (count, 1, 3))
+    )
+    pose = whole @ rigid.from_rotation(turned, place)
+    present, stays = _masks(count, rng)
+    pose[~present] = np.eye(4)
+    return [local.astype(np.float32), pose, present, stays]

@@ -1,0 +1,112 @@
+"""Where a model is not to be trusted, in sentences, from what the validation found."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dentalign.dataset.case_store import CaseStore
+from dentalign.geometry.rigid import Array
+from dentalign.networks.alignment import Aligner
+from dentalign.networks.pose_aligner import PoseAligner
+from dentalign.teeth import ARCHES, SLOTS
+from dentalign.validation.measurement import Validation
+
+FEW_TEETH = 5  # in a slot of the test split: below that its mean says little
+WORST = 5  # slots that are named
+
+ENCODER = (
+    "It tells where a tooth stands: points in another frame or unit give latents that mean something else.",
+    "It knows a point by its neighbours alone; the models after it know a point by its place in the fixed "
+    "order, so points in another order are encoded well and understood wrongly.",
+)
+DECODER = (
+    "It reads each point's features alone and knows of no tooth: what no encoder gave is decoded, too.",
+    "Decoded points bend a tooth a little (`rigidity_residual_mm` of the alignment model `fc`).",
+)
+_THIRD_MOLAR = np.array([fdi % 10 == 8 for fdi in SLOTS])
+
+
+def of_autoencoder(found: Validation) -> list[str]:
+    """Of encoder and decoder together."""
+    error = found.slot_reconstruction_mm
+    worst = [slot for slot in np.argsort(-np.nan_to_num(error, nan=-1.0), kind="stable") if error[slot] > 0]
+    limits = []
+    if worst:
+        named = ", ".join(f"{SLOTS[slot]} ({error[slot]:.3f} mm)" for slot in worst[:WORST])
+        limits.append(f"Slots with the largest `reconstruction_mm`: {named}.")
+    if (unseen := np.flatnonzero(np.isnan(error))).size:
+        limits.append(f"No tooth in the test split, so not measured: {_slots(unseen)}.")
+    return limits
+
+
+def of_aligner(found: Validation, store: CaseStore, model: Aligner) -> list[str]:
+    """Of an alignment model; `store` holds the cases that it learnt from and was measured on."""
+    train, both = store.rows_of("train"), found.figures
+    t1, t2 = store.column("t1/mask", train), store.column("t2/mask", train)
+    seen = (t1 & t2).sum(0)  # (32,) teeth of the train split
+    add = _by_slot(found.slot, both["model"]["add_mm"])
+    still = _by_slot(found.slot, both["identity"]["add_mm"])
+    teeth = np.bincount(found.slot, minlength=len(SLOTS))
+    measured = teeth >= FEW_TEETH
+    limits = [
+        f"It knows what the {len(train)} cases of its train split show, and nothing of other populations, "
+        "appliances or scanners.",
+        *_weak_slots(add, still, teeth, measured),
+    ]
+    if (few := np.flatnonzero((teeth > 0) & ~measured)).size:
+        limits.append(f"Fewer than {FEW_TEETH} teeth in the test split, so hardly measured: {_slots(few)}.")
+    if (none := np.flatnonzero(teeth == 0)).size:
+        limits.append(f"No tooth in the test split, so not measured: {_slots(none)}.")
+    if (never := np.flatnonzero(seen == 0)).size:
+        limits.append(f"Never seen at T1 and T2 in the train split: {_slots(never)}.")
+    if isinstance(model, PoseAligner):
+        unknown = np.flatnonzero(~model.network.known_at_t2.cpu().numpy())
+        if unknown.size:
+            limits.append(f"Too rare in training, left where they stand: {_slots(unknown)}.")
+    else:
+        limits.append("It does not say how sure it is of a tooth.")
+    limits.append(_missing(found, store))
+    one_arch = sum(int((~t1[:, slots].any(1)).sum()) for slots in ARCHES.values())
+    limits.append(f"Cases that have one arch only, in its train split: {one_arch}.")
+    extracted = found.metrics["counts"]["extracted_teeth"]
+    limits.append(
+        f"Extracted teeth: {int((t1 & ~t2).sum())} in the train split, {extracted} in the test split; "
+        "which teeth go is told to it, it does not decide that."
+    )
+    limits.append("It knows nothing of roots, bone, gums, bite forces or of teeth that must not move.")
+    return limits
+
+
+def _weak_slots(add: Array, still: Array, teeth: NDArray[np.intp], measured: NDArray[np.bool_]) -> list[str]:
+    order = [slot for slot in np.argsort(-np.nan_to_num(add, nan=-1.0), kind="stable") if measured[slot]]
+    if not order:
+        return []
+    named = ", ".join(f"{SLOTS[slot]} ({add[slot]:.2f} mm, {teeth[slot]} teeth)" for slot in order[:WORST])
+    limits = [f"Weakest slots by `add_mm` (of those with {FEW_TEETH} teeth or more): {named}."]
+    worse = np.flatnonzero(measured & (add >= still))
+    if worse.size:
+        limits.append(f"No better than leaving the tooth where it is: {_slots(worse)}.")
+    return limits
+
+
+def _missing(found: Validation, store: CaseStore) -> str:
+    """The error in mouths that lack teeth at T1 beside that in full ones; third molars do not count."""
+    present = store.column("t1/mask", found.rows)  # (N, 32)
+    lacking = (~present & ~_THIRD_MOLAR).any(1)[found.case]
+    add = found.figures["model"]["add_mm"]
+    parts = []
+    for name, chosen in (("mouths that lack teeth", lacking), ("full mouths", ~lacking)):
+        cases = len(np.unique(found.case[chosen]))
+        figure = f"`add_mm` {add[chosen].mean():.2f} mm, {cases} cases" if cases else "none in the test split"
+        parts.append(f"{name} {figure}")
+    return f"Missing teeth at T1 (third molars not counted): {'; '.join(parts)}."
+
+
+def _by_slot(slot: NDArray[np.intp], values: Array) -> Array:
+    """Means (32,), not a number where there is no tooth."""
+    number = np.bincount(slot, minlength=len(SLOTS))
+    total = np.bincount(slot, values, minlength=len(SLOTS))
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+
+
+def _slots(slots: NDArray[np.intp]) -> str:
+    return ", ".join(str(SLOTS[slot]) for slot in slots)
