@@ -80,7 +80,7 @@ def of_decoder(features: int) -> Interface:
 
 
 def of_aligner(config: AlignerConfig) -> Interface:
-    """Of an alignment model; one that is neither `fc` nor `attention` is taken to work on poses and points."""
+    """Of an alignment model; one that is neither `fc` nor `attention` is taken to work on poses."""
     return _of_fc(config) if config.model == "fc" else _of_poses(config)
 
 
