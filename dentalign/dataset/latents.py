@@ -1,5 +1,7 @@
 """Clouds -> latents: every tooth of a case at T1 and T2 through the encoder, on one graph."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +19,23 @@ from dentalign.progress import track
 
 Latents = NDArray[np.float32]
 
-# On a CPU: as many as its cache holds the work of.
+# On a CPU: as many as the cache of a core holds the work of.
 TEETH_AT_ONCE, STATES_AT_ONCE = 7, 2
 
 
 class ToothEncoder:
-    """The encoder of a weights file, ready to encode the teeth of a case; keeps no gradients."""
+    """The encoder of a weights file, ready to encode the teeth of a case; keeps no gradients.
+
+    On a CPU each of torch's threads (`torch.get_num_threads`) works on some teeth of its own: an operation
+    on so few is too short to be shared. So the numbers are the same for any number of threads.
+    """
 
     def __init__(self, path: str | Path, device: str):
         self.network = weights.load(path, Encoder, EncoderConfig).to(choose_device(device))
         self.config = self.network.config
         self.device = next(self.network.parameters()).device
+        self._pool: ThreadPoolExecutor | None = None
 
-    @torch.inference_mode()
     def encode(
         self, points: NDArray[np.floating], poses: NDArray[np.float64], masks: NDArray[np.bool_]
     ) -> Latents:
@@ -44,16 +50,33 @@ class ToothEncoder:
         slots = np.flatnonzero(masks.any(0))
         if not len(slots):
             return latents
-        local = torch.from_numpy(points[slots] - points[slots].mean(1, keepdims=True)).float().to(self.device)
-        graph = nearest_neighbours(local, self.config.neighbours)  # (B, P, k)
+        local = torch.from_numpy(points[slots] - points[slots].mean(1, keepdims=True)).float()
         head = np.stack([rigid.apply(pose[slots], points[slots]) for pose in poses]).astype(np.float32)
-        for states in self._parts(len(masks), STATES_AT_ONCE):
-            for teeth in self._parts(len(slots), TEETH_AT_ONCE):
+
+        @torch.inference_mode()
+        def encode_some(teeth: slice) -> None:
+            graph = nearest_neighbours(local[teeth].to(self.device), self.config.neighbours)  # (B, P, k)
+            for states in self._parts(len(masks), STATES_AT_ONCE):
                 given = torch.from_numpy(head[states, teeth]).to(self.device)
-                encoded = self.network.encode_states(given, graph[teeth]).cpu().numpy()
-                latents[states, slots[teeth]] = encoded
+                latents[states, slots[teeth]] = self.network.encode_states(given, graph).cpu().numpy()
+
+        self.each_by_a_thread(encode_some, self._parts(len(slots), TEETH_AT_ONCE))
         latents[~masks] = 0
         return latents
+
+    def each_by_a_thread(self, work: Callable[[slice], None], parts: list[slice]) -> None:
+        """Call `work` with each of the parts, on a CPU several at a time, each of them on one thread."""
+        threads = torch.get_num_threads()
+        if self.device.type != "cpu" or threads == 1 or len(parts) == 1:
+            for part in parts:
+                work(part)
+            return
+        self._pool = self._pool or ThreadPoolExecutor(threads)
+        torch.set_num_threads(1)
+        try:
+            list(self._pool.map(work, parts))
+        finally:
+            torch.set_num_threads(threads)
 
     def _parts(self, count: int, at_once: int) -> list[slice]:
         """Slices of `at_once`, on a GPU one of all."""
