@@ -121,6 +121,7 @@ def encode_shard(
                 row = source.row(index)
                 poses = np.stack([row["t1/pose"], row["t2/pose"]])
                 masks = np.stack([row["t1/mask"], row["t2/mask"]])
-                row["t1/latents"], row["t2/latents"] = encoder.encode(row["points"], poses, masks)
+                latents = torch.from_numpy(encoder.encode(row["points"], poses, masks))
+                row["t1/latents"], row["t2/latents"] = latents.half().numpy()  # as numpy, many times as fast
                 writer.append(row)
         return len(source)
