@@ -4,14 +4,16 @@
     python benchmarks/storage.py --train      # and train `fc` on float32 and on float16, some minutes
 
 Each way writes the same latents (`t1/latents`, `t2/latents`) with h5py, a case a chunk, and reads them again
-case by case in an order drawn at random, as a training on them would. The files lie in the system's cache
-when they are read: what is measured is the time of the processor, on one thread, not of the disk.
+case by case in an order drawn at random, each with a checksum as the library does it. The files lie in the
+system's cache when they are read: what is measured is the time of the processor, on one thread, not of the
+disk.
 """
 
 import argparse
 import os
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,14 +53,18 @@ def write(path: Path, latents: np.ndarray, how: dict[str, Any]) -> None:
     with h5py.File(path, "w") as file:
         dataset = file.create_dataset("latents", latents.shape, chunks=(1, *latents.shape[1:]), **how)
         for number, case in enumerate(torch.from_numpy(latents)):
-            dataset[number] = (case.half() if how["dtype"] == "f2" else case).numpy()
+            values = (case.half() if how["dtype"] == "f2" else case).numpy()
+            zlib.crc32(values)
+            dataset[number] = values
 
 
 def read(path: Path, order: np.ndarray) -> None:
     """Case by case, to float32, as the library does it."""
     with h5py.File(path, "r") as file:
         for number in order:
-            torch.from_numpy(file["latents"][number]).float()
+            values = file["latents"][number]
+            zlib.crc32(values)
+            torch.from_numpy(values).float()
 
 
 def sizes_and_speeds(latents: np.ndarray, rounds: int) -> None:

@@ -57,13 +57,13 @@ class RowFile:
     def write(self, start: int, values: NDArray[Any]) -> None:
         """Put rows at a number and after it."""
         self._seek(start)
-        given = memoryview(np.ascontiguousarray(values, self.dtype.base)).cast("B")
+        given = _bytes(np.ascontiguousarray(values, self.dtype.base))
         while given:  # a write without a buffer may take a part
             given = given[self._stream.write(given) :]
 
     def _fill(self, values: NDArray[Any], start: int) -> None:
         self._seek(start)
-        wanted = memoryview(values.view(np.uint8).reshape(-1))
+        wanted = _bytes(values)
         while wanted:
             count = self._stream.readinto(wanted)  # type: ignore[attr-defined]
             if not count:
@@ -72,3 +72,8 @@ class RowFile:
 
     def _seek(self, row: int) -> None:
         self._stream.seek(self._first + row * self.dtype.itemsize)
+
+
+def _bytes(values: NDArray[Any]) -> memoryview:
+    """The memory of a contiguous array."""
+    return values.view(np.uint8).reshape(-1).data
