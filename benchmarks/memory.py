@@ -5,9 +5,10 @@
     python benchmarks/memory.py --points 32 --copies 1 # 3 GB, a third of the time, the same growth
 
 The cases are made up (`synthetic_cases`), of the real shape; each stage is the script that DVC runs, on all
-of them, in a process of its own. What is printed is that process's largest resident set (ru_maxrss, of
-wait4): its own memory and the pages of files it had mapped. The system's cache of files that were read is
-not in it, and nothing here is mapped but programs.
+of them, in a process of its own. What is printed is the largest resident set of that process (VmHWM of
+Linux; its ru_maxrss would begin with the memory of the program that starts it): its own memory and the pages
+of files it had mapped. The system's cache of files that were read is not in it, and nothing here is mapped
+but programs.
 """
 
 import argparse
@@ -29,18 +30,27 @@ LIMIT_MIB, GROWTH = 1536, 1.10
 STAGES = ("encode", "concat", "train fc", "train attention", "validate fc", "validate attention")
 
 
+# The stage's script, as if it were called itself; the last thing the process does is to tell its peak.
+AND_TELL = """
+import atexit, pathlib, runpy, sys
+status, out = pathlib.Path("/proc/self/status"), pathlib.Path(sys.argv[1])
+atexit.register(lambda: out.write_text(status.read_text().split("VmHWM:")[1].split()[0]))
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 def peak(folder: Path, *words: str) -> float:
     """Largest resident set, MiB, of a stage that runs in a folder."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder)}
     script, *given = words
-    command = [sys.executable, str(ROOT / "stages" / script), *given]
+    told = folder / "peak_kib.txt"
+    command = [sys.executable, "-c", AND_TELL, str(told), str(ROOT / "stages" / script), *given]
     with open(folder / "log.txt", "ab") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{script} ended with {process.returncode}:\n" + (folder / "log.txt").read_text()[-2000:])
-    return usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+        done = subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log, check=False)
+    if done.returncode:
+        sys.exit(f"{script} ended with {done.returncode}:\n" + (folder / "log.txt").read_text()[-2000:])
+    return int(told.read_text()) / 1024
 
 
 def parameters(model: str, points: int, copies: int) -> dict[str, object]:
@@ -54,7 +64,9 @@ def parameters(model: str, points: int, copies: int) -> dict[str, object]:
     return dict(values)
 
 
-def measure(count: int, points: int, copies: int, parent: Path | None) -> dict[str, tuple[float, float]]:
+def measure(
+    count: int, points: int, copies: int, models: list[str], parent: Path | None
+) -> dict[str, tuple[float, float]]:
     """(MiB, seconds) of each stage for so many cases."""
     found: dict[str, tuple[float, float]] = {}
     with tempfile.TemporaryDirectory(prefix="dentalign-memory-", dir=parent) as name:
@@ -79,7 +91,7 @@ def measure(count: int, points: int, copies: int, parent: Path | None) -> dict[s
             stage("encode", "encode_latents_sharded.py", str(given), str(out))
         stage("concat", "concat_hdf5.py", *map(str, latents))
         shutil.rmtree(folder / "data/latents")
-        for model in ("fc", "attention"):
+        for model in models:
             write(model)
             stage(f"train {model}", "train_align.py")
             stage(f"validate {model}", "validate.py")
@@ -95,14 +107,17 @@ def main() -> None:
     parser.add_argument("--cases", type=int, nargs="+", default=[300, 1000, 10_000])
     parser.add_argument("--points", type=int, default=256, help="of a tooth")
     parser.add_argument("--copies", type=int, default=2, help="of each training case of fc")
+    parser.add_argument("--models", nargs="*", choices=["fc", "attention"], default=["fc", "attention"])
     parser.add_argument("--folder", type=Path, help="where to put the files meanwhile")
     given = parser.parse_args()
     print(timing.machine())
     print(f"{given.points} points a tooth, {given.copies} copies of a case for fc, two epochs")
-    found = {count: measure(count, given.points, given.copies, given.folder) for count in given.cases}
+    found = {
+        count: measure(count, given.points, given.copies, given.models, given.folder) for count in given.cases
+    }
     first, last = given.cases[0], given.cases[-1]
     print(f"{'MiB':20}" + "".join(f"{count:>9,}" for count in given.cases) + "   grows by")
-    for name in STAGES:
+    for name in (name for name in STAGES if name in found[first]):
         sizes = [found[count][name][0] for count in given.cases]
         growth = sizes[-1] / sizes[0]
         well = growth < GROWTH and max(sizes) < LIMIT_MIB

@@ -85,9 +85,9 @@ def main() -> None:
         print(torch.cuda.get_device_name())
     with tempfile.TemporaryDirectory(prefix="dentalign-gpu-") as name:
         folder = Path(name)
-        encoder, decoder = folder / "encoder.pt", folder / "decoder.pt"
-        synthetic_cases.write_networks(encoder, decoder, given.points)
-        encoder, decoder = given.encoder or str(encoder), given.decoder or str(decoder)
+        untrained = folder / "encoder.pt", folder / "decoder.pt"
+        synthetic_cases.write_networks(*untrained, given.points)
+        encoder, decoder = given.encoder or str(untrained[0]), given.decoder or str(untrained[1])
         ids = synthetic_cases.case_ids(given.cases)
         (clouds,) = synthetic_cases.write_clouds(folder / "clouds", ids, [SHARD], given.points)
         shard, latents = folder / f"{SHARD}.h5", folder / "latents.h5"

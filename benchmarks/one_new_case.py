@@ -31,6 +31,7 @@ from dentalign.cases import case_list
 from dentalign.demo_clinic import clinic, export
 from dentalign.geometry import stl
 
+ROOT = Path(__file__).resolve().parents[1]
 TARGET = "concat_hdf5"
 KINDS = 8  # different made-up mouths
 
@@ -81,7 +82,7 @@ def project_in(folder: Path, shards: int, points: int, teeth: int) -> tuple[Proj
     store = Store(project.root / "cases", teeth)
     names = [f"shard-{number:03d}" for number in range(shards)]
     lines = []
-    for line in (pipeline_project.ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines():
+    for line in (ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines():
         if "${shards[" not in line:
             lines.append(line)
         elif "${shards[0]}" in line:  # the shards by name, as many as there are

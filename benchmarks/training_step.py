@@ -54,7 +54,7 @@ class InMemory:
 def steps_of(task: FullyConnectedTask | AttentionTask, epochs: int) -> Step:
     """A call trains for so many epochs, as `loop.train` does: loss, gradients, clipping, AdamW, average."""
     network = task.network.train()
-    parameters = list(network.parameters())
+    parameters: list[torch.Tensor] = list(network.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.98), fused=True)
     average = [value.detach().clone() for value in parameters]
 
