@@ -12,6 +12,7 @@ teeth are those of `data/clouds` (`make demo` makes them).
 import argparse
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,7 +133,8 @@ def compare(rows: list[Row], weights: str, threads: int, rounds: int) -> None:
         "dentalign, network alone": (shared_out(forward), 56),
         "its matrix products alone": (shared_out(products), 56),
     }
-    timed = timing.interleaved({name: call for name, (call, _) in names.items()}, rounds)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    timed = timing.interleaved({name: call for name, (call, _) in names.items()}, rounds, clock)
     print(f"{threads} thread(s){'':32}teeth/s")
     for name, (_, count) in names.items():
         print(f"  {name:40} {count / timed[name].median_s:8.0f}")

@@ -34,14 +34,16 @@ def sample_surface(triangles: Points, count: int, oversampling: int, seed: int) 
         raise ValueError("the mesh has no area")
     rng = np.random.default_rng(seed)
     candidates = count * oversampling
-    at = (np.arange(candidates) + rng.random()) / candidates * total
-    # A rounding error in the last partial sum must not point past the last triangle with an area.
-    last = int(np.flatnonzero(area)[-1])
-    face = np.minimum(np.searchsorted(np.cumsum(area), at, side="right"), last)
+    # Candidate i lies at (i + shift) / candidates of the area; so many lie before the end of each triangle.
+    before = (
+        np.ceil(np.cumsum(area) * (candidates / total) - rng.random()).astype(np.intp).clip(0, candidates)
+    )
+    # A rounding error in the last partial sum must not leave a candidate without a triangle.
+    before[np.flatnonzero(area)[-1] :] = candidates
     u, v = rng.random((2, candidates, 1))
     fold = u + v > 1
     u, v = np.where(fold, 1 - u, u), np.where(fold, 1 - v, v)
-    chosen = triangles[face]
+    chosen = np.repeat(triangles, np.diff(before, prepend=0), axis=0)
     a = chosen[:, 0]
     points = a + u * (chosen[:, 1] - a) + v * (chosen[:, 2] - a)
     centred = (points - points.mean(0)).astype(np.float32)
