@@ -12,6 +12,7 @@ teeth are those of `data/clouds` (`make demo` makes them).
 import argparse
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,29 +103,38 @@ def compare(rows: list[Row], weights: str, threads: int, rounds: int) -> None:
     off = np.abs(found - wanted).max((1, 2)) / np.abs(wanted).max()
     print(f"largest difference of a tooth from the peer's, of the largest latent: {off.max():.1e}")
 
-    points = torch.from_numpy(np.stack([t.numpy() for t in teeth[:14]])).reshape(2, 7, -1, 3)
-    graph = nearest_neighbours(points[0], ours.config.neighbours)
-    local = torch.stack([tooth - tooth.mean(0) for tooth in teeth[:28]])
+    # Each part by itself, the pieces shared out among the threads as `encode` does it: seven teeth each.
+    pieces = [slice(start, start + 7) for start in range(0, 28, 7)]
+    points = torch.from_numpy(np.stack([t.numpy() for t in teeth[:56]])).reshape(2, 28, -1, 3)
+    local = points[0] - points[0].mean(1, keepdim=True)
+    graph = nearest_neighbours(local, ours.config.neighbours)
     layers = [layer.linear for layer in (ours.network.first, ours.network.second, ours.network.third)]
     inputs = [torch.rand(14 * points.shape[2], layer.in_features) for layer in layers]
 
     @torch.inference_mode()
-    def forward() -> None:
-        ours.network.encode_states(points, graph)
+    def forward(piece: slice) -> None:
+        ours.network.encode_states(points[:, piece], graph[piece])
 
     @torch.inference_mode()
-    def products() -> None:
+    def products(_: slice) -> None:
         for layer, x in zip(layers, inputs, strict=True):
             functional.linear(x, layer.weight)
+
+    def neighbours(piece: slice) -> None:
+        nearest_neighbours(local[piece], ours.config.neighbours)
+
+    def shared_out(work: Callable[[slice], None]) -> Callable[[], None]:
+        return lambda: ours.each_by_a_thread(work, pieces)
 
     names: dict[str, tuple[Callable[[], object], int]] = {
         "peer, whole": (encode_teeth, len(teeth)),
         "dentalign, whole": (encode_rows, len(teeth)),
-        "dentalign, neighbours alone": (lambda: nearest_neighbours(local, ours.config.neighbours), 28),
-        "dentalign, network alone": (forward, 14),
-        "its matrix products alone": (products, 14),
+        "dentalign, neighbours alone": (shared_out(neighbours), 28),
+        "dentalign, network alone": (shared_out(forward), 56),
+        "its matrix products alone": (shared_out(products), 56),
     }
-    timed = timing.interleaved({name: call for name, (call, _) in names.items()}, rounds)
+    clock = time.process_time if threads == 1 else time.perf_counter
+    timed = timing.interleaved({name: call for name, (call, _) in names.items()}, rounds, clock)
     print(f"{threads} thread(s){'':32}teeth/s")
     for name, (_, count) in names.items():
         print(f"  {name:40} {count / timed[name].median_s:8.0f}")

@@ -15,11 +15,14 @@ from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.tooth_points import directions
 from dentalign.networks import pose_aligner
 from dentalign.networks.pose_aligner import moved
-from dentalign.training.attention_training import AttentionTask, AttentionTraining, _read, network_config
+from dentalign.training.attention_examples import Examples, ExamplesOnDisk
+from dentalign.training.attention_training import AttentionTask, AttentionTraining, network_config
 from dentalign.training.loop import Schedule, train
 
 POINTS = 16
 SETTINGS = AttentionTraining(points=8, width=16, layers=1, heads=2, batch_cases=8, warm_up=5, averaging=0.9)
+pytestmark = pytest.mark.usefixtures("state")
+
 WISDOM = [0, 15]  # slots without examples
 
 
@@ -64,6 +67,10 @@ def task(store: CaseStore) -> AttentionTask:
     return AttentionTask(store, model, SETTINGS, 100)
 
 
+def all_of(examples: ExamplesOnDisk) -> Examples:
+    return examples.at(torch.arange(len(examples)))
+
+
 def test_the_means_of_the_slots_are_left_right_alike_and_unseen_slots_are_known(task: AttentionTask) -> None:
     assert not task.network.known_at_t1[WISDOM].any()
     assert task.network.known_at_t2[1:15].all()
@@ -74,15 +81,16 @@ def test_the_means_of_the_slots_are_left_right_alike_and_unseen_slots_are_known(
 
 
 def test_where_the_heads_lay_changes_the_means_by_one_motion_at_most(
-    store: CaseStore, task: AttentionTask
+    store: CaseStore, task: AttentionTask, tmp_path: Path
 ) -> None:
-    examples = _read(store, store.rows_of("train"), task.network.points)
+    on_disk = ExamplesOnDisk.read(store, store.rows_of("train"), task.network.points, tmp_path)
+    examples = all_of(on_disk)
     rng = np.random.default_rng(3)
     turn = torch.from_numpy(rigid.rotation_matrix(rng.normal(0, 0.1, (len(examples.present), 3)))).float()
     shift = torch.from_numpy(rng.normal(0, 20, (len(examples.present), 3))).float()
-    elsewhere = examples._replace(t1=moved(examples.t1, turn, shift), t2=moved(examples.t2, turn, shift))
+    on_disk.put(0, examples._replace(t1=moved(examples.t1, turn, shift), t2=moved(examples.t2, turn, shift)))
     before = task.network.t2_middle[1:15].double().numpy()
-    task._learn_means(elsewhere)
+    task._learn_means(on_disk)
     after = task.network.t2_middle[1:15].double().numpy()
     apart = rigid.apply(rigid.fit(before, after), before) - after
     assert np.linalg.norm(apart, axis=-1).max() < 0.1  # mm
@@ -104,7 +112,7 @@ def test_plans_of_held_out_cases_are_not_looked_at(store: CaseStore, task: Atten
         other = AttentionTask(blind, model, SETTINGS, 100)
     for name, value in task.network.state_dict().items():
         torch.testing.assert_close(value, other.network.state_dict()[name], msg=name)
-    torch.testing.assert_close(task.examples.t2.middle, other.examples.t2.middle)
+    torch.testing.assert_close(all_of(task.examples).t2.middle, all_of(other.examples).t2.middle)
 
 
 def test_heads_must_share_the_width() -> None:
@@ -144,7 +152,7 @@ def test_without_changes_a_batch_is_the_cases_or_their_mirror_images(store: Case
     )
     model = pose_aligner.build(network_config(plain, POINTS), (POINTS, 1), "e", "d")
     task = AttentionTask(store, model, plain, 100)
-    given = task.examples
+    given = all_of(task.examples)
     changed = task._changed(given, torch.Generator().manual_seed(0))
     for name in ("t1", "t2"):
         for a, b in zip(getattr(given, name), getattr(changed, name), strict=True):
@@ -158,7 +166,7 @@ def test_a_mouth_halfway_there_has_the_same_end(store: CaseStore) -> None:
     )
     model = pose_aligner.build(network_config(halfway, POINTS), (POINTS, 1), "e", "d")
     task = AttentionTask(store, model, halfway, 100)
-    given = task.examples
+    given = all_of(task.examples)
     changed = task._changed(given, torch.Generator().manual_seed(0))
     torch.testing.assert_close(changed.t2.middle, given.t2.middle)
     way = (given.t2.middle - given.t1.middle)[given.stays]

@@ -47,3 +47,34 @@ def test_a_mouth_without_teeth_is_all_zero(encoder: ToothEncoder) -> None:
     empty = encoder.encode(np.zeros((32, 24, 3), np.float32), poses, np.zeros((2, 32), bool))
     assert empty.shape == (2, 32, 24, 5)
     assert not empty.any()
+
+
+def test_any_number_of_threads_gives_the_same_bytes(encoder: ToothEncoder) -> None:
+    rng = np.random.default_rng(0)
+    turn, shift = rigid.rotation_matrix(rng.normal(size=(5, 32, 3))), rng.normal(size=(5, 32, 3))
+    given = rng.normal(0, 4, (32, 24, 3)), rigid.from_rotation(turn, shift), rng.random((5, 32)) < 0.9
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(encoder.encode(*given))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert found[0].any()
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
+def test_a_failure_in_a_thread_is_told_and_leaves_the_threads_as_they_were(encoder: ToothEncoder) -> None:
+    def fail(part: slice) -> None:
+        raise ZeroDivisionError
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(ZeroDivisionError):
+            encoder.each_by_a_thread(fail, [slice(0, 1), slice(1, 2)])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

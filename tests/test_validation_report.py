@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from test_validation import ENCODER, EXTRACTED, LATE, SETTINGS, SHIFT_MM, TEETH,
 
 from dentalign.cases import left_out
 from dentalign.cases.left_out import LeftOut
-from dentalign.dataset.case_store import CaseStore
+from dentalign.dataset.case_store import CaseStore, Row
 from dentalign.errors import DentalignError
 from dentalign.teeth import SLOTS
 from dentalign.validation import validation_report, validation_scenes
@@ -166,7 +167,7 @@ def test_a_dropped_tooth_is_said_and_a_primary_tooth_keeps_its_number(
         row["fdi"][SLOTS.index(33)] = 73
 
         class Altered(CaseStore):
-            def row(self, index: int) -> dict[str, object]:
+            def row(self, index: int, columns: Sequence[str] = ()) -> Row:
                 return row
 
         scene = validation_scenes.scene(found, Altered(latents), 0)

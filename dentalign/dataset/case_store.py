@@ -205,12 +205,12 @@ class CaseStore:
         """Close the file."""
         self._file.close()
 
-    def row(self, index: int) -> Row:
-        """All columns of one case."""
+    def row(self, index: int, columns: Sequence[str] = ()) -> Row:
+        """The columns of one case, all of them or those that are named."""
         rows = slice(index, index + 1) if index >= 0 else slice(index, index + 1 or None)
-        row: Row = {name: self.column(name, rows)[0] for name in self.layout.columns()}
-        row["case_id"], row["split"] = self.case_ids[index], self.splits[index]
-        return row
+        known = {"case_id": self.case_ids[index], "split": self.splits[index]}  # read and checked on opening
+        names = columns or self.layout.columns()
+        return {name: known[name] if name in known else self.column(name, rows)[0] for name in names}
 
     def column(self, name: str, rows: NDArray[np.intp] | slice = slice(None)) -> NDArray[Any]:
         """One column for increasing row numbers, or for all; raises DentalignError where it is damaged."""

@@ -1,6 +1,8 @@
 """Clouds -> latents: every tooth of a case at T1 and T2 through the encoder, on one graph."""
 
 import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import tee
 from pathlib import Path
@@ -22,19 +24,23 @@ from dentalign.progress import track
 
 Latents = NDArray[np.float32]
 
-# On a CPU: as many as its cache holds the work of.
+# On a CPU: as many as the cache of a core holds the work of.
 TEETH_AT_ONCE, STATES_AT_ONCE = 7, 2
 
 
 class ToothEncoder:
-    """The encoder of a weights file, ready to encode the teeth of a case; keeps no gradients."""
+    """The encoder of a weights file, ready to encode the teeth of a case; keeps no gradients.
+
+    On a CPU each of torch's threads (`torch.get_num_threads`) works on some teeth of its own: an operation
+    on so few is too short to be shared. So the numbers are the same for any number of threads.
+    """
 
     def __init__(self, path: str | Path, device: str):
         self.network = weights.load(path, Encoder, EncoderConfig).to(choose_device(device))
         self.config = self.network.config
         self.device = next(self.network.parameters()).device
+        self._pool: ThreadPoolExecutor | None = None
 
-    @torch.inference_mode()
     def encode(
         self, points: NDArray[np.floating], poses: NDArray[np.float64], masks: NDArray[np.bool_]
     ) -> Latents:
@@ -49,18 +55,36 @@ class ToothEncoder:
         slots = np.flatnonzero(masks.any(0))
         if not len(slots):
             return latents
-        local = torch.from_numpy(points[slots] - points[slots].mean(1, keepdims=True)).float().to(self.device)
-        with profiling.span("neighbours"):
-            graph = nearest_neighbours(local, self.config.neighbours)  # (B, P, k)
+        local = torch.from_numpy(points[slots] - points[slots].mean(1, keepdims=True)).float()
         head = np.stack([rigid.apply(pose[slots], points[slots]) for pose in poses]).astype(np.float32)
-        for states in self._parts(len(masks), STATES_AT_ONCE):
-            for teeth in self._parts(len(slots), TEETH_AT_ONCE):
+
+        @torch.inference_mode()
+        def encode_some(teeth: slice) -> None:
+            with profiling.span("neighbours"):
+                graph = nearest_neighbours(local[teeth].to(self.device), self.config.neighbours)  # (B, P, k)
+            for states in self._parts(len(masks), STATES_AT_ONCE):
                 given = torch.from_numpy(head[states, teeth]).to(self.device)
                 with profiling.span("network"):
-                    encoded = self.network.encode_states(given, graph[teeth]).cpu().numpy()
+                    encoded = self.network.encode_states(given, graph).cpu().numpy()
                 latents[states, slots[teeth]] = encoded
+
+        self.each_by_a_thread(encode_some, self._parts(len(slots), TEETH_AT_ONCE))
         latents[~masks] = 0
         return latents
+
+    def each_by_a_thread(self, work: Callable[[slice], None], parts: list[slice]) -> None:
+        """Call `work` with each of the parts, on a CPU several at a time, each of them on one thread."""
+        threads = torch.get_num_threads()
+        if self.device.type != "cpu" or threads == 1 or len(parts) == 1 or profiling.active():
+            for part in parts:
+                work(part)
+            return
+        self._pool = self._pool or ThreadPoolExecutor(threads)
+        torch.set_num_threads(1)
+        try:
+            list(self._pool.map(work, parts))
+        finally:
+            torch.set_num_threads(threads)
 
     def _parts(self, count: int, at_once: int) -> list[slice]:
         """Slices of `at_once`, on a GPU one of all."""
@@ -138,7 +162,8 @@ def encode_case(
     raises: DentalignError where the file is not the one with this SHA-256
     """
     torch.set_num_threads(threads)
-    return _encoder(encoder_weights, sha256, device).encode(points, poses, masks).astype(np.float16)
+    latents = _encoder(encoder_weights, sha256, device).encode(points, poses, masks)
+    return torch.from_numpy(latents).half().numpy()  # as numpy rounds, many times as fast
 
 
 @functools.lru_cache(maxsize=1)

@@ -8,7 +8,8 @@ import functools
 import fpsample
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
+
+from dentalign.geometry.assignment import best_assignment
 
 Points = NDArray[np.float64]
 
@@ -26,25 +27,42 @@ def sample_surface(triangles: Points, count: int, oversampling: int, seed: int) 
 
     Source: Eldar et al. 1997, "The farthest point strategy", doi:10.1109/83.623193.
     """
-    a, edge_b, edge_c = triangles[:, 0], triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
-    area = 0.5 * np.linalg.norm(np.cross(edge_b, edge_c), axis=1)
+    a = triangles[:, 0]
+    area = 0.5 * _length(_cross(triangles[:, 1] - a, triangles[:, 2] - a))
     total = area.sum()
     if not total > 0:
         raise ValueError("the mesh has no area")
     rng = np.random.default_rng(seed)
     candidates = count * oversampling
-    at = (np.arange(candidates) + rng.random()) / candidates * total
-    # A rounding error in the last partial sum must not point past the last triangle with an area.
-    last = int(np.flatnonzero(area)[-1])
-    face = np.minimum(np.searchsorted(np.cumsum(area), at, side="right"), last)
+    # Candidate i lies at (i + shift) / candidates of the area; so many lie before the end of each triangle.
+    before = (
+        np.ceil(np.cumsum(area) * (candidates / total) - rng.random()).astype(np.intp).clip(0, candidates)
+    )
+    # A rounding error in the last partial sum must not leave a candidate without a triangle.
+    before[np.flatnonzero(area)[-1] :] = candidates
     u, v = rng.random((2, candidates, 1))
     fold = u + v > 1
     u, v = np.where(fold, 1 - u, u), np.where(fold, 1 - v, v)
-    points = a[face] + u * edge_b[face] + v * edge_c[face]
+    chosen = np.repeat(triangles, np.diff(before, prepend=0), axis=0)
+    a = chosen[:, 0]
+    points = a + u * (chosen[:, 1] - a) + v * (chosen[:, 2] - a)
     centred = (points - points.mean(0)).astype(np.float32)
     start = int(centred[:, 2].argmax())
     height = min(5, candidates.bit_length() - 1)  # fpsample wants 2^h <= the number of candidates
     return points[fpsample.bucket_fps_kdline_sampling(centred, count, h=height, start_idx=start)]
+
+
+def _cross(a: Points, b: Points) -> Points:
+    """As np.cross of rows (N, 3), in a third of its time; (3, N)."""
+    (ax, ay, az), (bx, by, bz) = a.T, b.T
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
+
+
+def _length(vectors: Points) -> Points:
+    """Of columns (3, N)."""
+    x, y, z = vectors
+    length: Points = np.sqrt(x * x + y * y + z * z)
+    return length
 
 
 def order(points: Points) -> Points:
@@ -61,8 +79,7 @@ def order(points: Points) -> Points:
     spread = centred.std(0)
     round_ = centred / np.where(spread > 0, spread, 1.0)
     length = np.linalg.norm(round_, axis=1, keepdims=True)
-    cosine = directions(len(points)) @ (round_ / np.where(length > 0, length, 1.0)).T
-    return points[linear_sum_assignment(cosine, maximize=True)[1]]
+    return points[best_assignment(directions(len(points)), round_ / np.where(length > 0, length, 1.0))]
 
 
 @functools.cache

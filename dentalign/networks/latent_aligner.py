@@ -47,7 +47,7 @@ class LatentAligner(Aligner):
         returns          : (N, 32, P, F) float32; what stands in masked slots means nothing
         """
         basis, device = self.basis, self.code_mean.device
-        t1 = torch.from_numpy(np.asarray(latents, dtype=np.float32)).to(device)
+        t1 = torch.from_numpy(np.ascontiguousarray(latents)).to(device).float()
         present, stays = torch.from_numpy(t1_mask).to(device), torch.from_numpy(t2_mask).to(device)
         change = self.network(basis.encode(t1), present, stays)
         return basis.shift(t1, change)

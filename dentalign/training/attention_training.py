@@ -1,7 +1,7 @@
 """Training of the alignment model `attention` on poses and points."""
 
-from collections.abc import Iterator
-from typing import Annotated, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -12,12 +12,14 @@ from dentalign.dataset.case_store import CaseStore
 from dentalign.geometry import rigid
 from dentalign.networks import pose_aligner, rotations
 from dentalign.networks.alignment import MouthsAtT1
-from dentalign.networks.pose_aligner import PoseAligner, mirrored, moved, teeth_of, thinned_count
-from dentalign.networks.tooth_attention import PosedTeeth, PoseNetwork, ToothAttentionConfig
+from dentalign.networks.pose_aligner import PoseAligner, thinned_count
+from dentalign.networks.tooth_attention import PosedTeeth, ToothAttentionConfig
 from dentalign.params import Positive
+from dentalign.state import state_dir
 from dentalign.teeth import MIRRORED_SLOT
 from dentalign.training import data_parallel
 from dentalign.training.align_task import ModelTraining, TrainingData
+from dentalign.training.attention_examples import COLUMNS, Examples, ExamplesOnDisk
 from dentalign.training.loop import Metrics
 
 ENOUGH = 8  # teeth of a slot and of its antimere together
@@ -59,35 +61,6 @@ class AttentionTraining(ModelTraining):
         return model, AttentionTask(data.store, model, self, data.validation_cases)
 
 
-class Examples(NamedTuple):
-    """N mouths at T1 and T2 in the standard place; `t2.points` are those of `t1`."""
-
-    t1: PosedTeeth
-    t2: PosedTeeth
-    present: torch.Tensor  # (N, 32) bool, at T1
-    stays: torch.Tensor  # (N, 32) bool, at T1 and T2
-
-    def at(self, rows: torch.Tensor | slice) -> "Examples":
-        """Some of them."""
-        t1, t2 = (PosedTeeth(*(part[rows] for part in teeth)) for teeth in (self.t1, self.t2))
-        return Examples(t1, t2, self.present[rows], self.stays[rows])
-
-    def to(self, device: torch.device) -> "Examples":
-        """The same on another device."""
-        t1, t2 = (PosedTeeth(*(part.to(device) for part in teeth)) for teeth in (self.t1, self.t2))
-        return Examples(t1, t2, self.present.to(device), self.stays.to(device))
-
-    def mirrored(self) -> "Examples":
-        """Their mirror images."""
-        there = (self.present[:, MIRRORED_SLOT], self.stays[:, MIRRORED_SLOT])
-        return Examples(mirrored(self.t1), mirrored(self.t2), *there)
-
-    def in_standard_place(self, network: PoseNetwork) -> "Examples":
-        """The whole mouths moved, T2 with T1, to where T1 stands best."""
-        motion = network.to_standard_place(self.t1.middle, self.present)
-        return self._replace(t1=moved(self.t1, *motion), t2=moved(self.t2, *motion))
-
-
 class AttentionTask:
     """Predict where the teeth stand at T2.
 
@@ -98,44 +71,51 @@ class AttentionTask:
     def __init__(self, store: CaseStore, model: PoseAligner, settings: AttentionTraining, most_held_out: int):
         self.model, self.network, self.settings = model, model.network, settings
         self.device = self.network.reference.device
-        examples = _read(store, store.rows_of("train"), self.network.points).to(self.device)
-        self.examples = self._learn_means(examples)
+        rows = store.rows_of("train")
+        self.examples = ExamplesOnDisk.read(store, rows, self.network.points, state_dir() / "temporary")
+        self._learn_means(self.examples)
         rows = store.rows_of("val")[:most_held_out]
-        columns = {name: store.column(name, rows) for name in _COLUMNS}
+        columns = {name: store.column(name, rows) for name in COLUMNS}
         self.both = columns["t1/mask"] & columns["t2/mask"]
         self.held_out = MouthsAtT1(columns["points"], columns["t1/pose"], columns["t1/mask"], self.both)
         self.true = rigid.apply(columns["t2/pose"][self.both], columns["points"][self.both])
 
     @torch.no_grad()
-    def _learn_means(self, examples: Examples) -> Examples:
-        """Set the standard place and the means of the slots from the cases and their mirror images."""
-        network = self.network
-        for stage, there in (("t1", examples.present), ("t2", examples.stays)):
-            count = there.sum(0)
+    def _learn_means(self, examples: ExamplesOnDisk) -> None:
+        """Set the standard place and the means of the slots from the cases and their mirror images.
+
+        The examples are moved to the standard place.
+        """
+        network, device = self.network, self.device
+        counts = {"t1": torch.zeros(len(MIRRORED_SLOT)), "t2": torch.zeros(len(MIRRORED_SLOT))}
+        for _, part in examples.parts(torch.device("cpu")):
+            counts["t1"] += part.present.sum(0)
+            counts["t2"] += part.stays.sum(0)
+        for stage, count in counts.items():
             getattr(network, f"known_at_{stage}").copy_(count + count[MIRRORED_SLOT] >= ENOUGH)
-        present = examples.present & network.known_at_t1
-        standing = examples._replace(present=present, stays=examples.stays & present)
+        for start, part in examples.parts(device):
+            present = part.present & network.known_at_t1
+            examples.put(start, part._replace(present=present, stays=part.stays & present))
         # The mean mouth is that of the mouths as they stand when each is brought to it (generalised
         # Procrustes, Gower 1975, doi:10.1007/BF02291478): a rare slot must not depend on where its few
         # patients' heads lay.
         for _ in range(ROUNDS):
-            both = (standing, standing.mirrored())
-            network.reference.copy_(_mean([part.t1.middle for part in both], [part.present for part in both]))
-            standing = standing.in_standard_place(network)
-        both = (standing, standing.mirrored())
+            network.reference.copy_(_mean((part.t1.middle, part.present) for part in _both(examples, device)))
+            for start, part in examples.parts(device):
+                examples.put(start, part.in_standard_place(network))
         for stage, mask in (("t1", "present"), ("t2", "stays")):
-            teeth, masks = [getattr(part, stage) for part in both], [getattr(part, mask) for part in both]
+            both = ((getattr(part, stage), getattr(part, mask)) for part in _both(examples, device))
             middle, rotation = (getattr(network, f"{stage}_{name}") for name in ("middle", "rotation"))
-            middle.copy_(_mean([part.middle for part in teeth], masks))
-            turned = _mean([part.rotation.flatten(2) for part in teeth], masks).unflatten(1, (3, 3))
+            means = _mean((torch.cat([t.middle, t.rotation.flatten(2)], 2), there) for t, there in both)
+            middle.copy_(means[:, :3])
+            turned = means[:, 3:].unflatten(1, (3, 3)).to(rotation)
             rotation.copy_(rotations.nearest(turned + 1e-6 * torch.eye(3).to(turned)))
-        return standing
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
         """Each case once, itself or its mirror image, changed at random (`_changed`)."""
-        order = torch.randperm(len(self.examples.present), generator=generator)
+        order = torch.randperm(len(self.examples), generator=generator)
         for rows in order.split(self.settings.batch_cases):
-            chosen = self.examples.at(rows.to(self.device))
+            chosen = self.examples.at(rows).to(self.device)
             flip = (torch.rand(len(rows), generator=generator) < 0.5).to(self.device)
             changed = self._changed(_where(flip, chosen.mirrored(), chosen), generator)
             part = changed.at(data_parallel.own(len(rows)))
@@ -215,28 +195,19 @@ class AttentionTask:
             self.network.doubt_scale *= float(error[known].mean() / expected[known].mean())
 
 
-_COLUMNS = ("points", "t1/pose", "t2/pose", "t1/mask", "t2/mask")
+def _mean(parts: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """Mean (32, C) of what is there, in float64; values (N, 32, C), masks (N, 32) of each part."""
+    total, count = torch.zeros(()), torch.zeros(())
+    for value, mask in parts:
+        weight = mask[..., None]
+        total, count = total + (value.double() * weight).sum(0).cpu(), count + weight.sum(0).cpu()
+    return total / count.clamp(min=1)
 
 
-def _read(store: CaseStore, rows: NDArray[np.intp], count: int) -> Examples:
-    """The mouths of some rows as they stand; only `count` points of a tooth are held."""
-    parts = []
-    for start in range(0, len(rows), 64):
-        columns = {name: store.column(name, rows[start : start + 64]) for name in _COLUMNS}
-        (t1, _), (t2, _) = (teeth_of(columns["points"], columns[f"{s}/pose"], count) for s in ("t1", "t2"))
-        masks = [torch.from_numpy(columns[f"{stage}/mask"]) for stage in ("t1", "t2")]
-        parts.append(Examples(t1, t2._replace(points=t1.points), masks[0], masks[0] & masks[1]))
-    t1, t2 = (
-        PosedTeeth(*map(torch.cat, zip(*(getattr(p, s) for p in parts), strict=True))) for s in ("t1", "t2")
-    )
-    present, stays = (torch.cat([getattr(part, name) for part in parts]) for name in ("present", "stays"))
-    return Examples(t1, t2._replace(points=t1.points), present, stays)
-
-
-def _mean(values: list[torch.Tensor], masks: list[torch.Tensor]) -> torch.Tensor:
-    """Mean (32, C) of what is there; values (N, 32, C), masks (N, 32)."""
-    value, weight = torch.cat(values), torch.cat(masks)[..., None]
-    return (value * weight).sum(0) / weight.sum(0).clamp(min=1)
+def _both(examples: ExamplesOnDisk, device: torch.device) -> Iterator[Examples]:
+    """All mouths and their mirror images, part by part."""
+    for _, part in examples.parts(device):
+        yield from (part, part.mirrored())
 
 
 def _where(flip: torch.Tensor, a: Examples, b: Examples) -> Examples:

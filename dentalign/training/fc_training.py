@@ -101,8 +101,9 @@ class FullyConnectedTask:
         pairs = np.all(self.codes.masks, axis=2)[..., None]  # (N, C, 32, 1)
         count = np.maximum(pairs.sum((0, 1)), 1)
         total = np.zeros((2, *count.shape[:1], self.basis.components))
-        for row in range(len(self.codes.z)):  # one case at a time: the codes may not fit in memory
-            change = (self.codes.z[row, :, 1] - self.codes.z[row, :, 0]) * pairs[row]
+        for case in range(len(pairs)):  # one at a time: the codes may not fit in memory
+            z = self.codes.of_case(case)  # (C, 2, 32, d)
+            change = (z[:, 1] - z[:, 0]) * pairs[case]
             total += [change.sum(0), np.square(change).sum(0)]
         mean = total[0] / count
         variance = np.maximum(total[1] / count - mean**2, 0)
@@ -119,15 +120,15 @@ class FullyConnectedTask:
         autoencoder, Vincent et al. 2008, doi:10.1145/1390156.1390294): where a tooth belongs depends
         on the mouth, not on where that tooth happens to stand. Some teeth are left out.
         """
-        settings, codes, (cases, copies) = self.settings, self.codes, self.codes.z.shape[:2]
+        settings, codes, (cases, copies) = self.settings, self.codes, self.masks.shape[:2]
         network, order = self.network, torch.randperm(cases, generator=generator)
         for chosen in order.split(settings.batch_cases):
             copy = torch.randint(copies, (len(chosen),), generator=generator)
             own = data_parallel.own(len(chosen))
-            z = torch.from_numpy(codes.z[chosen[own].numpy(), copy[own].numpy()])  # (B, 2, 32, d)
+            z = torch.from_numpy(codes.of_copies(chosen[own].numpy(), copy[own].numpy()))  # (B, 2, 32, d)
             masks = self.masks[chosen, copy]  # (B, 2, 32)
             keep = torch.rand(len(chosen), 1, masks.shape[-1], generator=generator) >= settings.tooth_dropout
-            noise = settings.jitter * torch.randn(len(chosen), *codes.z.shape[3:], generator=generator)
+            noise = settings.jitter * torch.randn(len(chosen), *z.shape[2:], generator=generator)
             masks = (masks & keep).to(self.device)
             whole = masks.all(1).sum()
             z, masks, noise = z.to(self.device), masks[own], noise[own].to(self.device)
@@ -161,13 +162,18 @@ class FullyConnectedTask:
 
 def _held_out(store: CaseStore, basis: LatentBasis, most: int) -> HeldOut:
     rows = store.rows_of("val")[:most]
-    latents = torch.from_numpy(store.column("t1/latents", rows))  # (N, 32, P, F)
     masks = np.stack([store.column("t1/mask", rows), store.column("t2/mask", rows)], axis=1)
-    z = torch.cat([basis.encode(part.float()) for part in latents.split(16)])
-    points, poses = store.column("points", rows), store.column("t2/pose", rows)
     every = max(1, store.layout.points // VALIDATION_POINTS)
+    z, latents, points = [], [], []
+    for start in range(0, len(rows), 16):  # all latents of many cases would be half a MB a case
+        part = rows[start : start + 16]
+        whole = torch.from_numpy(store.column("t1/latents", part))  # (16, 32, P, F)
+        z.append(basis.encode(whole.float()))
+        latents.append(whole[:, :, ::every].clone())
+        points.append(store.column("points", part)[:, :, ::every].copy())
     some = basis.at_points(slice(None, None, every), store.layout.features)
-    return HeldOut(z, latents[:, :, ::every], some, torch.from_numpy(masks), points[:, :, ::every], poses)
+    held = torch.cat(z), torch.cat(latents), some, torch.from_numpy(masks), np.concatenate(points)
+    return HeldOut(*held, store.column("t2/pose", rows))
 
 
 def _millimetres(basis: LatentBasis, decoder: Decoder) -> torch.Tensor:

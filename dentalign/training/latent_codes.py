@@ -26,8 +26,11 @@ from dentalign.networks.latent_basis import LatentBasis
 from dentalign.params import NotNegative, Positive, Section
 from dentalign.progress import track
 from dentalign.state import state_dir
+from dentalign.training.row_file import RowFile
 
 _DIGESTS = "sha256.json"
+
+_COLUMNS = ("case_id", "points", "t1/pose", "t2/pose", "t1/mask", "t2/mask")  # the latents are not needed
 
 BASIS_STATES = 400  # states of the mouth (T1 or T2, plain or mirrored) that the code is fitted to
 
@@ -43,16 +46,25 @@ class Augmentation(Section):
 
 @dataclass(frozen=True)
 class LatentCodes:
-    """Codes of the training cases; `z` lies on disk and is read as it is used.
+    """Codes of the training cases: C copies of N cases at T1 and T2.
 
-    z     : (N, C, 2, 32, d) float32, C copies of N cases at T1 and T2, zero where masked
+    z     : N C rows (2, 32, d) float32, zero where masked; they lie on disk and are read as they are used
     masks : (N, C, 2, 32) bool
     basis : the code
     """
 
-    z: NDArray[np.float32]
+    z: RowFile
     masks: NDArray[np.bool_]
     basis: LatentBasis
+
+    def of_case(self, case: int) -> NDArray[np.float32]:
+        """z (C, 2, 32, d) of all copies of a case."""
+        copies = self.masks.shape[1]
+        return self.z.read_from(case * copies, copies)
+
+    def of_copies(self, cases: NDArray[np.int64], copies: NDArray[np.int64]) -> NDArray[np.float32]:
+        """z (B, 2, 32, d) of one copy of each of B cases."""
+        return self.z.read(cases * self.masks.shape[1] + copies)
 
 
 def prepare(
@@ -73,7 +85,7 @@ def prepare(
             (part / _DIGESTS).write_text(json.dumps(_digests(part)), encoding="utf-8")
     basis = {name: torch.from_numpy(np.load(folder / f"{name}.npy")) for name in ("mean", "basis", "spread")}
     masks = np.load(folder / "masks.npy")
-    return LatentCodes(np.load(folder / "z.npy", mmap_mode="r"), masks, LatentBasis(**basis))
+    return LatentCodes(RowFile.of_npy(folder / "z.npy", 2)[0], masks, LatentBasis(**basis))
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -103,10 +115,10 @@ def _compute(
     shape = (len(rows), augmentation.copies, 2, 32)
     masks = np.zeros(shape, bool)
     header = {"descr": "<f4", "fortran_order": False, "shape": (*shape, components)}
-    with open(folder / "z.npy", "wb") as file:  # not mapped: writing to a map on a full disk is a bus error
+    with open(folder / "z.npy", "wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for number, index in enumerate(track(rows, "moving and encoding", len(rows))):
-            row = store.row(int(index))
+            row = store.row(int(index), _COLUMNS)
             for copy, (latents, mask) in enumerate(_encoded(row, encoder, augmentation, augmentation.copies)):
                 code = basis.encode(torch.from_numpy(latents)).numpy()  # (2, 32, d)
                 masks[number, copy] = mask
@@ -118,7 +130,7 @@ def _plain_and_mirrored(
     store: CaseStore, encoder: ToothEncoder, rows: NDArray[np.intp], augmentation: Augmentation
 ) -> Iterator[tuple[Any, Any]]:
     for index in rows:
-        for latents, mask in _encoded(store.row(int(index)), encoder, augmentation, 2):
+        for latents, mask in _encoded(store.row(int(index), _COLUMNS), encoder, augmentation, 2):
             yield from zip(latents, mask, strict=True)
 
 

@@ -255,7 +255,7 @@ def _contacts(
 @torch.inference_mode()
 def _decode(decoder: Decoder, latents: NDArray[Any]) -> NDArray[np.float32]:
     """Points (B, 32, P, 3), mm, head frame, of latents (B, 32, P, F)."""
-    given = torch.from_numpy(latents.astype(np.float32)).to(decoder.centre.device)
+    given = torch.from_numpy(latents).to(decoder.centre.device).float()
     decoded: NDArray[np.float32] = decoder(given).cpu().numpy()
     return decoded
 

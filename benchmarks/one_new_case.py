@@ -1,0 +1,168 @@
+"""`dvc repro` to a new latents.h5: everything, then one case more, then nothing changed; time by stage.
+
+    python benchmarks/one_new_case.py                                   # 1,000 cases, 16 shards
+    python benchmarks/one_new_case.py --cases 10000 --teeth 2 --points 32   # files in real number, small
+
+A project of its own in a temporary folder, real DVC, real stages. The cases are copies of a few of the demo
+clinic's under names of their own, a file for each JSON and each mesh; the encoder is untrained, which
+takes the same time. Wanted: one case more in at most 15 % of the full run's time; nothing changed, below
+3 s on the demo.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+import pipeline_project
+import synthetic_cases
+import timing
+from pipeline_project import Project
+
+from dentalign.cases import case_list
+from dentalign.demo_clinic import clinic, export
+from dentalign.geometry import stl
+
+ROOT = Path(__file__).resolve().parents[1]
+TARGET = "concat_hdf5"
+KINDS = 8  # different made-up mouths
+
+
+class Store:
+    """The user's cases; `add` puts one more there."""
+
+    def __init__(self, root: Path, teeth: int):
+        self.root, self.teeth, self.ids = root, teeth, list[str]()
+        self.made = [clinic.make_case(number, seed=3, complete=True) for number in range(KINDS)]
+        self.meshes = []
+        for number, case in enumerate(self.made):
+            folder = root / "kinds" / str(number)
+            folder.mkdir(parents=True)
+            wanted = sorted(case.patient.mouth)[:: max(1, len(case.patient.mouth) // teeth)][:teeth]
+            for fdi in wanted:
+                stl.write_binary(
+                    folder / f"{fdi}.stl", case.patient.mouth[fdi].vertices, case.patient.mouth[fdi].faces
+                )
+            self.meshes.append(folder)
+        (root / "json").mkdir()
+        (root / "stl").mkdir()
+
+    def add(self, case_id: str) -> None:
+        """One more case."""
+        kind = len(self.ids) % KINDS
+        known = {file.stem for file in self.meshes[kind].iterdir()}
+        document = self.made[kind].document | {"CaseID": case_id}
+        document["Staging"] = [
+            stage | {name: {fdi: pose for fdi, pose in stage[name].items() if fdi in known}
+                     for name in export.SPELLINGS if name in stage}
+            for stage in document["Staging"]
+        ]  # fmt: skip
+        (self.root / "json" / f"{case_id}.json").write_text(export.json_text(document), encoding="utf-8")
+        shutil.copytree(self.meshes[kind], self.root / "stl" / case_id)
+        self.ids.append(case_id)
+
+    def list(self) -> None:
+        """Write the list of all cases."""
+        listed = [case_list.ListedCase(case_id, case_id) for case_id in sorted(self.ids)]
+        case_list.write(self.root / "cases.csv", listed)
+
+
+def project_in(folder: Path, shards: int, points: int, teeth: int) -> tuple[Project, Store]:
+    """A project without cases, and its empty store."""
+    project = pipeline_project.make(folder / "project")
+    shutil.rmtree(project.root / "cases")
+    store = Store(project.root / "cases", teeth)
+    names = [f"shard-{number:03d}" for number in range(shards)]
+    lines = []
+    for line in (ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines():
+        if "${shards[" not in line:
+            lines.append(line)
+        elif "${shards[0]}" in line:  # the shards by name, as many as there are
+            lines += [line.replace("[0]", f"[{number}]") for number in range(shards)]
+    (project.root / "dvc.yaml").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    for name, value in {
+        "shards": names,
+        "source.cases": "cases/cases.csv",
+        "sample.points": points,
+        "sample.oversampling": 8,
+        "sample.workers": 0,
+        "encoder.weights": "cases/encoder.pt",
+        "encoder.threads": os.cpu_count() or 1,
+        "limits.max_dropped_teeth": 32,
+    }.items():
+        project.set(name, value)
+    encoder, decoder = store.root / "encoder.pt", store.root / "decoder.pt"
+    synthetic_cases.write_networks(encoder, decoder, points)
+    project.environment |= {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+    return project, store
+
+
+def timed(project: Project) -> tuple[float, dict[str, float]]:
+    """Seconds of `dvc repro`, and of its parts: a stage's from the line that starts it to the next one's."""
+    parts: dict[str, float] = defaultdict(float)
+    start = last = time.perf_counter()
+    part, output = "DVC before the first stage", []
+    command = [sys.executable, "-m", "dvc", "repro", TARGET]
+    with subprocess.Popen(
+        command, cwd=project.root, env=project.environment, text=True, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        assert process.stdout
+        for line in process.stdout:
+            output.append(line)
+            if found := re.match(r"Running stage '(?:[^':]*:)?([^'@]+)", line):
+                now = time.perf_counter()
+                parts[part] += now - last
+                part, last = found[1], now
+    end = time.perf_counter()
+    parts[part] += end - last
+    if process.returncode:
+        sys.exit("".join(output[-30:]))
+    return end - start, dict(parts)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cases", type=int, default=1000)
+    parser.add_argument("--shards", type=int, default=16)
+    parser.add_argument("--points", type=int, default=256, help="of a tooth")
+    parser.add_argument("--teeth", type=int, default=28, help="of a case, at most")
+    parser.add_argument("--folder", type=Path, help="where to put the files meanwhile")
+    given = parser.parse_args()
+    print(timing.machine())
+    with tempfile.TemporaryDirectory(prefix="dentalign-new-case-", dir=given.folder) as name:
+        project, store = project_in(Path(name), given.shards, given.points, given.teeth)
+        for case_id in synthetic_cases.case_ids(given.cases):
+            store.add(case_id)
+        store.list()
+        runs = {"everything": timed(project)}
+        store.add("one-more")
+        store.list()
+        runs["one case more"] = timed(project)
+        runs["nothing changed"] = timed(project)
+        files = sum(len(names) for _, _, names in os.walk(store.root))
+    print(
+        f"{given.cases:,} cases of {given.teeth} teeth at most, {given.points} points, {given.shards} shards"
+    )
+    print(f"{files:,} files in the store")
+    print(f"{'seconds':28}" + "".join(f"{run:>17}" for run in runs))
+    for part in dict.fromkeys(part for _, parts in runs.values() for part in parts):
+        print(f"{part:28}" + "".join(f"{parts.get(part, 0):17.1f}" for _, parts in runs.values()))
+    print(f"{'all':28}" + "".join(f"{seconds:17.1f}" for seconds, _ in runs.values()))
+    share = runs["one case more"][0] / runs["everything"][0]
+    print(f"one case more takes {100 * share:.1f} % of the time of everything (wanted: at most 15 %)")
+
+
+if __name__ == "__main__":
+    main()

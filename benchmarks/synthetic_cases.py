@@ -1,0 +1,93 @@
+"""Made-up cases by the thousand for the benchmarks: rows for the library's own writers, no file per case.
+
+A tooth is an ellipsoid with a wavy surface, its points in anatomical order; T2 is the average mouth, T1 is
+that with every tooth shaken. Quick to make (some hundreds a second), all of the real shape.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dentalign.cases.case_list import shard_of, split_of
+from dentalign.dataset import case_store
+from dentalign.dataset.case_store import Layout, Row
+from dentalign.geometry import rigid
+from dentalign.geometry.average_mouth import average_mouth
+from dentalign.geometry.tooth_points import directions
+from dentalign.networks import weights
+from dentalign.networks.decoder import Decoder, DecoderConfig
+from dentalign.networks.encoder import Encoder, EncoderConfig
+from dentalign.teeth import SLOT_COUNT, SLOTS
+
+_WISDOM = [slot for slot, fdi in enumerate(SLOTS) if fdi % 10 == 8]
+_TEETH = 28
+
+
+def case_ids(count: int) -> list[str]:
+    """Names of so many cases."""
+    return [f"synthetic-{number:06d}" for number in range(count)]
+
+
+def row(case_id: str, points: int) -> Row:
+    """One row of clouds: 28 teeth at T1 and T2, the same for the same name."""
+    rng = np.random.default_rng([*case_id.encode()])
+    mask = np.ones(SLOT_COUNT, bool)
+    mask[_WISDOM] = False
+    end = rigid.from_rotation(np.tile(np.eye(3), (SLOT_COUNT, 1, 1)), average_mouth().position)
+    turn = rigid.rotation_matrix(rng.normal(0, 0.1, (SLOT_COUNT, 3)))
+    begin = end @ rigid.from_rotation(turn, rng.normal(0, 1, (SLOT_COUNT, 3)))
+    axes = rng.uniform([3, 3, 4], [5, 5, 5], (SLOT_COUNT, 1, 3))  # mm
+    waves = np.sin(directions(points) @ rng.normal(0, 2, (SLOT_COUNT, 3, 3)))
+    none = ~mask[:, None, None]
+    found: Row = {
+        "case_id": case_id,
+        "split": split_of(case_id),
+        "fdi": np.array(SLOTS, np.uint8) * mask,
+        "dropped": np.zeros(SLOT_COUNT, bool),
+        "points": ((directions(points) * axes + 0.3 * waves) * mask[:, None, None]).astype(np.float32),
+    }
+    for stage, pose in (("t1", begin), ("t2", end)):
+        found |= {f"{stage}/mask": mask, f"{stage}/pose": np.where(none, np.eye(4), pose)}
+    return found
+
+
+def write_clouds(folder: Path, ids: Sequence[str], shards: Sequence[str], points: int) -> list[Path]:
+    """The clouds of the cases, shard by shard as sample_clouds writes them; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for shard in shards:
+        mine = sorted(case_id for case_id in ids if shard_of(case_id, shards) == shard)
+        counted = f'{{"cases": {len(mine)}, "teeth": {_TEETH * len(mine)}}}'
+        attributes = {"shard": shard, "left_out": "[]", "listed": counted}
+        files.append(folder / f"{shard}.h5")
+        with case_store.create(files[-1], Layout(points), attributes) as writer:
+            for case_id in mine:
+                writer.append(row(case_id, points))
+    return files
+
+
+def write_networks(encoder: Path, decoder: Path, points: int) -> None:
+    """An encoder and a decoder of the real shape, untrained: enough where only time or memory is measured."""
+    torch.manual_seed(0)
+    for path, network in (
+        (encoder, Encoder(replace(EncoderConfig(), points=points))),
+        (decoder, Decoder(DecoderConfig())),
+    ):
+        network.centre.copy_(torch.tensor([0.0, -25.0, 0.0]))
+        network.scale.fill_(20.0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        weights.save(path, network)
+
+
+def rows_with_latents(ids: Sequence[str], points: int, features: int) -> Iterator[Row]:
+    """Rows whose latents are noise, in the order given: for what reads and writes them without looking."""
+    rng = np.random.default_rng(0)
+    for case_id in ids:
+        made = row(case_id, points)
+        for stage in ("t1", "t2"):
+            latents = rng.standard_normal((SLOT_COUNT, points, features), dtype=np.float32)
+            made[f"{stage}/latents"] = (latents * made[f"{stage}/mask"][:, None, None]).astype(np.float16)
+        yield made

@@ -1,0 +1,209 @@
+"""A step of the training: how near it is to the matrix products that it needs, and what the loader costs.
+
+    python benchmarks/training_step.py
+    python benchmarks/training_step.py --cases 2000 --device cuda
+
+For each model three loops over the same batches: the training's own (examples from disk), the same with the
+examples in memory, and the matrix products of a step alone, forward and backward, at the shapes that the
+step has them in. The loader's share is what the first loop takes beyond the second. The cases are made up
+(`synthetic_cases`); the numbers a step works on do not change its time.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import synthetic_cases
+import timing
+import torch
+from torch import nn
+
+from dentalign import state
+from dentalign.dataset import case_store
+from dentalign.dataset.case_store import CaseStore, Layout
+from dentalign.dataset.latents import choose_device
+from dentalign.networks import weights
+from dentalign.training.align_task import TrainingData
+from dentalign.training.attention_training import AttentionTask, AttentionTraining
+from dentalign.training.fc_training import FullyConnectedTask, FullyConnectedTraining
+
+FEATURES = 32
+Step = Callable[[], object]
+
+
+class InMemory:
+    """All rows of a file of rows, read once; answers as the file does."""
+
+    def __init__(self, rows: Any, count: int):
+        self.values = rows.read_from(0, count)
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Some rows."""
+        return self.values[rows]
+
+    def read_from(self, start: int, count: int) -> np.ndarray:
+        """Rows in a row."""
+        return self.values[start : start + count]
+
+
+def steps_of(task: FullyConnectedTask | AttentionTask, epochs: int) -> Step:
+    """A call trains for so many epochs, as `loop.train` does: loss, gradients, clipping, AdamW, average."""
+    network = task.network.train()
+    parameters: list[torch.Tensor] = list(network.parameters())
+    optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.98), fused=True)
+    average = [value.detach().clone() for value in parameters]
+
+    def train() -> None:
+        generator = torch.Generator().manual_seed(0)
+        for epoch in range(epochs):
+            for loss in task.batches(epoch, generator):
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(parameters, 1.0)
+                optimizer.step()
+                with torch.no_grad():
+                    torch._foreach_lerp_(average, parameters, 0.01)
+        _wait(next(network.parameters()).device)
+
+    return train
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+class Products:
+    """The matrix products of a forward pass by their shapes, and of the backward pass after it.
+
+    `nn.Linear` and the attention's two products are counted; elementwise work is what the step has beyond.
+    """
+
+    def __init__(self, task: FullyConnectedTask | AttentionTask):
+        self.linear: list[tuple[int, int, int]] = []  # rows, in, out
+        self.device = next(task.network.parameters()).device
+        layers = [module for module in task.network.modules() if isinstance(module, nn.Linear)]
+        hooks = [layer.register_forward_hook(self._note) for layer in layers]
+        next(iter(task.batches(0, torch.Generator().manual_seed(0))))
+        for hook in hooks:
+            hook.remove()
+        batch = task.settings.batch_cases
+        self.bmm: list[tuple[int, int, int, int]] = []  # how many, rows, inner, columns
+        if isinstance(task, FullyConnectedTask):
+            components = task.settings.components  # the loss through the decoder: (slots, batch, d) x (d, d)
+            self.bmm = [(32, batch, components, components)]
+        else:
+            settings = task.settings
+            many, width = batch * settings.heads, settings.width // settings.heads
+            self.bmm = [(many, 32, width, 32), (many, 32, 32, width)] * settings.layers
+        self.operations = 3 * sum(2 * a * b * c for a, b, c in self.linear)
+        self.operations += 3 * sum(2 * n * a * b * c for n, a, b, c in self.bmm)
+
+        def random(*shape: int) -> torch.Tensor:
+            return torch.randn(*shape, device=self.device)
+
+        self._linear = [(random(a, b), random(c, b), random(a, c)) for a, b, c in self.linear]
+        self._bmm = [(random(n, a, b), random(n, b, c), random(n, a, c)) for n, a, b, c in self.bmm]
+
+    def _note(self, layer: nn.Linear, given: tuple[torch.Tensor], _: torch.Tensor) -> None:
+        self.linear.append((given[0].numel() // layer.in_features, layer.in_features, layer.out_features))
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """Forward, gradient of the input, gradient of the weights."""
+        for x, w, y in self._linear:
+            x @ w.T
+            y @ w
+            y.T @ x
+        for a, b, c in self._bmm:
+            a @ b
+            c @ b.mT
+            a.mT @ c
+
+
+def measure(name: str, task: FullyConnectedTask | AttentionTask, cases: int, rounds: int) -> None:
+    """Print the lines of one model."""
+    rows: Any = task.codes.z if isinstance(task, FullyConnectedTask) else task.examples
+    holder, attribute = (task.codes, "z") if isinstance(task, FullyConnectedTask) else (rows, "_file")
+    on_disk = vars(holder)[attribute]
+    count = cases * task.settings.augmentation.copies if isinstance(task, FullyConnectedTask) else cases
+    in_memory = InMemory(on_disk, count)
+    steps = -(-cases // task.settings.batch_cases)
+    epochs = max(1, 20 // steps)
+    train = steps_of(task, epochs)
+
+    def with_rows(kept: Any) -> Step:
+        def call() -> None:
+            vars(holder)[attribute] = kept  # past the frozen dataclass: both answer alike
+            train()
+
+        return call
+
+    products = Products(task)
+
+    def all_products() -> None:
+        for _ in range(steps * epochs):
+            products()
+        _wait(products.device)
+
+    disk, memory, alone = f"{name}, from disk", f"{name}, from memory", f"{name}, its matrix products alone"
+    alone_on_a_core = products.device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone_on_a_core else time.perf_counter
+    timed = timing.interleaved(
+        {disk: with_rows(on_disk), memory: with_rows(in_memory), alone: all_products}, rounds, clock
+    )
+    for each, result in timed.items():
+        print(f"  {each:44}{1e3 * result.median_s / (steps * epochs):8.2f} ms a step")
+    rate = products.operations * steps * epochs / timed[alone].median_s / 1e9
+    print(
+        f"  {products.operations / 1e6:.0f} million operations a step in products, done at {rate:.0f} GFLOP/s"
+    )
+    share = float(np.median(timed[alone].seconds / timed[memory].seconds))
+    loader = float(np.median(1 - timed[memory].seconds / timed[disk].seconds))
+    print(f"  share of the step that its matrix products would take: {share:.2f} (wanted: at least 0.6)")
+    print(f"  share of the step that it waits for the loader: {loader:.3f}")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cases", type=int, default=160, help="of the train split, about")
+    parser.add_argument("--points", type=int, default=256, help="of a tooth")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    print(timing.machine())
+    with tempfile.TemporaryDirectory() as name, state.kept_in(Path(name) / "state"):
+        folder = Path(name)
+        encoder, decoder, latents = (folder / file for file in ("encoder.pt", "decoder.pt", "latents.h5"))
+        synthetic_cases.write_networks(encoder, decoder, given.points)
+        ids = synthetic_cases.case_ids(round(given.cases / 0.8))
+        attributes = {"encoder_sha256": weights.file_sha256(encoder)}
+        with case_store.create(latents, Layout(given.points, FEATURES), attributes) as writer:
+            for row in synthetic_cases.rows_with_latents(ids, given.points, FEATURES):
+                writer.append(row)
+        with CaseStore(latents) as store:
+            cases = len(store.rows_of("train"))
+            data = TrainingData(
+                store=store, latents=latents, encoder_weights=str(encoder), decoder_weights=str(decoder),
+                encoder_sha256="", decoder_sha256="", seed=0, threads=given.threads,
+                device=choose_device(given.device), validation_cases=4,
+            )  # fmt: skip
+            fc, attention = FullyConnectedTraining(), AttentionTraining()
+            task: FullyConnectedTask | AttentionTask = fc.prepare(data)[1]
+            print(f"{cases} cases, {given.threads} thread(s), {given.device}")
+            measure(f"fc, {fc.batch_cases} cases", task, cases, given.rounds)
+            task = attention.prepare(data)[1]
+            measure(f"attention, {attention.batch_cases} cases", task, cases, given.rounds)
+
+
+if __name__ == "__main__":
+    main()

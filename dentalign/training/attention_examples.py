@@ -1,0 +1,106 @@
+"""The training mouths of the model `attention`, kept on disk: memory does not grow with their number."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dentalign.dataset.case_store import CaseStore
+from dentalign.networks.pose_aligner import mirrored, moved, teeth_of
+from dentalign.networks.tooth_attention import PosedTeeth, PoseNetwork
+from dentalign.teeth import MIRRORED_SLOT, SLOT_COUNT
+from dentalign.training.row_file import RowFile
+
+COLUMNS = ("points", "t1/pose", "t2/pose", "t1/mask", "t2/mask")
+
+_AT_ONCE = 64  # mouths
+
+
+class Examples(NamedTuple):
+    """N mouths at T1 and T2; `t2.points` are those of `t1`."""
+
+    t1: PosedTeeth
+    t2: PosedTeeth
+    present: torch.Tensor  # (N, 32) bool, at T1
+    stays: torch.Tensor  # (N, 32) bool, at T1 and T2
+
+    def at(self, rows: slice) -> "Examples":
+        """Some of them."""
+        t1, t2 = (PosedTeeth(*(part[rows] for part in teeth)) for teeth in (self.t1, self.t2))
+        return Examples(t1, t2, self.present[rows], self.stays[rows])
+
+    def to(self, device: torch.device) -> "Examples":
+        """The same on another device."""
+        t1, t2 = (PosedTeeth(*(part.to(device) for part in teeth)) for teeth in (self.t1, self.t2))
+        return Examples(t1, t2, self.present.to(device), self.stays.to(device))
+
+    def mirrored(self) -> "Examples":
+        """Their mirror images."""
+        there = (self.present[:, MIRRORED_SLOT], self.stays[:, MIRRORED_SLOT])
+        return Examples(mirrored(self.t1), mirrored(self.t2), *there)
+
+    def in_standard_place(self, network: PoseNetwork) -> "Examples":
+        """The whole mouths moved, T2 with T1, to where T1 stands best."""
+        motion = network.to_standard_place(self.t1.middle, self.present)
+        return self._replace(t1=moved(self.t1, *motion), t2=moved(self.t2, *motion))
+
+
+class ExamplesOnDisk:
+    """Mouths in a temporary file, `points` points of a tooth."""
+
+    def __init__(self, folder: Path, points: int):
+        parts = {
+            "points": ("<f4", (SLOT_COUNT, points, 3)),
+            **{f"{stage}_rotation": ("<f4", (SLOT_COUNT, 3, 3)) for stage in ("t1", "t2")},
+            **{f"{stage}_middle": ("<f4", (SLOT_COUNT, 3)) for stage in ("t1", "t2")},
+            "present": ("?", (SLOT_COUNT,)),
+            "stays": ("?", (SLOT_COUNT,)),
+        }
+        self._dtype = np.dtype([(name, *kind) for name, kind in parts.items()])
+        self._file, self._count = RowFile.temporary(folder, self._dtype), 0
+
+    @classmethod
+    def read(cls, store: CaseStore, rows: NDArray[np.intp], points: int, folder: Path) -> "ExamplesOnDisk":
+        """The mouths of some rows as they stand."""
+        made = cls(folder, points)
+        for start in range(0, len(rows), _AT_ONCE):
+            columns = {name: store.column(name, rows[start : start + _AT_ONCE]) for name in COLUMNS}
+            (t1, _), (t2, _) = (
+                teeth_of(columns["points"], columns[f"{s}/pose"], points) for s in ("t1", "t2")
+            )
+            masks = [torch.from_numpy(columns[f"{stage}/mask"]) for stage in ("t1", "t2")]
+            made.put(start, Examples(t1, t2._replace(points=t1.points), masks[0], masks[0] & masks[1]))
+        return made
+
+    def __len__(self) -> int:
+        return self._count
+
+    def put(self, start: int, examples: Examples) -> None:
+        """Write mouths at a number and after it."""
+        values = np.empty(len(examples.present), self._dtype)
+        values["points"] = examples.t1.points.cpu()
+        for stage in ("t1", "t2"):
+            values[f"{stage}_rotation"] = getattr(examples, stage).rotation.cpu()
+            values[f"{stage}_middle"] = getattr(examples, stage).middle.cpu()
+        values["present"], values["stays"] = examples.present.cpu(), examples.stays.cpu()
+        self._file.write(start, values)
+        self._count = max(self._count, start + len(values))
+
+    def at(self, rows: torch.Tensor) -> Examples:
+        """Some of them, by their numbers."""
+        return _examples(self._file.read(rows.numpy()))
+
+    def parts(self, device: torch.device) -> Iterator[tuple[int, Examples]]:
+        """All of them, part by part: the number of the first, and the mouths on a device."""
+        for start in range(0, self._count, _AT_ONCE):
+            values = self._file.read_from(start, min(_AT_ONCE, self._count - start))
+            yield start, _examples(values).to(device)
+
+
+def _examples(values: NDArray[np.void]) -> Examples:
+    part = {name: torch.from_numpy(np.ascontiguousarray(values[name])) for name in values.dtype.names or ()}
+    t1, t2 = (PosedTeeth(part["points"], part[f"{s}_rotation"], part[f"{s}_middle"]) for s in ("t1", "t2"))
+    return Examples(t1, t2, part["present"], part["stays"])
