@@ -30,6 +30,12 @@ def outputs(*locks: Path) -> dict[str, int]:
     return {out["path"]: int(out["size"]) for stage in stages for out in stage.get("outs", ())}
 
 
+def cases_of_the_run(root: Path) -> int:
+    """Cases in the data set of the finished run."""
+    counts = json.loads((root / "metrics/validation.json").read_text(encoding="utf-8"))["counts"]
+    return sum(int(counts[f"{split}_cases"]) for split in ("train", "val", "test"))
+
+
 def kind_of(path: str) -> str | None:
     """The key of GROWS that a path belongs to."""
     return next((key for key in GROWS if path == key or (key.endswith("/") and path.startswith(key))), None)
@@ -57,8 +63,7 @@ def main(
     root: Annotated[Path, typer.Option(help="A repository with a finished run.")] = Path(),
 ) -> None:
     """Print the table."""
-    counts = json.loads((root / "metrics/validation.json").read_text(encoding="utf-8"))["counts"]
-    used = sum(counts[f"{split}_cases"] for split in ("train", "val", "test"))
+    used = cases_of_the_run(root)
     typer.echo(f"measured: a run of {used} cases, by dvc.lock; computed: the last column")
     typer.echo(table(outputs(root / "dvc.lock"), used, cases))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from module_reach import ROOT
 from pipeline_project import SHARDS, Project
 from second_machine import cached, hide_the_demo
 
@@ -17,6 +18,13 @@ RENEWED = (
     ("concat_hdf5", *(f"data/latents/{shard}.h5" for shard in SHARDS)),
     ("train_align",),
 )
+
+
+def search_of_the_page() -> str:
+    """The script of docs/cache-and-queue.md that finds damaged objects."""
+    lines = (ROOT / "docs/cache-and-queue.md").read_text(encoding="utf-8").splitlines()
+    first = lines.index("    cd .dvc/cache/files/md5")
+    return "\n".join(lines[first : lines.index("    done", first) + 1])
 
 
 def linked(project: Project, kind: str) -> None:
@@ -56,7 +64,9 @@ def test_a_file_opened_for_writing_would_change_the_cache(kind: str, project: Pr
     assert changed(project) == []
     with h5py.File(project.root / "data/latents.h5", "r+") as file:
         file.attrs["note"] = "mine"
-    assert len(changed(project)) == 1
+    (name,) = changed(project)
+    said = project.run("sh", "-c", search_of_the_page()).stdout
+    assert said == f"./{name[:2]}/{name[2:]} is damaged\n"
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -41,11 +41,10 @@ def traces(folder: Path, word: str, *repositories: Path) -> list[str]:
     return found
 
 
-def an_ordinary_case(project: Project) -> str:
-    """One from the training split, and not on the autoencoder's list."""
-    known = {case.case_id for case in case_list.read(project.root / "cases/autoencoder.csv")[0]}
+def a_test_case(project: Project) -> str:
+    """One that the reports name, too, and that the autoencoder's list does not."""
     listed = [case.case_id for case in case_list.read(project.root / "cases/cases.csv")[0]]
-    return next(name for name in listed if name not in known and case_list.split_of(name) == "train")
+    return next(name for name in listed if case_list.split_of(name) == "test")
 
 
 def take_out_of_the_source(project: Project, case_id: str) -> None:
@@ -69,7 +68,7 @@ def test_after_the_steps_no_file_names_the_case_at_home_in_the_remote_and_on_the
     box = shared.clone(tmp_path / "box" / "teeth")
     box.dvc("pull", "data/latents.h5", "models/encoder.pt", "models/decoder.pt", "reports/validation")
     box.dvc("exp", "pull", "origin", "before")
-    case_id, repositories = an_ordinary_case(home), (shared.git, home.root / ".git", box.root / ".git")
+    case_id, repositories = a_test_case(home), (shared.git, home.root / ".git", box.root / ".git")
     before = traces(tmp_path, case_id, *repositories)
     at_home_and_there = ("storage/files", "home/teeth/.dvc/cache", "home/teeth/.dentalign", "home/teeth.site")
     in_use = ("home/teeth/data", "home/teeth/reports", "box/teeth/.dvc/cache", "box/teeth/data")
@@ -81,5 +80,5 @@ def test_after_the_steps_no_file_names_the_case_at_home_in_the_remote_and_on_the
     assert traces(tmp_path, case_id, *repositories) == []
     assert home.repro() == []
     assert box.hashes("data/latents.h5") == home.hashes("data/latents.h5")
-    another = an_ordinary_case(home)
+    another = a_test_case(home)
     assert traces(tmp_path, another, *repositories)  # the others are where they were
