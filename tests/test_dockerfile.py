@@ -1,4 +1,4 @@
-"""The Dockerfile of the GPU box: what can be known of it without a docker, and its build where there is one."""
+"""The Dockerfile of the GPU box: what can be known of it without docker, and its build where docker is."""
 
 import importlib.util
 import json
