@@ -68,7 +68,7 @@ def test_after_the_steps_no_file_names_the_case_at_home_in_the_remote_and_on_the
     box = shared.clone(tmp_path / "box" / "teeth")
     box.dvc("pull", "data/latents.h5", "models/encoder.pt", "models/decoder.pt", "reports/validation")
     box.dvc("exp", "pull", "origin", "before")
-    case_id, repositories = a_test_case(home), (shared.git, home.root / ".git", box.root / ".git")
+    case_id, repositories = a_test_case(home), (shared.git, home.root / ".git")
     before = traces(tmp_path, case_id, *repositories)
     at_home_and_there = ("storage/files", "home/teeth/.dvc/cache", "home/teeth/.dentalign", "home/teeth.site")
     in_use = ("home/teeth/data", "home/teeth/reports", "box/teeth/.dvc/cache", "box/teeth/data")
@@ -79,6 +79,10 @@ def test_after_the_steps_no_file_names_the_case_at_home_in_the_remote_and_on_the
     follow(3, box)
     assert traces(tmp_path, case_id, *repositories) == []
     assert home.repro() == []
+    assert not box.root.exists()
+    box = shared.clone(box.root)
+    box.dvc("pull", "data/latents.h5", "models/encoder.pt", "models/decoder.pt", "reports/validation")
+    assert traces(tmp_path, case_id, *repositories, box.root / ".git") == []
     assert box.hashes("data/latents.h5") == home.hashes("data/latents.h5")
     another = a_test_case(home)
     assert traces(tmp_path, another, *repositories)  # the others are where they were
