@@ -104,13 +104,14 @@ def test_two_workers_train_the_queued_experiments_side_by_side(shared: Shared, t
         assert time.monotonic() < end, status
         time.sleep(0.2)
     assert most == 2, "never two at once"
-    assert len(list((box.root / ".dentalign").rglob("checkpoints/*"))) >= len(seeds)  # not in the copies
+    checkpoints = box.root / ".dentalign/checkpoints/align"  # of the main repository, not in the copies
+    assert len(list(checkpoints.glob("*.pt"))) >= len(seeds)
     assert box.hashes("models", "params.yaml", "dvc.lock") == before  # the workspace is left alone
     names = re.findall(r"\[(\w+)\]", box.dvc("exp", "list").stdout)
     assert sorted(names) == sorted(seeds)
     losses = set()
     for name in seeds:
-        box.dvc("exp", "apply", name)
+        box.dvc("exp", "apply", name, check=False)  # applied, and then misses what was never pulled here
         assert f"seed: {seeds[name]}" in (box.root / "params.yaml").read_text(encoding="utf-8")
         losses.add(json.loads((box.root / "reports/train_align/metrics.json").read_text("utf-8"))["loss"])
         assert box.repro("--dry", *TRAINING) == []
