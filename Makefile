@@ -41,11 +41,15 @@ test: setup ## run the tests and show their coverage
 
 # What a test needs beyond .venv is installed here: Playwright, a Chromium where there is none, atheris, Dask, ONNX.
 test-all: setup ## run the tests, those that need a browser or a fuzzer included; installs Chromium where apt-get is
-	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,browser,fuzz,cluster,export]'
+	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,browser,fuzz,cluster,export,remote,storage]'
 	@command -v chromium > /dev/null || command -v chromium-browser > /dev/null || command -v google-chrome > /dev/null || { \
 		command -v apt-get > /dev/null || { echo 'make: no Chromium here and no apt-get: the browser tests are skipped' >&2; exit 0; }; \
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium || \
 			echo 'make: apt-get could not install Chromium: the browser tests are skipped' >&2; }
+	@command -v sshd > /dev/null || test -x /usr/sbin/sshd || { \
+		command -v apt-get > /dev/null || { echo 'make: no sshd here and no apt-get: the tests over SSH are skipped' >&2; exit 0; }; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends openssh-server || \
+			echo 'make: apt-get could not install sshd: the tests over SSH are skipped' >&2; }
 	@$(IN_VENV) DENTALIGN_LONG_TESTS=1 python -m pytest $(BY_FILE) --cov
 
 check: setup ## lint and check types

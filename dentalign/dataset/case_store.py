@@ -181,7 +181,8 @@ class CaseStore:
         version = self.attributes.get("format_version")
         if version != FORMAT_VERSION:
             raise DentalignError(
-                f"{self.path}: format_version {version}, this program reads {FORMAT_VERSION}"
+                f"{self.path}: format_version {version}, this program reads {FORMAT_VERSION}; "
+                "`dvc repro` makes it again, or use the program that made it"
             )
         if self.attributes.pop(_ATTRIBUTES_CRC32) != _attributes_crc32(self.attributes):
             raise self._damaged("its attributes do not fit their checksum")
