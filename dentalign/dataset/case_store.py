@@ -31,6 +31,9 @@ FORMAT_VERSION = 2
 Row = dict[str, Any]
 
 _TEXT = h5py.string_dtype("utf-8")
+# Of each column, bytes; holds the chunk that is being filled. HDF5's 1 MiB fills as the rows come.
+_CHUNK_CACHE = 300_000
+
 _CHECKSUMS, _ATTRIBUTES_CRC32 = "checksums", "attributes_crc32"
 
 
@@ -137,7 +140,7 @@ def create(path: str | Path, layout: Layout, attributes: dict[str, Any]) -> Iter
     """Write a file, all or nothing; the same rows in the same order give the same bytes."""
     with exclusive(path), replacing(path) as part, _TellsLater(part, "w+") as stream:
         try:
-            with h5py.File(stream, "w") as file:
+            with h5py.File(stream, "w", rdcc_nbytes=_CHUNK_CACHE) as file:
                 file.attrs["format_version"] = FORMAT_VERSION
                 file.attrs["slots"] = np.array(SLOTS, dtype=np.int64)
                 for name, value in sorted(attributes.items()):
