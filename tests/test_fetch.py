@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import Reply, Server
 
-from dentalign.cases import fetch
+from dentalign.cases import case_document, fetch
 from dentalign.cases.fetch import Fetched
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.params import Fetch, Limits
@@ -122,6 +122,19 @@ def test_a_damaged_cache_is_fetched_anew(tmp_path: Path, serve: Serve, state: Pa
     run(tmp_path, server.url)
     (cached,) = (state / "fetch").rglob("a.json")
     cached.write_text(cached.read_text()[:40])
+    assert run(tmp_path, server.url) == Fetched(cases=1, unchanged=0, left_out=0)
+
+
+def test_what_other_rules_let_through_is_fetched_anew(
+    tmp_path: Path, serve: Serve, state: Path, document: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve()
+    server.put("a.json", document("a"))
+    listing(tmp_path, "a")
+    run(tmp_path, server.url)
+    other = tmp_path / "case_document.py"
+    other.write_text("# keeps other fields")
+    monkeypatch.setattr(case_document, "__file__", str(other))
     assert run(tmp_path, server.url) == Fetched(cases=1, unchanged=0, left_out=0)
 
 

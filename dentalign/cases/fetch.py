@@ -12,7 +12,6 @@ from typing import Any
 
 from dentalign import atomic, params
 from dentalign.cases import case_document, case_list, pseudonyms
-from dentalign.cases.case_document import CaseDocument
 from dentalign.cases.case_list import ListedCase
 from dentalign.cases.case_source import CaseSource, Unreachable
 from dentalign.cases.left_out import LeftOut, to_list
@@ -24,7 +23,7 @@ from dentalign.progress import track
 from dentalign.state import state_dir
 
 STAGE = "fetch_json"
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 UNKNOWN_TOOTH = "?"
 
 
@@ -38,9 +37,17 @@ class Fetched:
 
 
 @dataclass(frozen=True)
+class _Sanitised:
+    """A case as it is written, and the number of its tooth keys that are no FDI numbers."""
+
+    data: bytes
+    unknown_tooth_keys: int
+
+
+@dataclass(frozen=True)
 class _Outcome:
     case: ListedCase
-    document: CaseDocument | None = None
+    kept: _Sanitised | None = None
     unchanged: bool = False
     defect: CaseDefect | None = None
 
@@ -88,11 +95,11 @@ def fetch_cases(
         outcomes = stack.enter_context(closing(_in_parallel(one, listed, fetch.concurrency, store)))
         for outcome in track(outcomes, "fetch", total=len(listed)):
             case_id = outcome.case.case_id
-            if outcome.document is not None:
-                (part / f"{case_id}.json").write_bytes(case_document.canonical(outcome.document))
+            if outcome.kept is not None:
+                (part / f"{case_id}.json").write_bytes(outcome.kept.data)
                 splits[case_id] = outcome.case.split
                 unchanged += outcome.unchanged
-                lines += _unknown_keys(case_id, outcome.document, store.location(f"{case_id}.json"))
+                lines += _unknown_keys(case_id, outcome.kept, store.location(f"{case_id}.json"))
             if outcome.defect is not None:
                 lines.append(LeftOut.of(case_id, STAGE, outcome.defect))
                 if isinstance(outcome.defect, Unreachable):
@@ -120,14 +127,16 @@ class _Fetcher:
         self._limit, self._max_mb = int(max_mb * 1e6), max_mb
         key = hashlib.sha256(source.prefix.encode()).hexdigest()[:32]
         self._cache = state_dir() / "fetch" / key
+        # What other rules let through is not taken for what these would.
+        self._rules = hashlib.sha256(Path(case_document.__file__).read_bytes()).hexdigest()
 
     def __call__(self, case: ListedCase) -> _Outcome:
         name = f"{case.case_id}.json"
-        cached = self._cached(case.case_id)
+        validator, cached = self._cached(case.case_id)
         try:
-            content = self._source.read_if_changed(name, self._limit, cached["validator"] if cached else None)
+            content = self._source.read_if_changed(name, self._limit, validator)
             if content is None and cached is not None:
-                return _Outcome(case, cached["document"], unchanged=True)
+                return _Outcome(case, cached, unchanged=True)
             assert content is not None
             file = self._source.location(name)
             written = self._real.get(case.case_id, case.case_id)
@@ -137,37 +146,35 @@ class _Fetcher:
             if not isinstance(defect, Unreachable) or defect.code == "not_found":
                 (self._cache / name).unlink(missing_ok=True)  # what the source no longer has is not kept here
             return _Outcome(case, defect=defect)
-        self._keep(case.case_id, content.validator, len(content.data), document)
-        return _Outcome(case, document)
+        kept = _Sanitised(case_document.canonical(document), document.unknown_tooth_keys)
+        self._keep(case.case_id, content.validator, len(content.data), kept)
+        return _Outcome(case, kept)
 
-    def _cached(self, case_id: str) -> dict[str, Any] | None:
-        """The document and its validator, or None if there is none that holds now."""
+    def _cached(self, case_id: str) -> tuple[str | None, _Sanitised | None]:
+        """The validator of what was had before, and that; both None if there is none that holds now."""
         try:
             entry = json.loads((self._cache / f"{case_id}.json").read_bytes())
-            if entry["format"] != CACHE_FORMAT or entry["bytes"] > self._limit:
-                return None
-            if entry.pop("sha256") != _sha256(entry):
-                return None
-            document = case_document.parse(json.dumps(entry["document"]).encode(), case_id)
-            unknown = int(entry["unknown_tooth_keys"])
-            return {
-                "validator": str(entry["validator"]),
-                "document": document.model_copy(update={"unknown_tooth_keys": unknown}),
-            }
-        except (OSError, ValueError, KeyError, TypeError, CaseDefect):
-            return None  # not there, or damaged: it is fetched again
+            wanted = (CACHE_FORMAT, self._rules, _sha256({**entry, "sha256": None}))
+            if (entry["format"], entry["rules"], entry["sha256"]) != wanted or entry["bytes"] > self._limit:
+                return None, None
+            kept = _Sanitised(str(entry["document"]).encode(), int(entry["unknown_tooth_keys"]))
+            return str(entry["validator"]), kept
+        except (OSError, ValueError, KeyError, TypeError):
+            return None, None  # not there, or damaged: it is fetched again
 
-    def _keep(self, case_id: str, validator: str | None, size: int, document: CaseDocument) -> None:
+    def _keep(self, case_id: str, validator: str | None, size: int, kept: _Sanitised) -> None:
         if validator is None:
             return
         entry = {
             "format": CACHE_FORMAT,
+            "rules": self._rules,
             "validator": validator,
             "bytes": size,
-            "unknown_tooth_keys": document.unknown_tooth_keys,
-            "document": case_document.as_json(document),
+            "unknown_tooth_keys": kept.unknown_tooth_keys,
+            "document": kept.data.decode(),
+            "sha256": None,
         }
-        atomic.write_text(self._cache / f"{case_id}.json", json.dumps({**entry, "sha256": _sha256(entry)}))
+        atomic.write_text(self._cache / f"{case_id}.json", json.dumps(entry | {"sha256": _sha256(entry)}))
 
 
 def _sha256(entry: dict[str, Any]) -> str:
@@ -209,10 +216,10 @@ def _first(reasons: Iterable[str], count: int = 3) -> str:
     return f"; first: {text}" if text else ""
 
 
-def _unknown_keys(case_id: str, document: CaseDocument, file: str) -> list[LeftOut]:
-    if not document.unknown_tooth_keys:
+def _unknown_keys(case_id: str, kept: _Sanitised, file: str) -> list[LeftOut]:
+    if not kept.unknown_tooth_keys:
         return []
-    seen = f"{document.unknown_tooth_keys} tooth keys that are no FDI numbers"
+    seen = f"{kept.unknown_tooth_keys} tooth keys that are no FDI numbers"
     mend = "number supernumerary teeth in the planning system, or leave them out"
     defect = ToothDefect("unknown_tooth_key", seen, mend, file=file, tooth=UNKNOWN_TOOTH)
     return [LeftOut.of(case_id, STAGE, defect)]
