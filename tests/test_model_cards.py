@@ -122,11 +122,24 @@ def test_weak_unmeasured_and_unseen_slots_are_named(
     assert worse
     assert "13" in worse[1].split(", ")
     absent = ", ".join(str(fdi) for fdi in SLOTS if fdi not in {*TEETH} - {35, 26})
-    assert f"No tooth in the test split, so not measured: {absent}." in said
+    assert f"No tooth that stays in the test split, so not measured: {absent}." in said
     assert "Never seen at T1 and T2 in the train split: 38, 37, 34," in said
     assert "mouths that lack teeth `add_mm`" in said
     assert "full mouths none in the test split" in said
     assert "Extracted teeth: 0 in the train split, 3 in the test split" in said
+
+
+def test_mouths_with_extractions_are_measured_apart(
+    tmp_path: Path, found: Validation, files: dict[str, Path]
+) -> None:
+    with CaseStore(files["l.h5"]) as store:
+        out = store.column("t1/mask", found.rows) & ~store.column("t2/mask", found.rows)
+    taken = out.any(1)
+    assert taken.all()
+    add, still = (found.figures[method]["add_mm"].mean() for method in ("model", "identity"))
+    wanted = f"`add_mm` {add:.2f} mm, without movement {still:.2f} mm, {len(taken)} cases"
+    said = limits(cards(tmp_path / "cards", found, files)["aligner"])
+    assert f"mouths with extractions {wanted}; mouths without none in the test split." in said
 
 
 def test_the_reconstruction_is_kept_by_slot(found: Validation, files: dict[str, Path]) -> None:

@@ -266,7 +266,8 @@ def test_dvc_checks_the_host_key_where_the_page_says_how(finished_project: Proje
 @pytest.mark.long
 def test_with_the_demo_as_source_the_box_makes_no_clinic(tmp_path: Path) -> None:
     """The clinic is a stage above all others, in a pipeline file of its own."""
-    home = make(tmp_path / "home" / "teeth")
+    remote = Remote(str(tmp_path / "storage"), folder=tmp_path / "storage")
+    home = on_a_machine_of_its_own(make(tmp_path / "home" / "teeth"), remote)
     for name, value in yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["source"].items():
         home.set(f"source.{name}", value)
     home.set("demo_clinic.cases", 40)
@@ -276,7 +277,6 @@ def test_with_the_demo_as_source_the_box_makes_no_clinic(tmp_path: Path) -> None
     case_list.write(home.root / "autoencoder.csv", few)
     assert home.repro()[-2:] == ["train_autoencoder", "validate"]
     keep_cases_out_of_git(home)
-    remote = Remote(str(tmp_path / "storage"), folder=tmp_path / "storage")
     shared = Shared(home, bare_repository(home, tmp_path / "teeth.git"), remote)
     use_remote(home, remote)
     home.commit()

@@ -36,9 +36,12 @@ def read(path: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise DentalignError(f"{path}: no such weights file") from None
-    except Exception as error:  # noqa: BLE001  torch raises many kinds for a damaged or unsafe file
-        reason = str(error).splitlines()[0][:200]
-        raise DentalignError(f"{path}: not a readable weights file ({reason})") from None
+    except Exception as error:  # torch raises many kinds for a damaged or unsafe file
+        # torch's own words are left out: some advise to load with weights_only off, which runs code.
+        raise DentalignError(
+            f"{path}: not a readable weights file ({type(error).__name__}); it is damaged or something else: "
+            "fetch or make it again"
+        ) from error
     if not isinstance(content, dict) or not {"config", "state_dict"} <= content.keys():
         raise DentalignError(f"{path}: a weights file holds 'config' and 'state_dict'")
     claimed = content.pop("sha256", None)
@@ -64,8 +67,9 @@ def restored(content: dict[str, Any], path: str | Path, network: type[Network], 
         loaded = network(config(**content["config"]))
         loaded.load_state_dict(content["state_dict"])
     except (TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise DentalignError(f"{path}: does not fit {network.__name__}: {reason}") from None
+        reason = " ".join(str(error).split())
+        short = reason if len(reason) <= 300 else reason[:300].rsplit(" ", 1)[0] + " ..."
+        raise DentalignError(f"{path}: does not fit {network.__name__}: {short}") from None
     return loaded.eval().requires_grad_(False)
 
 

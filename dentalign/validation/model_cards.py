@@ -57,7 +57,9 @@ def write(
     with CaseStore(latents) as store:
         data = [_data(store, split) for split in SPLITS]
         limits = model_limits.of_aligner(found, store, model)
-    shared = {"data": data, "counts": found.metrics["counts"]}
+    counts, test = found.metrics["counts"], data[SPLITS.index("test")]
+    shared = {"data": data, "counts": counts}
+    clouds = f"{test['teeth_t1']} teeth at T1 and {test['teeth_t2']} at T2"
     tooth_limits = model_limits.of_autoencoder(found)
     cards = {
         "encoder": {
@@ -65,6 +67,7 @@ def write(
             "python": "`dentalign.load_encoder(path)`; it makes the neighbour graph itself.",
             "learnt_from": _AUTOENCODER_DATA,
             **_reconstruction(found),
+            "measured": clouds,
             "limits": [*tooth_limits, *model_limits.ENCODER],
         },
         "decoder": {
@@ -72,6 +75,7 @@ def write(
             "python": "`dentalign.load_decoder(path)`.",
             "learnt_from": _AUTOENCODER_DATA,
             **_reconstruction(found),
+            "measured": clouds,
             "limits": [*tooth_limits, *model_limits.DECODER],
         },
         "aligner": {
@@ -79,6 +83,7 @@ def write(
             "python": "`dentalign.load_aligner(path)`; from case files `dentalign.Predictor(folder)`.",
             "learnt_from": "It learns from the train split; the val split chose the epoch.",
             **_alignment(found.metrics),
+            "measured": f"{counts['teeth']} teeth that are there at T1 and T2",
             "limits": limits,
         },
     }
@@ -124,7 +129,8 @@ def _data(store: CaseStore, split: str) -> dict[str, Any]:
     rows = store.rows_of(split)
     t1, t2 = store.column("t1/mask", rows), store.column("t2/mask", rows)
     return {
-        "split": split, "cases": len(rows), "teeth_t1": int(t1.sum()), "teeth_both": int((t1 & t2).sum()),
+        "split": split, "cases": len(rows), "teeth_t1": int(t1.sum()), "teeth_t2": int(t2.sum()),
+        "teeth_both": int((t1 & t2).sum()),
     }  # fmt: skip
 
 

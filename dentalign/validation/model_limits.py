@@ -55,7 +55,7 @@ def of_aligner(found: Validation, store: CaseStore, model: Aligner) -> list[str]
     if (few := np.flatnonzero((teeth > 0) & ~measured)).size:
         limits.append(f"Fewer than {FEW_TEETH} teeth in the test split, so hardly measured: {_slots(few)}.")
     if (none := np.flatnonzero(teeth == 0)).size:
-        limits.append(f"No tooth in the test split, so not measured: {_slots(none)}.")
+        limits.append(f"No tooth that stays in the test split, so not measured: {_slots(none)}.")
     if (never := np.flatnonzero(seen == 0)).size:
         limits.append(f"Never seen at T1 and T2 in the train split: {_slots(never)}.")
     if isinstance(model, PoseAligner):
@@ -64,7 +64,7 @@ def of_aligner(found: Validation, store: CaseStore, model: Aligner) -> list[str]
             limits.append(f"Too rare in training, left where they stand: {_slots(unknown)}.")
     else:
         limits.append("It does not say how sure it is of a tooth.")
-    limits.append(_missing(found, store))
+    limits += [_missing(found, store), _extracted(found, store)]
     one_arch = sum(int((~t1[:, slots].any(1)).sum()) for slots in ARCHES.values())
     limits.append(f"Cases that have one arch only, in its train split: {one_arch}.")
     extracted = found.metrics["counts"]["extracted_teeth"]
@@ -91,14 +91,32 @@ def _weak_slots(add: Array, still: Array, teeth: NDArray[np.intp], measured: NDA
 def _missing(found: Validation, store: CaseStore) -> str:
     """The error in mouths that lack teeth at T1 beside that in full ones; third molars do not count."""
     present = store.column("t1/mask", found.rows)  # (N, 32)
-    lacking = (~present & ~_THIRD_MOLAR).any(1)[found.case]
-    add = found.figures["model"]["add_mm"]
+    lacking = (~present & ~_THIRD_MOLAR).any(1)
+    of = _beside(found, ("mouths that lack teeth", lacking), ("full mouths", ~lacking))
+    return f"Missing teeth at T1 (third molars not counted): {of}."
+
+
+def _extracted(found: Validation, store: CaseStore) -> str:
+    """The error where the plan takes teeth out beside that where it does not; third molars do not count."""
+    out = store.column("t1/mask", found.rows) & ~store.column("t2/mask", found.rows)  # (N, 32)
+    taken = (out & ~_THIRD_MOLAR).any(1)
+    of = _beside(found, ("mouths with extractions", taken), ("mouths without", ~taken))
+    return f"Extractions (third molars not counted): {of}."
+
+
+def _beside(found: Validation, *groups: tuple[str, NDArray[np.bool_]]) -> str:
+    """The error of the teeth of each group of cases (N,), and that of no movement."""
     parts = []
-    for name, chosen in (("mouths that lack teeth", lacking), ("full mouths", ~lacking)):
-        cases = len(np.unique(found.case[chosen]))
-        figure = f"`add_mm` {add[chosen].mean():.2f} mm, {cases} cases" if cases else "none in the test split"
+    for name, cases in groups:
+        chosen = cases[found.case]
+        add, still = (found.figures[method]["add_mm"][chosen] for method in ("model", "identity"))
+        figure = (
+            f"`add_mm` {add.mean():.2f} mm, without movement {still.mean():.2f} mm, {int(cases.sum())} cases"
+            if chosen.any()
+            else "none in the test split"
+        )
         parts.append(f"{name} {figure}")
-    return f"Missing teeth at T1 (third molars not counted): {'; '.join(parts)}."
+    return "; ".join(parts)
 
 
 def _by_slot(slot: NDArray[np.intp], values: Array) -> Array:
