@@ -223,7 +223,7 @@ def test_a_cluster_that_cannot_be_used_is_said(
 def test_without_dask_the_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dask", None)
     monkeypatch.delitem(sys.modules, "dentalign.dask_cluster", raising=False)
-    with pytest.raises(DentalignError, match=r"pip install 'dentalign\[cluster\]'"):
+    with pytest.raises(DentalignError, match=r"see docs/cluster\.md"):
         list(engines.in_order(abs, [(1,)], "dask"))
 
 
