@@ -1,11 +1,13 @@
 """`attention` and its peers, trained on the same cases for the same number of epochs, on the test split.
 
     python benchmarks/compare_models.py --latents data/latents.h5 --epochs 100
-    python benchmarks/compare_models.py --models attention --train-cases 50 100 200   # less to learn from
+    python benchmarks/compare_models.py --train-cases 50 100 --epochs 240 170   # less to learn from
 
 All get the same input in the same standard place, the same augmentation, loss, schedule, averaging of
 weights and mean over the mirror image; the peers are better off than as published. What differs is the
-network, and that the peers predict a motion away from T1, as they do. Results are appended to a CSV.
+network, and that the peers predict a motion away from T1, as they do. Results are appended to a CSV;
+`val_add_mm` is for choosing among learning rates. A run goes on where a shorter one of the same settings
+ended.
 """
 
 import argparse
@@ -88,7 +90,7 @@ def main() -> None:
     parser.add_argument("--latents", type=Path, default=Path("data/latents.h5"))
     parser.add_argument("--models", nargs="+", default=["attention", "token_transformer", "pointnet_graph"])
     parser.add_argument("--train-cases", type=int, nargs="+", default=[0], help="0: all")
-    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--epochs", type=int, nargs="+", default=[100], help="one, or one for each of these")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=0.001)
@@ -96,10 +98,11 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     settings = AttentionTraining(learning_rate=given.learning_rate)
+    epochs = given.epochs * len(given.train_cases) if len(given.epochs) == 1 else given.epochs
     for seed in given.seeds:
-        for most in given.train_cases:
+        for most, length in zip(given.train_cases, epochs, strict=True):
             for model in given.models:
-                _append(given.out, one(model, most, seed, given.epochs, given.latents, settings))
+                _append(given.out, one(model, most, seed, length, given.latents, settings))
 
 
 def one(
@@ -120,7 +123,10 @@ def one(
             settings.averaging,
             settings.weight_decay,
         )
-        key = checkpoint_key([latents], {**settings.model_dump(), "model": model, "most": most, "seed": seed})
+        networks = sorted(Path(__file__).with_name("peers").glob("*.py"))
+        key = checkpoint_key(
+            [latents, *networks], {**settings.model_dump(), "model": model, "most": most, "seed": seed}
+        )
         outcome = train(task, schedule, seed, f"compare/{key}", lambda *_: None)
         aligner.network.load_state_dict(outcome.best_state)
         task.finish()
@@ -133,6 +139,7 @@ def one(
             "learning_rate": settings.learning_rate,
             "weights": sum(value.numel() for value in aligner.network.parameters()),
             "best_epoch": outcome.best_epoch,
+            "val_add_mm": float(f"{outcome.history[outcome.best_epoch - 1]['val_add_mm']:.4g}"),
             **{name: float(f"{value:.4g}") for name, value in figures.items()},
             "minutes": round((time.monotonic() - started) / 60, 1),
         }

@@ -3,7 +3,8 @@
 Sources: Li et al. 2020 (PSTN), doi:10.1007/978-3-030-59719-1_11; Wei et al. 2020 (TANet),
 doi:10.1007/978-3-030-58555-6_29. A tooth's feature is the maximum over its points, a mouth's the maximum
 over all teeth. Features go round the graph of neighbours and opponents, updated by a gated unit. Each tooth's
-motion away from T1 is regressed from its own feature, the passed-on one and the mouth's.
+motion away from T1 is regressed from its own feature, the passed-on one and the mouth's. Added: the tooth's
+axes, which `attention` is given too.
 """
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from dentalign.networks import rotations
 from dentalign.networks.tooth_attention import PosedTeeth, PoseNetwork
 from dentalign.teeth import ARCHES, SLOT_COUNT
+from peers.tooth_pointnet import ToothPointNet
 
 
 def _mouth_graph() -> torch.Tensor:
@@ -33,10 +35,8 @@ class PointNetGraph(PoseNetwork):
         super().__init__(points)
         self.rounds = rounds
         self.register_buffer("edges", _mouth_graph())
-        self.each_point = nn.Sequential(
-            nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, width)
-        )
-        self.place = nn.Linear(3 + SLOT_COUNT + 2, width)
+        self.shape = ToothPointNet(width)
+        self.place = nn.Linear(3 + 9 + SLOT_COUNT + 2, width)
         self.message, self.update = nn.Linear(width, width), nn.GRUCell(width, width)
         self.leave = nn.Sequential(
             nn.Linear(3 * width, 2 * width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(2 * width, 6)
@@ -55,7 +55,8 @@ class PointNetGraph(PoseNetwork):
         posed = teeth.points @ teeth.rotation.mT / 4.0
         which = torch.eye(SLOT_COUNT).to(posed).expand(n, -1, -1)
         there = torch.stack([present, stays], -1).to(posed)
-        own = self.each_point(posed).amax(2) + self.place(torch.cat([teeth.middle / 20.0, which, there], -1))
+        place = [teeth.middle / 20.0, teeth.rotation.flatten(2), which, there]
+        own = self.shape(posed, present) + self.place(torch.cat(place, -1))
         own = torch.relu(own) * present[..., None]
         edges = self.edges * present[:, None, :]
         edges = edges / edges.sum(2, keepdim=True).clamp(min=1)

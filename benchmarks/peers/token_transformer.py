@@ -4,7 +4,7 @@ The form that He et al. 2024 (DTAN, arXiv:2409.11937) and Dong et al. 2025 (arXi
 common: PointNet features and the tooth's place make a token, a transformer encoder mixes the tokens, and
 regression heads give the motion away from T1, the rotation in six numbers (Zhou et al. 2019,
 arXiv:1812.07035). Left away: DTAN's supervision of features of the target and its collision loss; Dong's
-windows along the arch and occlusal losses.
+windows along the arch and occlusal losses. Added: the tooth's axes, which `attention` is given too.
 """
 
 import torch
@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from dentalign.networks.tooth_attention import PosedTeeth, PoseNetwork
 from dentalign.teeth import SLOT_COUNT
+from peers.tooth_pointnet import ToothPointNet
 
 
 class TokenTransformer(PoseNetwork):
@@ -20,10 +21,8 @@ class TokenTransformer(PoseNetwork):
 
     def __init__(self, points: int, width: int = 192, layers: int = 6, heads: int = 6):
         super().__init__(points)
-        self.each_point = nn.Sequential(
-            nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, width)
-        )
-        self.place = nn.Linear(3 + 2, width)
+        self.shape = ToothPointNet(width)
+        self.place = nn.Linear(3 + 9 + 2, width)
         self.slot = nn.Parameter(0.02 * torch.randn(SLOT_COUNT, width))
         layer = nn.TransformerEncoderLayer(
             width, heads, 2 * width, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
@@ -43,9 +42,10 @@ class TokenTransformer(PoseNetwork):
         self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See `PoseNetwork.forward`; the motion is away from T1."""
-        shape = self.each_point(teeth.points @ teeth.rotation.mT / 4.0).amax(2)
+        shape = self.shape(teeth.points @ teeth.rotation.mT / 4.0, present)
         there = torch.stack([present, stays], -1).to(shape)
-        x = shape + self.place(torch.cat([teeth.middle / 20.0, there], -1)) + self.slot
+        place = [teeth.middle / 20.0, teeth.rotation.flatten(2), there]
+        x = shape + self.place(torch.cat(place, -1)) + self.slot
         x = self.mix(x, src_key_padding_mask=~present)
         six = 0.25 * self.rotation(x) + torch.tensor([1.0, 0, 0, 0, 1, 0]).to(x)
         first = functional.normalize(six[..., :3], dim=-1)
