@@ -129,7 +129,9 @@ def _let_points_through(layer: ChebyshevLayer, generator: torch.Generator) -> No
     inputs = layer.linear.in_features // layer.terms
     weight = layer.linear.weight
     own = torch.randn(weight.shape[0], inputs, generator=generator)
-    weight[:, :inputs] = torch.linalg.qr(own)[0].to(weight)  # orthonormal columns
+    narrowing = len(own) < inputs  # then some of what comes in is lost
+    orthonormal = torch.linalg.qr(own.mT if narrowing else own)[0]
+    weight[:, :inputs] = (orthonormal.mT if narrowing else orthonormal).to(weight)
     rest = torch.randn(weight.shape[0], weight.shape[1] - inputs, generator=generator)
     weight[:, inputs:] = (0.2 / (weight.shape[1] - inputs) ** 0.5 * rest).to(weight)
     layer.linear.bias.copy_(0.3 * torch.randn(weight.shape[0], generator=generator))
