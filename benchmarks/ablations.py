@@ -1,0 +1,199 @@
+"""What each part of a model's training is worth: one part left away at a time, by `dvc exp run`.
+
+In a clone of its own, with the cases in params.yaml and `dvc repro` done once:
+
+    python benchmarks/ablations.py fc --seeds 0 1 2
+    python benchmarks/ablations.py attention --epochs 300 --rows base "no jitter"
+
+A part that is a parameter is set with `-S`; one that is code is changed in the working copy while its
+experiment runs (DVC keeps the change with the experiment) and put back. An experiment that is there already
+is not run again. The table comes from `dvc exp show`.
+"""
+
+import argparse
+import csv
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of the code: what stands exactly once in a file, and what takes its place."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what is left away, as parameters below train.<model> or as code."""
+
+    name: str
+    settings: tuple[str, ...] = ()
+    edits: tuple[Edit, ...] = ()
+
+
+_FC, _ALIGNER = "dentalign/training/fc_training.py", "dentalign/networks/latent_aligner.py"
+_ATTENTION, _POSES = "dentalign/training/attention_training.py", "dentalign/networks/pose_aligner.py"
+_CHANGE = "change = self.network(held.z[part].to(self.device), masks[:, 0], masks[:, 1])"
+_CHANGE_PREDICTED = "change = self.network(basis.encode(t1), present, stays)"
+
+ROWS = {
+    "fc": (
+        Row("base"),
+        Row("no moved copies", ("augmentation.copies=2",)),
+        Row("no moved or mirrored copies", ("augmentation.copies=1",)),
+        Row("no jitter", ("jitter=0",)),
+        Row("no tooth dropout", ("tooth_dropout=0",)),
+        Row("no dropout", ("dropout=0",)),
+        Row("no averaging of weights", ("averaging=0",)),
+        Row("constant rate", ("decay_steps=1000000000",)),
+        Row("no weight decay", ("weight_decay=0",)),
+        Row(
+            "no normalisation",
+            edits=(
+                Edit(_FC, "np.sqrt(variance + SMALLEST_SPREAD_OUT**2)", "0 * variance + 1"),
+                Edit(
+                    _FC, "(self.basis.spread**2 + SMALLEST_SPREAD_IN**2).sqrt()", "0 * self.basis.spread + 1"
+                ),
+            ),
+        ),
+        Row(
+            "no residual to T1",
+            edits=(
+                Edit(_FC, "change = (z[:, 1] - z[:, 0]) * pairs[case]", "change = z[:, 1] * pairs[case]"),
+                Edit(_FC, " - (z[:, 1] - start)", " - z[:, 1]"),
+                Edit(_FC, _CHANGE, _CHANGE + " - held.z[part].to(self.device)"),
+                Edit(_ALIGNER, _CHANGE_PREDICTED, _CHANGE_PREDICTED + " - basis.encode(t1)"),
+            ),
+        ),
+        Row(
+            "loss in latents, not in millimetres",
+            edits=(
+                Edit(
+                    _FC,
+                    "self.metric = _millimetres(codes.basis, decoder)",
+                    "self.metric = torch.eye(codes.basis.components).expand(32, -1, -1)",
+                ),
+            ),
+        ),
+        Row(
+            "points in no order",
+            edits=(
+                Edit("dentalign/dataset/clouds.py", "return tooth_points.order(points)", "return points"),
+            ),
+        ),
+    ),
+    "attention": (
+        Row("base"),
+        Row("no midway", ("midway=0",)),
+        Row("no jitter", ("jitter_mm=0", "jitter_deg=0")),
+        Row("no resizing", ("resize=0",)),
+        Row("no tooth dropout", ("tooth_dropout=0",)),
+        Row("no dropout", ("dropout=0",)),
+        Row("no averaging of weights", ("averaging=0",)),
+        Row("constant rate", ("decay_steps=1000000000",)),
+        Row(
+            "no mirror images",
+            edits=(
+                Edit(_ATTENTION, "generator=generator) < 0.5).to", "generator=generator) < 0.0).to"),
+                Edit(
+                    _POSES,
+                    "self.both_ways(placed, present, stays)",
+                    "self.network(placed, present, stays)",
+                ),
+            ),
+        ),
+    ),
+}
+
+
+@contextmanager
+def edited(edits: tuple[Edit, ...]) -> Iterator[None]:
+    """The working copy with these changes; put back in the end."""
+    before = {edit.file: (ROOT / edit.file).read_text(encoding="utf-8") for edit in edits}
+    after = dict(before)
+    for edit in edits:
+        if after[edit.file].count(edit.old) != 1:
+            raise ValueError(f"{edit.file}: not exactly once: {edit.old}")
+        after[edit.file] = after[edit.file].replace(edit.old, edit.new)
+    try:
+        for file, text in after.items():
+            (ROOT / file).write_text(text, encoding="utf-8")
+        yield
+    finally:
+        for file, text in before.items():
+            (ROOT / file).write_text(text, encoding="utf-8")
+
+
+def dvc(*arguments: str) -> str:
+    """What `dvc` prints; ends the program where it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"dvc {' '.join(arguments)}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def shown() -> dict[str, dict[str, str]]:
+    """The experiments of this commit by name, as `dvc exp show` has them."""
+    return {row["Experiment"]: row for row in csv.DictReader(io.StringIO(dvc("exp", "show", "--csv")))}
+
+
+def _column(row: dict[str, str], name: str) -> str:
+    """Of a table in which a name may be led by its file."""
+    return next(value for key, value in row.items() if key == name or key.endswith(f":{name}"))
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", choices=list(ROWS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--epochs", type=int, default=500)
+    parser.add_argument("--rows", nargs="+", help="names of the rows; default: all")
+    given = parser.parse_args()
+    rows = [row for row in ROWS[given.model] if given.rows is None or row.name in given.rows]
+    names = {
+        (row.name, seed): f"{given.model}-{row.name.replace(' ', '-').replace(',', '')}-{given.epochs}-{seed}"
+        for row in rows
+        for seed in given.seeds
+    }
+    for seed in given.seeds:
+        for row in rows:
+            name = names[row.name, seed]
+            if name in shown():
+                continue
+            settings = [f"train.{given.model}.{setting}" for setting in row.settings]
+            settings += [f"train.model={given.model}", f"train.epochs={given.epochs}", f"train.seed={seed}"]
+            with edited(row.edits):
+                dvc("exp", "run", "--temp", "-n", name, *(part for s in settings for part in ("-S", s)))
+            print(f"{name}: add_mm {_column(shown()[name], 'model.add_mm')}", file=sys.stderr, flush=True)
+    table = shown()
+    print("| left away | `add_mm` | of the whole | over no movement |\n|---|---|---|---|")
+    whole = 0.0
+    for row in rows:
+        found = [table[names[row.name, seed]] for seed in given.seeds]
+        add = [float(_column(one, "model.add_mm")) for one in found]
+        ratio = np.mean([float(_column(one, "add_vs_identity")) for one in found])
+        whole = whole or float(np.mean(add))
+        each = ", ".join(f"{value:.3f}" for value in add)
+        name = "nothing" if row.name == "base" else row.name
+        print(f"| {name} | {each} | {np.mean(add) / whole:.2f} | {ratio:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
