@@ -103,7 +103,8 @@ def predict_(
 ) -> None:
     """Predict T2 of new patients from the trained models.
 
-    Writes json/, movement/, picture/ and report/ with a file per case, and left_out.csv.
+    Writes json/, movement/, picture/ and report/ with a file per case, left_out.csv, and to_look_at.csv: the
+    cases and teeth that a person should see to.
     """
     from dentalign import params
     from dentalign.prediction import prediction_batch
@@ -136,7 +137,9 @@ def predict_(
     for line in done.left_out:
         tooth = f" tooth {line.tooth}" if line.tooth else ""
         typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.mend} [{line.file}]", err=True)
-    typer.echo(f"predict: {len(done.files)} cases, {done.refused} refused -> {out}", err=True)
+    looks = len({look.case_id for look in done.to_look_at})
+    what = f"{len(done.files)} cases, {done.refused} refused, {looks} with something to look at"
+    typer.echo(f"predict: {what} -> {out}", err=True)
     if len(done.files) == 1:
         for file in done.files[0]:
             typer.echo(str(file))

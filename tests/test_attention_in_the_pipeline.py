@@ -41,6 +41,10 @@ def test_attention_is_trained_measured_and_predicts_with_an_expected_error(atten
     assert "To be looked at" in (attentive.root / "out" / "report" / f"{case}.html").read_text(
         encoding="utf-8"
     )
+    with open(attentive.root / "out" / "to_look_at.csv", newline="") as file:
+        looks = list(csv.DictReader(file))
+    assert {look["tooth"] for look in looks} == {row["fdi"] for row in rows}  # all above 0.001 mm
+    assert {look["code"] for look in looks} == {"expected_error"}
 
 
 @pytest.mark.long

@@ -142,6 +142,17 @@ def test_mouths_with_extractions_are_measured_apart(
     assert f"mouths with extractions {wanted}; mouths without none in the test split." in said
 
 
+def test_mouths_that_are_like_no_training_case_are_measured_apart(
+    tmp_path: Path, found: Validation, files: dict[str, Path]
+) -> None:
+    said = limits(cards(tmp_path / "cards", found, files)["aligner"])  # only test cases lose a tooth here
+    assert re.search(
+        r"that fewer than 4 training cases have in common: mouths with such `add_mm` [\d.]+ mm, .*; "
+        r"the others none in the test split\.",
+        said,
+    )
+
+
 def test_the_reconstruction_is_kept_by_slot(found: Validation, files: dict[str, Path]) -> None:
     with CaseStore(files["l.h5"]) as store:
         seen = store.column("t1/mask", found.rows) | store.column("t2/mask", found.rows)

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from dentalign.cases.positioner import slot_of
 from dentalign.cases.stage_poses import stage_poses
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ParamError
 from dentalign.geometry import rigid, stl
+from dentalign.networks.tooth_patterns import FEW_ALIKE
 from dentalign.params import Sample
 from dentalign.prediction import prediction_files
 from dentalign.prediction.prediction_batch import predict_cases
 from dentalign.prediction.prediction_files import Wanted
 from dentalign.prediction.predictor import Prediction, Predictor
+from dentalign.prediction.to_look_at import ToLookAt
 
 CASE = "own-001"
 SPELLINGS = ("ToothTransforms", "RelativeToothTransformsHead", "RelativeToothTransforms")
@@ -125,6 +128,32 @@ def test_the_written_case_reads_back_to_the_same_poses_in_the_spelling_it_came_i
     for fdi, pose in as_predicted(prediction).items():
         assert np.allclose(back.t2[fdi], pose, atol=1e-6)
         assert np.allclose(back.t1[fdi], before.t1[fdi], atol=1e-6)
+
+
+def test_an_extraction_that_no_training_case_had_is_to_be_looked_at(
+    predictor: Predictor, store: Path, tmp_path: Path
+) -> None:
+    patterns = predictor.aligner.patterns
+    assert patterns
+    plain, strange = predict(predictor, store), predict(predictor, store, extract=(11,))
+    assert patterns.mouths_alike(plain.case.mask, plain.mask) == patterns.mouths >= FEW_ALIKE
+    assert plain.to_look_at == ()
+    said = f"0 of the {patterns.mouths} cases of the training are like it (extracted 11)"
+    assert strange.to_look_at == (ToLookAt(CASE, "", "few_alike", said),)
+    assert f"To be looked at as a whole: {said}." in strange.notes
+    done = predict_cases(
+        store / "json", store / "stl", tmp_path / "out", predictor, POSES_ONLY, extract=(11,)
+    )
+    assert done.to_look_at == strange.to_look_at
+    with open(tmp_path / "out" / "to_look_at.csv", newline="", encoding="utf-8") as file:
+        assert list(csv.DictReader(file)) == [asdict(look) for look in done.to_look_at]
+
+
+def test_weights_that_say_nothing_of_their_training_cases_are_used_all_the_same(
+    predictor: Predictor, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictor.aligner, "config", replace(predictor.aligner.config, patterns={}))
+    assert predict(predictor, store, extract=(11,)).to_look_at == ()
 
 
 def test_every_spelling_gives_the_same_prediction(predictor: Predictor, store: Path) -> None:

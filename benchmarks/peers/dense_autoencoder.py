@@ -5,7 +5,7 @@ tooth: 8,192 numbers a mouth. Added here, as it did not learn without: every num
 spread 1 over the training mouths, the change from T1 predicted instead of T2, dropout, empty slots masked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dentalign.geometry import rigid
-from dentalign.networks.decoder import Decoder
 from dentalign.training.loop import Metrics
 
 _SMALLEST_SPREAD = 1e-3
@@ -57,23 +56,67 @@ class Mouths(NamedTuple):
 
     latents : (N, 2, 32, P, F) at T1 and T2
     points  : (N, 32, P, 3) tooth-local mm
-    t2_pose : (N, 32, 4, 4)
+    t1_pose, t2_pose : (N, 32, 4, 4)
     both    : (N, 32) bool, teeth that are there at T1 and T2
     present : (N, 32) bool, teeth that are there at T1
     """
 
     latents: NDArray[np.float16]
     points: NDArray[np.float32]
+    t1_pose: NDArray[np.float64]
     t2_pose: NDArray[np.float64]
     both: NDArray[np.bool_]
     present: NDArray[np.bool_]
+
+
+Decode = Callable[[torch.Tensor], torch.Tensor]  # latents (N, 32, P, F) -> points (N, 32, P, 3), head, mm
+
+
+class WholeToothDecoder:
+    """All points of a tooth from all of its numbers, by ridge regression for each slot.
+
+    The usual decoder makes a point from that point's own numbers, and two of them cannot hold three
+    coordinates. This one has 256 numbers for a tooth, and they can.
+    """
+
+    def __init__(self, train: Mouths, ridge: float = 1e-3):
+        """Learn from the training teeth at T1 and at T2; `ridge` is a share of the numbers' variance."""
+        slots, points, features = train.latents.shape[2:]
+        self.points = points
+        self.middle = torch.zeros(slots, points * features)
+        self.place = torch.zeros(slots, points * 3)
+        self.weight = torch.zeros(slots, points * features, points * 3)
+        for slot in range(slots):
+            if not train.present[:, slot].any():
+                continue
+            given, wanted = [], []
+            for stage, (there, pose) in enumerate(
+                ((train.present, train.t1_pose), (train.both, train.t2_pose))
+            ):
+                here = there[:, slot]
+                given.append(
+                    train.latents[here, stage, slot].reshape(here.sum(), points * features).astype(np.float64)
+                )
+                local = train.points[here, slot].astype(np.float64)
+                wanted.append(rigid.apply(pose[here, slot], local).reshape(here.sum(), points * 3))
+            x, y = (torch.from_numpy(np.concatenate(parts)) for parts in (given, wanted))
+            self.middle[slot], self.place[slot] = x.mean(0), y.mean(0)
+            x, y = x - x.mean(0), y - y.mean(0)
+            square = x.T @ x
+            square += ridge * square.diagonal().mean() * torch.eye(len(square), dtype=square.dtype)
+            self.weight[slot] = torch.linalg.solve(square, x.T @ y)
+
+    def __call__(self, latents: torch.Tensor) -> torch.Tensor:
+        """Points (N, 32, P, 3), head, mm."""
+        change = torch.einsum("nsk,skd->nsd", latents.flatten(2) - self.middle, self.weight)
+        return (self.place + change).view(*latents.shape[:2], self.points, 3)
 
 
 class DenseTask:
     """Mean squared error of the normalised latents of the teeth that stay."""
 
     def __init__(
-        self, network: DenseAutoencoder, train: Mouths, held_out: Mouths, decoder: Decoder, batch: int
+        self, network: DenseAutoencoder, train: Mouths, held_out: Mouths, decoder: Decode, batch: int
     ):
         self.network, self.train, self.held_out, self.decoder = network, train, held_out, decoder
         self.batch = batch

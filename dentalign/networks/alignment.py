@@ -1,7 +1,7 @@
 """What an alignment model is given, and what it answers: the one interface of all of them."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dentalign.networks.decoder import Decoder
+from dentalign.networks.tooth_patterns import ToothPatterns
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class AlignerConfig:
     network          : config of that model's network
     encoder_sha256   : of the encoder whose latents it was trained on
     decoder_sha256   : of the decoder of that training; `fc` learns through it, and needs it to give poses
+    patterns         : `ToothPatterns` of the training mouths as plain values; {} where nobody noted them
     """
 
     model: str
@@ -68,6 +70,7 @@ class AlignerConfig:
     network: dict[str, Any]
     encoder_sha256: str
     decoder_sha256: str
+    patterns: dict[str, Any] = field(default_factory=dict)
 
 
 class Aligner(nn.Module, ABC):
@@ -75,6 +78,11 @@ class Aligner(nn.Module, ABC):
 
     uses_latents: bool
     config: AlignerConfig
+
+    @property
+    def patterns(self) -> ToothPatterns | None:
+        """What the mouths that it learnt from lacked and lost; None where the weights file does not say."""
+        return ToothPatterns(**self.config.patterns) if self.config.patterns else None
 
     @abstractmethod
     def place(self, mouths: MouthsAtT1, decoder: Decoder | None = None) -> MouthsAtT2:

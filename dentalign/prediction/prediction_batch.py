@@ -7,10 +7,11 @@ from pathlib import Path
 from dentalign.cases import left_out
 from dentalign.cases.left_out import LeftOut
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ParamError
-from dentalign.prediction import new_case, prediction_files
+from dentalign.prediction import new_case, prediction_files, to_look_at
 from dentalign.prediction.new_case import STAGE
 from dentalign.prediction.prediction_files import Wanted
 from dentalign.prediction.predictor import Predictor
+from dentalign.prediction.to_look_at import ToLookAt
 from dentalign.progress import track
 
 
@@ -20,10 +21,12 @@ class Done:
 
     files    : of each predicted case, see `prediction_files.write`
     left_out : cases refused and teeth not predicted
+    to_look_at : cases and teeth that a person should see to
     """
 
     files: tuple[tuple[Path, ...], ...]
     left_out: tuple[LeftOut, ...]
+    to_look_at: tuple[ToLookAt, ...]
 
     @property
     def refused(self) -> int:
@@ -41,7 +44,9 @@ def predict_cases(
     extract: Collection[int] = (),
     fixed: Collection[int] = (),
 ) -> Done:
-    """Predict and write below `out`, with `left_out.csv` beside; a bad case never loses the good ones.
+    """Predict and write below `out`; a bad case never loses the good ones.
+
+    Beside the cases `left_out.csv`, and `to_look_at.csv` of those predicted.
 
     cases          : `<case_id>.json`, or a folder of them (a case store's folder, too)
     extract, fixed : FDI numbers, see `Predictor.predict_case`; for a single case only
@@ -57,6 +62,7 @@ def predict_cases(
         raise DentalignError("--extract and --fixed name teeth of one case: give one JSON as --case")
     written: list[tuple[Path, ...]] = []
     lines: list[LeftOut] = []
+    looks: list[ToLookAt] = []
     for file in track(files, "predicting", len(files)):
         try:
             case = new_case.read(
@@ -64,15 +70,17 @@ def predict_cases(
             )
             prediction = predictor.predict_case(case, extract=extract, fixed=fixed)
             written.append(tuple(prediction_files.write(out, prediction, wanted)))
+            looks += prediction.to_look_at
         except CaseDefect as defect:
             defect.file = _shown(defect.file or str(file))
             lines.append(LeftOut.of(_shown(file.stem), STAGE, defect))
     left_out.write_csv(Path(out) / "left_out.csv", lines)
+    to_look_at.write_csv(Path(out) / "to_look_at.csv", looks)
     if not written:
         first = min(line for line in lines if line.whole_case)
         more = next((f"; first: {line.seen} [{line.file}]" for line in sorted(lines) if line.tooth), "")
         raise NothingUsable(f"case {first.case_id}: {first.seen}; {first.mend} [{first.file}]{more}")
-    return Done(tuple(written), tuple(sorted(lines)))
+    return Done(tuple(written), tuple(sorted(lines)), tuple(looks))
 
 
 def _shown(name: str) -> str:

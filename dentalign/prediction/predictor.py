@@ -18,8 +18,9 @@ from dentalign.networks import aligner, weights
 from dentalign.networks.alignment import MouthsAtT1
 from dentalign.networks.decoder import Decoder, DecoderConfig
 from dentalign.params import Fetch, Limits, Sample
-from dentalign.prediction import new_case
+from dentalign.prediction import new_case, to_look_at
 from dentalign.prediction.new_case import NewCase
+from dentalign.prediction.to_look_at import ToLookAt
 from dentalign.teeth import ARCHES, SLOT_COUNT
 from dentalign.validation.metrics import rigidity_residual_mm
 
@@ -40,7 +41,8 @@ class Prediction:
     expected_add_mm : (32,), how far off the model expects the tooth to be; not a number where a tooth is
             fixed or masked, or its slot was too rare in training, so that it stays; None where the model
             never says
-    notes : what a reader should know
+    to_look_at : teeth, and the case as a whole, that a person should see to
+    notes : what a reader should know, `to_look_at` included
     """
 
     case: NewCase
@@ -50,6 +52,7 @@ class Prediction:
     unmoved: Mapping[int, Array]
     rigidity_residual_mm: Array
     expected_add_mm: Array | None
+    to_look_at: tuple[ToLookAt, ...]
     notes: tuple[str, ...]
 
 
@@ -83,7 +86,7 @@ class Predictor:
         sample           : how crowns become points; default as in the pipeline
         limits           : what is still a usable case
         fetch            : time-outs and retries, where meshes come from a server
-        look_above_mm    : teeth expected to be further off are named in the notes, where the model says
+        look_above_mm    : teeth expected to be further off are to be looked at, where the model says
         raises           : DentalignError where a file is missing or the files do not belong together
         """
         folder = Path(models)
@@ -161,10 +164,12 @@ class Predictor:
         expected = (
             None if placed.expected_add_mm is None else np.where(held, np.nan, placed.expected_add_mm[0])
         )
-        notes = _notes(case, mask, held, unmoved)
-        if expected is not None:
-            notes += _to_look_at(case, moving, expected[moving], self.look_above_mm)
-        return Prediction(case, mask, pose, mask & held, unmoved, residual, expected, notes)
+        looks = to_look_at.find(
+            case, mask, moving, None if expected is None else expected[moving],
+            self.aligner.patterns, self.look_above_mm,
+        )  # fmt: skip
+        notes = (*_notes(case, mask, held, unmoved), *to_look_at.in_words(looks, self.look_above_mm))
+        return Prediction(case, mask, pose, mask & held, unmoved, residual, expected, looks, notes)
 
 
 def _refuse_unknown(case: NewCase, numbers: Collection[int], option: str, known: set[int]) -> None:
@@ -188,23 +193,6 @@ def _notes(
     for name, slots in ARCHES.items():
         if not case.mask[slots].any():
             notes.append(f"The {name} arch is not there; the model has learnt from both arches.")
-    return tuple(notes)
-
-
-def _to_look_at(
-    case: NewCase, moving: NDArray[np.intp], expected_mm: Array, above_mm: float
-) -> tuple[str, ...]:
-    """Which of the moving teeth a person should see to; `expected_mm` (M,) is theirs."""
-    notes = []
-    unknown = np.isnan(expected_mm)
-    if (doubtful := moving[~unknown & (expected_mm > above_mm)]).size:
-        slots = np.isin(np.arange(SLOT_COUNT), doubtful)
-        notes.append(
-            f"To be looked at, expected to be off by more than {above_mm:g} mm: {_numbers(case, slots)}."
-        )
-    if (strange := moving[unknown]).size:
-        slots = np.isin(np.arange(SLOT_COUNT), strange)
-        notes.append(f"Not moved, the model has seen too few of these: {_numbers(case, slots)}.")
     return tuple(notes)
 
 

@@ -1,5 +1,6 @@
 """Training an alignment model on the train split, best by validation."""
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from dentalign.dataset.latents import choose_device
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.locks import exclusive
 from dentalign.networks import aligner, weights
+from dentalign.networks.tooth_patterns import ToothPatterns
 from dentalign.params import Device, NotNegative, Positive, Section
 from dentalign.training import data_parallel
 from dentalign.training.align_task import ModelTraining, TrainingData
@@ -109,6 +111,9 @@ def _train_align(
             settings.validation_cases,
         )
         model, task = own.prepare(data)
+        train_rows = store.rows_of("train")
+        seen = ToothPatterns.of(store.column("t1/mask", train_rows), store.column("t2/mask", train_rows))
+        model.config = replace(model.config, patterns=asdict(seen))
         schedule = Schedule(
             settings.epochs,
             settings.patience,

@@ -7,8 +7,11 @@ from dentalign.dataset.case_store import CaseStore
 from dentalign.geometry.rigid import Array
 from dentalign.networks.alignment import Aligner
 from dentalign.networks.pose_aligner import PoseAligner
+from dentalign.networks.tooth_patterns import FEW_ALIKE, ToothPatterns
 from dentalign.teeth import ARCHES, SLOTS
 from dentalign.validation.measurement import Validation
+
+Mask = NDArray[np.bool_]
 
 FEW_TEETH = 5  # in a slot of the test split: below that its mean says little
 WORST = 5  # slots that are named
@@ -64,7 +67,7 @@ def of_aligner(found: Validation, store: CaseStore, model: Aligner) -> list[str]
             limits.append(f"Too rare in training, left where they stand: {_slots(unknown)}.")
     else:
         limits.append("It does not say how sure it is of a tooth.")
-    limits += [_missing(found, store), _extracted(found, store)]
+    limits += [_missing(found, store), _extracted(found, store), _few_alike(found, store, t1, t2)]
     one_arch = sum(int((~t1[:, slots].any(1)).sum()) for slots in ARCHES.values())
     limits.append(f"Cases that have one arch only, in its train split: {one_arch}.")
     extracted = found.metrics["counts"]["extracted_teeth"]
@@ -102,6 +105,15 @@ def _extracted(found: Validation, store: CaseStore) -> str:
     taken = (out & ~_THIRD_MOLAR).any(1)
     of = _beside(found, ("mouths with extractions", taken), ("mouths without", ~taken))
     return f"Extractions (third molars not counted): {of}."
+
+
+def _few_alike(found: Validation, store: CaseStore, t1: Mask, t2: Mask) -> str:
+    """The error where (nearly) no training case, masks t1 and t2 (N, 32), lacked and lost the same teeth."""
+    seen = ToothPatterns.of(t1, t2)
+    masks = zip(*(store.column(f"{stage}/mask", found.rows) for stage in ("t1", "t2")), strict=True)
+    few = np.array([seen.mouths_alike(*both) < FEW_ALIKE for both in masks])
+    of = _beside(found, ("mouths with such", few), ("the others", ~few))
+    return f"Absent and extracted teeth that fewer than {FEW_ALIKE} training cases have in common: {of}."
 
 
 def _beside(found: Validation, *groups: tuple[str, NDArray[np.bool_]]) -> str:

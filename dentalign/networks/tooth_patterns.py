@@ -1,0 +1,75 @@
+"""Which teeth a mouth lacks or loses, and how many of the training mouths were like it in that.
+
+A model is right about what it has seen. Taking out two lower premolars moves the whole mouth, and where no
+training case had that, the answer is far off while every tooth by itself looks familiar
+(docs/experiments.md has the figures).
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dentalign.teeth import MIRRORED_SLOT, SLOT_COUNT, SLOTS
+
+FEW_ALIKE = 4  # fewer training mouths than that, and a person is asked to look
+_USUAL = 0.2  # share of the training mouths from which a slot's state is nothing particular
+
+_STATES = ("absent", "extracted", "present")  # numbered so; present: at T1 and at T2
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ToothPatterns:
+    """What the training mouths lacked and lost; plain values, as they stand in the weights file.
+
+    A pattern is the slots whose state is rare in the training mouths and their mirror images, such as
+    "absent 12 22, extracted 34 44". A third molar that most do not have makes one where it is present.
+
+    mouths : how many there were
+    usual  : for each slot the states that are not rare, with blanks between
+    alike  : pattern -> how many mouths had it, they or their mirror images; the pattern of the two that comes
+             first in the alphabet
+    """
+
+    mouths: int = 0
+    usual: tuple[str, ...] = ("",) * SLOT_COUNT
+    alike: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, t1_mask: Mask, t2_mask: Mask) -> "ToothPatterns":
+        """Of N mouths; t1_mask, t2_mask (N, 32) bool, teeth at T1 and at T2."""
+        state = _states(t1_mask, t2_mask)
+        share = np.stack([(state == number).mean(0) for number in range(len(_STATES))])  # (3, 32)
+        share = (share + share[:, MIRRORED_SLOT]) / 2
+        usual = tuple(
+            " ".join(name for name, of in zip(_STATES, share[:, slot], strict=True) if of >= _USUAL)
+            for slot in range(SLOT_COUNT)
+        )
+        nothing = cls(len(state), usual)
+        counts = Counter(nothing._either_way(mouth) for mouth in state)
+        return cls(len(state), usual, dict(sorted(counts.items())))
+
+    def pattern(self, t1_mask: Mask, t2_mask: Mask) -> str:
+        """What is particular about a mouth, "" where nothing is; t1_mask, t2_mask (32,) bool."""
+        return self._pattern(_states(t1_mask, t2_mask))
+
+    def mouths_alike(self, t1_mask: Mask, t2_mask: Mask) -> int:
+        """How many of the training mouths had the same pattern, or its mirror image; masks (32,) bool."""
+        return self.alike.get(self._either_way(_states(t1_mask, t2_mask)), 0)
+
+    def _either_way(self, state: NDArray[np.intp]) -> str:
+        return min(self._pattern(state), self._pattern(state[MIRRORED_SLOT]))
+
+    def _pattern(self, state: NDArray[np.intp]) -> str:
+        rare: dict[str, list[int]] = {}
+        for slot, number in enumerate(state.tolist()):
+            if _STATES[number] not in self.usual[slot].split():
+                rare.setdefault(_STATES[number], []).append(SLOTS[slot])
+        return ", ".join(f"{name} {' '.join(map(str, sorted(rare[name])))}" for name in sorted(rare))
+
+
+def _states(t1_mask: Mask, t2_mask: Mask) -> NDArray[np.intp]:
+    return np.where(~t1_mask, 0, np.where(t2_mask, 2, 1))
