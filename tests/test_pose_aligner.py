@@ -23,10 +23,10 @@ POINTS = 16
 DECODER = Decoder(DecoderConfig(4, 4))
 
 
-def random_model() -> PoseAligner:
+def random_model(midway: float = 0.5) -> PoseAligner:
     """Random weights throughout, and a mean mouth that is the average one."""
     torch.manual_seed(0)
-    made = pose_aligner.build(ToothAttentionConfig(8, 16, 2, 4, 0.0), (POINTS, 4), "e", "d")
+    made = pose_aligner.build(ToothAttentionConfig(8, 16, 2, 4, 0.0, midway), (POINTS, 4), "e", "d")
     with torch.no_grad():
         for value in made.network.parameters():
             value.copy_(0.2 * torch.randn(value.shape))
@@ -91,6 +91,22 @@ def test_a_mirrored_mouth_gets_the_mirrored_answer(model: PoseAligner) -> None:
     flip = np.diag([-1.0, 1, 1, 1])
     wanted = flip @ answer.pose[0, MIRRORED_SLOT] @ flip
     np.testing.assert_allclose(back.pose[0][other.masks[1]], wanted[other.masks[1]], atol=2e-4)
+
+
+def test_it_is_asked_again_with_the_teeth_part_of_the_way_to_its_first_answer() -> None:
+    given, share = mouths(missing=2), 0.3
+    once = random_model(midway=0.0)
+    middle = given.points[:, :, ::2].astype(np.float64).mean(2)  # of the points that it looks at
+    goal = once.place(given).pose
+    turn = np.swapaxes(given.pose[..., :3, :3], -1, -2) @ goal[..., :3, :3]
+    turned = given.pose[..., :3, :3] @ rigid.rotation_matrix(share * rigid.rotation_vector(turn))
+    before, after = (rigid.apply(pose, middle[:, :, None])[:, :, 0] for pose in (given.pose, goal))
+    place = before + share * (after - before) - (turned @ middle[..., None])[..., 0]
+    on_the_way = np.where(given.stays[..., None, None], rigid.from_rotation(turned, place), given.pose)
+    wanted = once.place(replace(given, pose=on_the_way))
+    found = random_model(midway=share).place(given)
+    np.testing.assert_allclose(found.points[given.stays], wanted.points[given.stays], atol=2e-3)
+    assert np.abs(found.points - once.place(given).points)[given.stays].max() > 0.1  # mm
 
 
 def test_what_stands_in_an_empty_slot_means_nothing(model: PoseAligner) -> None:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from dentalign.networks.encoder import ChebyshevLayer, Encoder
 from dentalign.networks.latent_aligner import LatentAligner
-from dentalign.networks.pose_aligner import PoseAligner, moved
+from dentalign.networks.pose_aligner import PoseAligner
 from dentalign.networks.tooth_attention import PosedTeeth
 
 _SQUARINGS = 32
@@ -75,11 +75,9 @@ class ExportablePoseAligner(nn.Module):
         wanted = stays & present
         present = present & network.known_at_t1
         stays = stays & present
-        turn, shift = self._to_standard_place(teeth.middle, present)
-        rotation, there, doubt = self.aligner.both_ways(moved(teeth, turn, shift), present, stays)
-        exact = nearest_rotation((turn.mT[:, None] @ rotation).double())
-        head = ((there - shift[:, None]) @ turn).double()
-        found = _pose(exact, head - _apply(exact, centre))
+        rotation, there, doubt = self.aligner.answer(teeth, present, stays, self._to_standard_place)
+        exact = nearest_rotation(rotation.double())
+        found = _pose(exact, there.double() - _apply(exact, centre))
         here = stays & network.known_at_t2
         identity = torch.eye(4, dtype=pose.dtype)
         answer = torch.where(here[..., None, None], found, pose)

@@ -125,12 +125,17 @@ def triangulation(count: int) -> NDArray[np.intp]:
 
     Ordered points joined by them make a closed surface of the tooth.
     """
+    faces = closed_surface(directions(count))
+    faces.setflags(write=False)
+    return faces
+
+
+def closed_surface(d: Points) -> NDArray[np.intp]:
+    """Triangles (F, 3) that join neighbouring unit vectors d (count, 3), outward winding."""
     from scipy.spatial import ConvexHull
 
-    d = directions(count)
     faces = ConvexHull(d).simplices.astype(np.intp)
     a, b, c = (d[faces[:, k]] for k in range(3))
     inward = (np.cross(b - a, c - a) * a).sum(1) < 0
     faces[inward] = faces[inward][:, ::-1]
-    faces.setflags(write=False)
     return faces

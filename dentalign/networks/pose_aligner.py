@@ -1,5 +1,6 @@
 """Alignment model `attention` around its network: poses at T1 in, poses at T2 out, exactly rigid."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -25,21 +26,24 @@ class PoseAligner(Aligner):
     def __init__(self, config: AlignerConfig):
         super().__init__()
         self.config = config
-        self.network: PoseNetwork = ToothAttention(ToothAttentionConfig(**config.network))
+        network = ToothAttentionConfig(**config.network)
+        self.midway = network.midway
+        self.network: PoseNetwork = ToothAttention(network)
 
     @torch.inference_mode()
     def place(self, mouths: MouthsAtT1, decoder: Decoder | None = None) -> MouthsAtT2:
-        """The mean of what it says of a mouth and of its mirror image: left and right are treated alike."""
+        """See `Aligner.place`, and `answer` for how."""
         device = self.network.reference.device
         teeth, centre = teeth_of(mouths.points, mouths.pose, self.network.points)
         teeth = PosedTeeth(*(part.to(device) for part in teeth))
         present = torch.from_numpy(mouths.present).to(device) & self.network.known_at_t1
         stays = torch.from_numpy(mouths.stays).to(device) & present
-        turn, shift = self.network.to_standard_place(teeth.middle, present)
-        placed = moved(teeth, turn, shift)
-        rotation, middle, doubt = self.both_ways(placed, present, stays)
-        rotation, middle = turn.mT[:, None] @ rotation, (middle - shift[:, None]) @ turn
-        if not all(torch.isfinite(part[stays]).all() for part in (rotation, middle, doubt)):
+        try:
+            rotation, middle, doubt = self.answer(teeth, present, stays, self.network.to_standard_place)
+            finite = all(torch.isfinite(part[stays]).all() for part in (rotation, middle, doubt))
+        except torch.linalg.LinAlgError:  # of a first answer that is no number nothing is nearest
+            finite = False
+        if not finite:
             raise DentalignError("the aligner predicts numbers that are not finite; train it again")
         here, wanted = (stays & self.network.known_at_t2).cpu().numpy(), mouths.stays & mouths.present
         pose = np.where(wanted[..., None, None], mouths.pose, np.eye(4))  # what it does not know stays there
@@ -48,12 +52,36 @@ class PoseAligner(Aligner):
         expected[~here] = np.nan
         return MouthsAtT2(pose, rigid.apply(pose, mouths.points), expected)
 
+    def answer(
+        self,
+        teeth: PosedTeeth,
+        present: torch.Tensor,
+        stays: torch.Tensor,
+        to_standard_place: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Where the teeth stand at T2, as `PoseNetwork.forward`, of mouths wherever they are.
+
+        Where the network has learnt from mouths that stand part of the way to T2 (`midway`), it is asked
+        again with the teeth that far on the way to its first answer: a plan that is halfway done has the same
+        end, and mouths nearer to it are more alike (docs/experiments.md has what it is worth).
+
+        to_standard_place : `PoseNetwork.to_standard_place`, or another form of it
+        """
+
+        def once(teeth: PosedTeeth) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            turn, shift = to_standard_place(teeth.middle, present)
+            rotation, middle, doubt = self.both_ways(moved(teeth, turn, shift), present, stays)
+            return turn.mT[:, None] @ rotation, (middle - shift[:, None]) @ turn, doubt
+
+        found = once(teeth)
+        return once(part_of_the_way(teeth, *found[:2], self.midway * stays)) if self.midway else found
+
     def both_ways(
         self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The mean of what the network says of mouths in the standard place and of their mirror images.
 
-        Arguments and answer as in `PoseNetwork.forward`.
+        So left and right are treated alike. Arguments and answer as in `PoseNetwork.forward`.
         """
         rotation, middle, doubt = self.network(teeth, present, stays)
         other = self.network(mirrored(teeth), present[:, MIRRORED_SLOT], stays[:, MIRRORED_SLOT])
@@ -79,6 +107,15 @@ def thinned_count(points: int, most: int) -> int:
 def moved(teeth: PosedTeeth, turn: torch.Tensor, shift: torch.Tensor) -> PosedTeeth:
     """Whole mouths moved by (N, 3, 3) and (N, 3)."""
     return PosedTeeth(teeth.points, turn[:, None] @ teeth.rotation, teeth.middle @ turn.mT + shift[:, None])
+
+
+def part_of_the_way(
+    teeth: PosedTeeth, rotation: torch.Tensor, middle: torch.Tensor, share: torch.Tensor
+) -> PosedTeeth:
+    """Teeth moved by a share (N, 32) of the way to where they are to stand, straight and about one axis."""
+    turn = share[..., None] * rotations.vector(teeth.rotation.mT @ rotation)
+    place = teeth.middle + share[..., None] * (middle - teeth.middle)
+    return PosedTeeth(teeth.points, teeth.rotation @ rotations.matrix(turn), place)
 
 
 def mirrored(teeth: PosedTeeth) -> PosedTeeth:

@@ -35,6 +35,7 @@ class ToothAttentionConfig:
     layers  : attention layers
     heads   : of each layer
     dropout : share of hidden units left out in training
+    midway  : it is asked a second time with the teeth this share of the way to its first answer; 0: it is not
     """
 
     points: int
@@ -42,6 +43,7 @@ class ToothAttentionConfig:
     layers: int
     heads: int
     dropout: float
+    midway: float = 0.0
 
 
 class PosedTeeth(NamedTuple):

@@ -12,12 +12,12 @@ from dentalign.dataset.case_store import CaseStore
 from dentalign.geometry import rigid
 from dentalign.networks import pose_aligner, rotations
 from dentalign.networks.alignment import MouthsAtT1
-from dentalign.networks.pose_aligner import PoseAligner, thinned_count
+from dentalign.networks.pose_aligner import PoseAligner, part_of_the_way, thinned_count
 from dentalign.networks.tooth_attention import PosedTeeth, ToothAttentionConfig
 from dentalign.params import Positive
 from dentalign.state import state_dir
 from dentalign.teeth import MIRRORED_SLOT
-from dentalign.training import data_parallel
+from dentalign.training import data_parallel, overlap
 from dentalign.training.align_task import ModelTraining, TrainingData
 from dentalign.training.attention_examples import COLUMNS, Examples, ExamplesOnDisk
 from dentalign.training.loop import Metrics
@@ -40,6 +40,7 @@ class AttentionTraining(ModelTraining):
     jitter_deg: Annotated[float, Field(ge=0)] = 1.7
     resize: Annotated[float, Field(ge=0, le=0.1)] = 0.03
     tooth_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.03
+    overlap: Annotated[float, Field(ge=0)] = 0.0
     batch_cases: Positive = 32
     warm_up: Positive = 200
     decay_steps: Positive = 2000
@@ -64,8 +65,8 @@ class AttentionTraining(ModelTraining):
 class AttentionTask:
     """Predict where the teeth stand at T2.
 
-    The loss is the mean distance of their points, mm, and a tenth of how far the logarithm of the expected
-    error is from that of the error.
+    The loss is the mean distance of their points, mm, a tenth of how far the logarithm of the expected
+    error is from that of the error, and a share of how much deeper neighbours overlap than planned, mm.
     """
 
     def __init__(self, store: CaseStore, model: PoseAligner, settings: AttentionTraining, most_held_out: int):
@@ -138,12 +139,12 @@ class AttentionTask:
             return torch.randn(count, *shape, generator=generator).to(self.device)
 
         t1, t2 = given.t1, given.t2
-        share = settings.midway * uniform(1, 1) * (uniform(1, 1) < 0.5) * given.stays[..., None]
+        share = settings.midway * uniform(1) * (uniform(1) < 0.5) * given.stays
         amount = 2 * uniform(1, 1)
-        middle = t1.middle + share * (t2.middle - t1.middle) + amount * settings.jitter_mm * normal(32, 3)
-        turn = share * rotations.vector(t1.rotation.mT @ t2.rotation)
+        on_the_way = part_of_the_way(t1, t2.rotation, t2.middle, share)
+        middle = on_the_way.middle + amount * settings.jitter_mm * normal(32, 3)
         shaken = amount * np.radians(settings.jitter_deg) * normal(32, 3)
-        rotation = t1.rotation @ rotations.matrix(turn) @ rotations.matrix(shaken)
+        rotation = on_the_way.rotation @ rotations.matrix(shaken)
         size = 1 + settings.resize * normal(1, 1)
         points = t1.points * size[..., None]
         keep = uniform(32) >= 2 * settings.tooth_dropout * uniform(1)
@@ -160,7 +161,11 @@ class AttentionTask:
         add = (apart.square().sum(-1) + 1e-6).sqrt().mean(-1)  # (B, 32) mm
         wrong = (doubt - add.detach().clamp(min=0.01).log()).abs()
         weight = self._weight(batch)
-        return ((add + DOUBT_SHARE * wrong) * weight).sum() / weight.sum().clamp(min=1)
+        loss = ((add + DOUBT_SHARE * wrong) * weight).sum() / weight.sum().clamp(min=1)
+        if self.settings.overlap:
+            found = PosedTeeth(batch.t2.points, rotation, middle)
+            loss = loss + self.settings.overlap * overlap.excess_mm(found, batch.t2, weight)
+        return loss
 
     def _weight(self, batch: Examples) -> torch.Tensor:
         """Teeth (B, 32) that count in the loss."""
@@ -223,4 +228,6 @@ def _where(flip: torch.Tensor, a: Examples, b: Examples) -> Examples:
 def network_config(settings: AttentionTraining, points: int) -> ToothAttentionConfig:
     """The shape of the network for clouds of so many points."""
     seen = thinned_count(points, settings.points)
-    return ToothAttentionConfig(seen, settings.width, settings.layers, settings.heads, settings.dropout)
+    return ToothAttentionConfig(
+        seen, settings.width, settings.layers, settings.heads, settings.dropout, settings.midway
+    )

@@ -1,0 +1,93 @@
+"""How deep neighbouring crowns stand in each other, differentiable: a term of the loss of `attention`.
+
+Coarser than `geometry.contacts`, which measures: a crown is its few points and the outward normals there. A
+point of one tooth is inside the other by as much as it lies behind the tangent plane at the other's nearest
+point (the signed distance to oriented points of Hoppe et al. 1992, doi:10.1145/133994.134011). Between points
+the plane lies outside the curved surface by up to a tenth of a millimetre or two, so that touching crowns
+seem to overlap; in the plan just as in the prediction, which is why the loss takes what goes beyond the plan.
+"""
+
+import functools
+
+import numpy as np
+import torch
+
+from dentalign.geometry.tooth_points import closed_surface, directions
+from dentalign.networks.pose_aligner import thinned
+from dentalign.networks.tooth_attention import PosedTeeth
+from dentalign.teeth import ARCHES
+
+_SAMPLED_AT = 256  # points of a tooth, of which the given ones are every so many
+
+
+def excess_mm(found: PosedTeeth, planned: PosedTeeth, stays: torch.Tensor) -> torch.Tensor:
+    """By how much neighbours stand deeper in each other than planned: mean over all pairs of neighbours, mm.
+
+    found, planned : N mouths; the points are those of `planned`, tooth-local mm
+    stays          : (N, 32) bool
+    returns        : (), 0 where there is no pair
+    """
+    mouth, left, right = neighbours(stays)
+    if not len(mouth):
+        return found.middle.new_zeros(())
+    normals = outward_normals(planned.points)
+    with torch.no_grad():
+        wanted = _depth_mm(planned, normals, mouth, left, right)
+    return (
+        (_depth_mm(found._replace(points=planned.points), normals, mouth, left, right) - wanted).relu().mean()
+    )
+
+
+def neighbours(stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pairs of neighbours in an arch, K of all mouths together: mouth, slot and next slot, each (K,).
+
+    stays : (N, 32) bool; empty slots are skipped
+    """
+    pairs: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    for slots in ARCHES.values():
+        standing = torch.full((len(stays),), -1, device=stays.device)  # the last tooth so far
+        for slot in slots.tolist():
+            here = stays[:, slot]
+            mouth = torch.nonzero(here & (standing >= 0))[:, 0]
+            pairs.append((mouth, standing[mouth], torch.full_like(mouth, slot)))
+            standing = torch.where(here, slot, standing)
+    mouths, lefts, rights = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+    return mouths, lefts, rights
+
+
+def outward_normals(points: torch.Tensor) -> torch.Tensor:
+    """Of crowns (..., p, 3) at their points, of length 1 (0 where a crown has no size)."""
+    faces = _faces(points.shape[-2]).to(points.device)
+    a, b, c = (points[..., faces[:, k], :] for k in range(3))
+    cross = torch.linalg.cross(b - a, c - a)  # twice the area long
+    normals = torch.zeros_like(points)
+    for k in range(3):
+        normals.index_add_(-2, faces[:, k], cross)
+    return torch.nn.functional.normalize(normals, dim=-1, eps=1e-9)
+
+
+@functools.cache
+def _faces(count: int) -> torch.Tensor:
+    sampled = _SAMPLED_AT if _SAMPLED_AT % count == 0 else count
+    return torch.from_numpy(closed_surface(np.ascontiguousarray(thinned(directions(sampled), count))))
+
+
+def _depth_mm(
+    teeth: PosedTeeth, normals: torch.Tensor, mouth: torch.Tensor, left: torch.Tensor, right: torch.Tensor
+) -> torch.Tensor:
+    """The deepest point of each pair (K,), mm; below 0 where there is a gap."""
+    points = teeth.points @ teeth.rotation.mT + teeth.middle[:, :, None]
+    normals = normals @ teeth.rotation.mT
+    a, b = points[mouth, left], points[mouth, right]  # (K, p, 3)
+    with torch.no_grad():
+        apart = torch.cdist(a, b)
+        nearest_b, nearest_a = apart.argmin(2), apart.argmin(1)
+    depth = []
+    for probes, others, which, outward in (
+        (a, b, nearest_b, normals[mouth, right]),
+        (b, a, nearest_a, normals[mouth, left]),
+    ):
+        index = which[..., None].expand(-1, -1, 3)
+        behind = ((others.gather(1, index) - probes) * outward.gather(1, index)).sum(-1)
+        depth.append(behind.amax(1))
+    return torch.maximum(*depth)
