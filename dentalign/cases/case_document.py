@@ -143,12 +143,16 @@ class CaseDocument(_Sparse):
     unknown_tooth_keys: int = Field(0, exclude=True)
 
 
-def parse(data: bytes, case_id: str, file: str = "", max_mb: float = math.inf) -> CaseDocument:
+def parse(
+    data: bytes, case_id: str, file: str = "", max_mb: float = math.inf, *, ends_only: bool = False
+) -> CaseDocument:
     """Read a case, as exported or as sanitised before.
 
     data    : UTF-8, byte order mark or not; numbers may be texts; NaN and Infinity are let through here
     case_id : the stem of the file's name; a `CaseID` inside that differs excludes the case
     file    : path or URL, for the errors
+    ends_only : leave all stages empty but those of T1 and T2: checking the many between them takes most
+              of the time
     returns : the allow-listed fields; `unknown_tooth_keys` counts different tooth keys that are no numbers
     raises  : CaseDefect, which quotes nothing of the content
     """
@@ -166,11 +170,22 @@ def parse(data: bytes, case_id: str, file: str = "", max_mb: float = math.inf) -
         raise CaseDefect(
             "no_stages", "Staging is missing, empty or no list", "export the staging too", file=file
         )
+    if ends_only:
+        ends = {0, position_of_t2(_t2_stage(values.get("T2Stage")), len(stages))}
+        stages = [stage if index in ends else {} for index, stage in enumerate(stages)]
     unknown: set[str] = set()
     document = CaseDocument.model_validate(
-        {**values, "CaseID": case_id, "unknown_tooth_keys": 0}, context={"unknown_tooth_keys": unknown}
+        {**values, "Staging": stages, "CaseID": case_id, "unknown_tooth_keys": 0},
+        context={"unknown_tooth_keys": unknown},
     )
     return document.model_copy(update={"unknown_tooth_keys": len(unknown)})
+
+
+def position_of_t2(stage: float | None, count: int) -> int | None:
+    """Position in a list of `count` stages that a T2Stage names; None where it names none."""
+    if stage is None or not stage.is_integer() or not 0 <= stage <= count:
+        return None
+    return min(int(stage), count - 1)  # real exports also give the number of stages
 
 
 def sanitise(data: bytes, case_id: str, file: str = "", max_mb: float = math.inf) -> dict[str, Any]:
@@ -196,8 +211,10 @@ def canonical(document: CaseDocument) -> bytes:
     return text.encode("utf-8") + b"\n"
 
 
-def read(path: str | Path, case_id: str, max_mb: float = math.inf) -> CaseDocument:
-    """Read a case from a local file; raises CaseDefect, also where the file cannot be read."""
+def read(
+    path: str | Path, case_id: str, max_mb: float = math.inf, *, ends_only: bool = False
+) -> CaseDocument:
+    """As `parse`, from a local file; raises CaseDefect, also where the file cannot be read."""
     limit = None if math.isinf(max_mb) else int(max_mb * 1e6)
     try:
         with open(path, "rb") as stream:
@@ -205,7 +222,7 @@ def read(path: str | Path, case_id: str, max_mb: float = math.inf) -> CaseDocume
     except OSError as error:
         seen = f"cannot be read: {error.strerror or type(error).__name__}"
         raise CaseDefect("not_found", seen, "put the file there", file=str(path)) from error
-    return parse(data, case_id, str(path), max_mb)
+    return parse(data, case_id, str(path), max_mb, ends_only=ends_only)
 
 
 def _load(data: bytes, file: str, max_mb: float) -> dict[str, Any]:

@@ -6,6 +6,7 @@ squares, so that crowding, gaps and a few odd teeth do not matter; where there a
 nothing is said.
 """
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,15 +16,15 @@ from dentalign import params
 from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.geometry.arch_fit import (
     CLEAR_COSINE,
+    IN_ARCH,
     MIN_TEETH_OF_ARCH,
     Arch,
     find_arch,
-    fit_to_average,
     frame_of,
 )
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.rigid import Array
-from dentalign.teeth import ARCHES, SLOTS
+from dentalign.teeth import ARCHES, SLOT_COUNT, SLOTS
 
 Mask = NDArray[np.bool_]
 
@@ -81,21 +82,10 @@ def far_off(pose: Array, mask: Mask, limits: params.Limits | None = None) -> dic
     pose : (32, 4, 4) float64, tooth-local -> head, mm
     mask : (32,) bool
     """
-    limits = limits or params.Limits()
     slots = np.flatnonzero(mask)
     if len(slots) < MIN_TEETH:
         return {}
-    place = pose[slots, :3, 3]
-    away = np.linalg.norm(place - np.median(place, axis=0), axis=1)
-    far = away > MOUTH_MM
-    for name in ARCHES:
-        own = np.flatnonzero(np.isin(slots, ARCHES[name]))
-        if len(own) > MIN_TEETH_OF_ARCH:
-            flat = average_mouth().position[slots[own], :2]
-            middle, axes, _ = fit_to_average(place[own], flat)
-            away[own] = np.linalg.norm(place[own] - middle - (flat - flat.mean(0)) @ axes, axis=1)
-            far[own] = away[own] > limits.max_from_arch_mm
-    return {int(slots[i]): float(away[i]) for i in np.flatnonzero(far)}
+    return _far_off(pose, slots, _arches(pose, slots), limits or params.Limits())
 
 
 def stray(fdi: int, away_mm: float, file: str = "") -> ToothDefect:
@@ -119,15 +109,31 @@ def _problems(pose: Array, mask: Mask, limits: params.Limits) -> Iterator[tuple[
     # From here on in millimetres of a mouth of average size, whatever the unit.
     in_mm = pose.copy()
     in_mm[:, :3, 3] /= size
-    far = far_off(in_mm, mask, limits)
-    if far:
+    arches = _arches(in_mm, slots)
+    if far := _far_off(in_mm, slots, arches, limits):
         teeth = ", ".join(f"{SLOTS[slot]} ({mm * size:.3g} mm)" for slot, mm in far.items())
         seen = f"teeth far from the arch of the others: slot {teeth}"
         yield "teeth_far_apart", seen, "correct their poses, or take them out of the case"
-        slots = np.array([slot for slot in slots if slot not in far], dtype=np.intp)
-    arches = [arch for name in ARCHES if len((arch := find_arch(in_mm, slots, name)).slots)]
+        arches = _arches(in_mm, np.array([slot for slot in slots if slot not in far], dtype=np.intp))
     yield from _directions(in_mm, arches, limits.max_turn_deg)
     yield from _buccal(in_mm, arches)
+
+
+def _arches(pose: Array, slots: NDArray[np.intp]) -> list[Arch]:
+    """The arches that have teeth there."""
+    return [arch for name in ARCHES if len((arch := find_arch(pose, slots, name)).slots)]
+
+
+def _far_off(
+    pose: Array, slots: NDArray[np.intp], arches: list[Arch], limits: params.Limits
+) -> dict[int, float]:
+    place = pose[slots, :3, 3]
+    away, limit = np.zeros(SLOT_COUNT), np.full(SLOT_COUNT, MOUTH_MM)
+    away[slots] = np.linalg.norm(place - np.median(place, axis=0), axis=1)
+    for arch in arches:
+        if arch.away is not None and len(arch.slots) > MIN_TEETH_OF_ARCH:
+            away[arch.slots], limit[arch.slots] = arch.away, limits.max_from_arch_mm
+    return {slot: float(away[slot]) for slot in slots[away[slots] > limit[slots]].tolist()}
 
 
 def _reflected(pose: Array, slots: NDArray[np.intp]) -> Iterator[tuple[str, str, str]]:
@@ -240,12 +246,18 @@ def _buccal(pose: Array, arches: list[Arch]) -> Iterator[tuple[str, str, str]]:
 
 def _size(place: Array, slots: NDArray[np.intp]) -> float:
     """How large the mouth is, 1 being average: the median over pairs of teeth in one arch."""
-    model = average_mouth().position[slots]
     first, second = np.triu_indices(len(slots), 1)
-    same = np.isin(slots[first], ARCHES["upper"]) == np.isin(slots[second], ARCHES["upper"])
+    same = IN_ARCH["upper"][slots[first]] == IN_ARCH["upper"][slots[second]]
     first, second = first[same], second[same]
     real = np.linalg.norm(place[first] - place[second], axis=1)
-    return float(np.median(real / np.linalg.norm(model[first] - model[second], axis=1)))
+    return float(np.median(real / _average_distances()[slots[first], slots[second]]))
+
+
+@functools.cache
+def _average_distances() -> Array:
+    """(32, 32) between the teeth of an average mouth, mm."""
+    position = average_mouth().position
+    return np.asarray(np.linalg.norm(position[:, None] - position, axis=-1))
 
 
 def _above(arches: list[Arch], up: Array) -> float:
