@@ -21,6 +21,7 @@ from dentalign.geometry.arch_fit import (
     Arch,
     find_arch,
     frame_of,
+    median,
 )
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.rigid import Array
@@ -129,7 +130,7 @@ def _far_off(
 ) -> dict[int, float]:
     place = pose[slots, :3, 3]
     away, limit = np.zeros(SLOT_COUNT), np.full(SLOT_COUNT, MOUTH_MM)
-    away[slots] = np.linalg.norm(place - np.median(place, axis=0), axis=1)
+    away[slots] = np.linalg.norm(place - median(place), axis=1)
     for arch in arches:
         if arch.away is not None and len(arch.slots) > MIN_TEETH_OF_ARCH:
             away[arch.slots], limit[arch.slots] = arch.away, limits.max_from_arch_mm
@@ -231,7 +232,7 @@ def _buccal(pose: Array, arches: list[Arch]) -> Iterator[tuple[str, str, str]]:
         [average_mouth().outward[arch.slots, :2] @ frame_of(arch)[:, :2].T for arch in sure]
     )
     cosines = np.sum(pose[slots, :3, 1] * outward, axis=1)
-    middle = float(np.median(cosines))
+    middle = float(median(cosines))
     if middle >= CLEAR_COSINE:
         return
     if middle > -CLEAR_COSINE:
@@ -250,7 +251,7 @@ def _size(place: Array, slots: NDArray[np.intp]) -> float:
     same = IN_ARCH["upper"][slots[first]] == IN_ARCH["upper"][slots[second]]
     first, second = first[same], second[same]
     real = np.linalg.norm(place[first] - place[second], axis=1)
-    return float(np.median(real / _average_distances()[slots[first], slots[second]]))
+    return float(median(real / _average_distances()[slots[first], slots[second]]))
 
 
 @functools.cache
@@ -272,7 +273,7 @@ def _above(arches: list[Arch], up: Array) -> float:
 def _crowns(pose: Array, arches: list[Arch], up: Array) -> float:
     """Median cosine between the crowns and where they should point, `up` being up."""
     slots = np.concatenate([arch.slots for arch in arches])
-    return float(np.median((pose[slots, :3, 2] @ up) * average_mouth().crown[slots, 2]))
+    return float(median((pose[slots, :3, 2] @ up) * average_mouth().crown[slots, 2]))
 
 
 def _turn_deg(one: Array, other: Array) -> float:
