@@ -19,6 +19,7 @@ from pydantic import (
     field_validator,
     model_serializer,
 )
+from pydantic_core import from_json, to_json
 
 from dentalign.errors import CaseDefect
 
@@ -41,9 +42,11 @@ def _number(value: object) -> float | None:
         value = float(text)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if math.isfinite(value) and abs(value) > LARGEST_NUMBER:
-        return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf if value > 0 else -math.inf
+    return None if math.isfinite(number) and abs(number) > LARGEST_NUMBER else number
 
 
 def _mapping(value: object) -> dict[str, Any] | None:
@@ -236,7 +239,9 @@ def _load(data: bytes, file: str, max_mb: float) -> dict[str, Any]:
     if sum(data.count(mark) for mark in (b",", b"{", b"[")) > MOST_VALUES:
         raise defect("too_many_values", f"more than {MOST_VALUES} values", "export one case a file")
     try:
-        values = json.loads(data.decode("utf-8-sig"), parse_int=_integer, object_pairs_hook=_without_doubles)
+        values = _plain(data) or json.loads(
+            data.decode("utf-8-sig"), parse_int=_integer, object_pairs_hook=_without_doubles
+        )
     except UnicodeDecodeError as error:
         raise defect("not_utf8", f"byte {error.start} is not UTF-8", "export it as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -256,6 +261,22 @@ def too_large(max_mb: float, file: str) -> CaseDefect:
     return CaseDefect(
         "too_large", f"over {max_mb:g} MB", "raise limits.max_json_mb, if it is a case", file=file
     )
+
+
+def _plain(data: bytes) -> dict[str, Any] | None:
+    """A document without anything odd, at twice the speed; None where `_load` must look closely.
+
+    Without escapes every key and every colon in a text stands in the file as it is read, so that as many
+    colons written again say that no key stood twice. An id that is a number may be longer than Python's.
+    """
+    if b"\\" in data:
+        return None
+    try:
+        values = from_json(data)
+        plain = isinstance(values, dict) and isinstance(values.get("CaseID", ""), str)
+        return values if plain and to_json(values).count(b":") == data.count(b":") else None
+    except ValueError:
+        return None
 
 
 class _DoubleKeyError(Exception):
