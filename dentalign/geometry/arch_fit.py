@@ -1,7 +1,7 @@
 """Where an arch lies, by robust least squares against the average mouth: its middle, left, back and up."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,16 @@ class Arch:
         if self.left is None or self.back is None or abs(self.left @ self.back) > CLEAR_COSINE:
             return None
         return _unit(np.cross(self.left, self.back))
+
+    def scaled(self, factor: float) -> "Arch":
+        """The same arch in another unit."""
+        away = None if self.away is None else self.away * factor
+        return replace(self, middle=self.middle * factor, away=away)
+
+
+def find_arches(pose: Array, slots: NDArray[np.intp]) -> list[Arch]:
+    """The arches that have teeth among these slots."""
+    return [arch for name in ARCHES if len((arch := find_arch(pose, slots, name)).slots)]
 
 
 def find_arch(pose: Array, slots: NDArray[np.intp], name: str) -> Arch:
