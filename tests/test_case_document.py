@@ -8,6 +8,7 @@ import pytest
 
 from dentalign.cases import case_document
 from dentalign.cases.case_document import CaseDocument, canonical, parse, sanitise
+from dentalign.cases.stage_poses import stage_poses
 from dentalign.errors import CaseDefect
 
 Build = Callable[..., dict[str, Any]]
@@ -182,6 +183,54 @@ def test_numbers_beyond_reason_are_read_without_failing(number: str) -> None:
     assert teeth["11"] is not None
     assert teeth["11"].translation is not None
     assert teeth["11"].translation.x in (None, float("inf"), float("-inf"))
+
+
+# As they stand in a file; what is quick and what looks closely must see the same in each.
+NUMBERS = ["0", "-0", "-0.0", "1e5", "1.5E-3", "100000.1", "-7", "0.1", "5e-324", "1e400", "NaN", "-Infinity"]
+NUMBERS += ["9" * 19, "9" * 25, "-" + "9" * 25, "9" * 400, "-" + "9" * 400, '"1.5"', '"9:9"', "true", "null"]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_document_is_read_the_same_with_and_without_an_escape_in_it(number: str) -> None:
+    text = '{"T2Stage": %s, "Staging": [{"ToothTransforms": {"11": {"translation": {"x": %s}}}}], "N": "%s"}'
+    quick, close = (
+        parse((text % (number, number, note)).encode(), "c1").model_dump_json()
+        for note in ("an escape", "\\u0061n escape")
+    )
+    assert quick == close
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"T2Stage": 1, "Staging": [{}], "T2Stage": 1}',
+        b'{"T2Stage": 1, "Staging": [{}], "T2Stage": 1, "Note": "no colon, an escaped one: \\u003a"}',
+        b'{"T2Stage": 1, "Staging": [{}], "T2Stage": 1, "Note": "08:15"}',
+        b'{"Staging": [{"ToothTransforms": {"11": {"rotation": {"x": 1, "y": 0, "x": 1}}}}]}',
+        b'{"Staging": [{"ToothTransforms": {"1\\u0031": {}, "11": {}}}]}',
+    ],
+)
+def test_a_key_that_stands_twice_is_noticed_whatever_else_stands_there(data: bytes) -> None:
+    assert code_of(data) == "double_key"
+
+
+@pytest.mark.parametrize("t2_stage", ["2", 0, 4, 3.0, "4", 5, -1, 1.5, "x", None, "nan"])
+def test_the_stages_of_t1_and_t2_can_be_read_alone(document: Build, pose: Build, t2_stage: Any) -> None:
+    given = document(T2Stage=t2_stage)
+    given["Staging"].append({"ToothTransforms": {"11": pose(9)}})
+    whole, ends = (parse(encode(given), "c1", ends_only=only) for only in (False, True))
+
+    def outcome(of: CaseDocument) -> Any:
+        try:
+            found = stage_poses(of, require_t2=False)
+        except CaseDefect as defect:
+            return str(defect)
+        poses = [found.t1, found.t2 or {}]
+        return found.defects, found.t2_only, [{n: m.tolist() for n, m in each.items()} for each in poses]
+
+    assert outcome(ends) == outcome(whole)
+    assert len(ends.staging) == 4
+    assert 1 <= sum(stage.teeth is not None for stage in ends.staging) <= 2
 
 
 def test_stages_that_are_no_objects_keep_their_position() -> None:

@@ -61,6 +61,32 @@ def test_a_link_out_of_the_folder_is_refused_and_one_inside_is_not(tmp_path: Pat
     assert code_of(source, "loop.json") in ("unreadable", "not_found")
 
 
+def test_folders_of_files_may_be_links_within_the_folder_and_never_out_of_it(tmp_path: Path) -> None:
+    root, outside = tmp_path / "stl", tmp_path / "outside"
+    for folder in (root / "a", outside):
+        folder.mkdir(parents=True)
+        for name in ("11.stl", "12.stl"):
+            (folder / name).write_bytes(folder.name.encode())
+    (outside / "back.stl").symlink_to(root / "a" / "11.stl")
+    (root / "same").symlink_to(root / "a")
+    (root / "out").symlink_to(outside)
+    (root / "none").symlink_to(tmp_path / "gone")
+    with open_source(str(root)) as source:
+        for name in ("11.stl", "12.stl"):
+            assert source.read(f"same/{name}", 99) == b"a"
+            assert source.local_path(f"same/{name}") == root.resolve() / "a" / name
+            with pytest.raises(CaseDefect, match="link_out_of_folder"):
+                source.read(f"out/{name}", 99)
+        assert source.read("out/back.stl", 99) == b"a"  # it leads back
+        for name in ("none/11.stl", "a/13.stl", "b/11.stl", "a/11.stl/x"):
+            with pytest.raises(Unreachable, match="not_found"):
+                source.read(name, 99)
+        (root / "a" / "12.stl").unlink()  # after its folder was looked up
+        (root / "a" / "12.stl").symlink_to(outside / "12.stl")
+        with pytest.raises(CaseDefect, match="link_out_of_folder"):
+            source.read("a/12.stl", 99)
+
+
 @pytest.mark.parametrize(
     "name", ["../secret.json", "/etc/passwd", "a/../../secret.json", "", "a\\..\\b", "a\0"]
 )

@@ -44,7 +44,7 @@ def test_what_is_written_comes_back(tmp_path: Path, layout: Layout) -> None:
     write(tmp_path / "a.h5", 5, layout)
     with CaseStore(tmp_path / "a.h5") as store:
         assert (len(store), store.layout) == (5, layout)
-        assert store.case_ids == [f"näme-{number}" for number in range(5)]
+        assert list(store.case_ids) == [f"näme-{number}" for number in range(5)]
         assert list(store.rows_of("val")) == [1, 4]
         assert store.attributes["about"] == "ä"
         assert store.json_attribute("left_out") == [1, 2]
@@ -56,6 +56,90 @@ def test_what_is_written_comes_back(tmp_path: Path, layout: Layout) -> None:
                 np.testing.assert_array_equal(found[name], wanted[name])
         held_out = store.column("points", store.rows_of("val"))
         np.testing.assert_array_equal(held_out[1], row(4, layout)["points"])
+
+
+def test_rows_come_back_however_many_a_chunk_holds_and_though_the_writer_s_arrays_are_used_again(
+    tmp_path: Path,
+) -> None:
+    layout, count = Layout(40, 8), 150  # chunks of 12, 17 and 64 rows
+    reused = row(0, layout)
+    with case_store.create(tmp_path / "a.h5", layout, {}) as writer:
+        for number in range(count):
+            for name, value in row(number, layout).items():
+                if isinstance(value, str):
+                    reused[name] = value
+                else:
+                    reused[name][:] = value
+            writer.append(reused)
+    with CaseStore(tmp_path / "a.h5") as store:
+        assert list(store.case_ids) == [f"näme-{number}" for number in range(count)]
+        assert list(store.case_ids[-3:]) == [f"näme-{number}" for number in range(147, 150)]
+        assert "näme-99" in store.case_ids and "näme-150" not in store.case_ids
+        assert list(store.rows_of("val")) == list(range(1, count, 3))
+        for number in (0, 11, 12, 63, 64, 149, -1):
+            for name, value in row(number % count, layout).items():
+                np.testing.assert_array_equal(store.row(number)[name], value)
+
+
+def test_a_copy_takes_the_checksums_along_and_is_the_same_file(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", 70)
+    with CaseStore(tmp_path / "a.h5") as store:
+        attributes = {name: store.attributes[name] for name in ("shard", "about", "left_out")}
+        for name, copied in (("made.h5", False), ("copied.h5", True)):
+            with case_store.create(tmp_path / name, store.layout, attributes) as writer:
+                for number in range(70):
+                    checksums = store.checksums(number) if copied else None
+                    writer.append(store.row(number), checksums)
+    assert (tmp_path / "copied.h5").read_bytes() == (tmp_path / "made.h5").read_bytes()
+
+
+def test_a_value_that_changed_between_its_check_and_the_copy_is_found_in_the_copy(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", 2)
+    with (
+        CaseStore(tmp_path / "a.h5") as store,
+        case_store.create(tmp_path / "b.h5", store.layout, {}) as writer,
+    ):
+        for number in range(2):
+            given = store.row(number)
+            given["points"] = given["points"] + np.float32(number)
+            writer.append(given, store.checksums(number))
+    with CaseStore(tmp_path / "b.h5") as copy:
+        copy.row(0)
+        with pytest.raises(DentalignError, match=r"b\.h5: damaged, row 1 of points"):
+            copy.row(1)
+
+
+GROWTH = """
+import sys, pathlib
+from dentalign.dataset import case_store, concatenation
+case_store._CHUNK_BYTES = 4096  # a row a chunk, as of real cases
+concatenation.account(sys.argv[1:2], ["s"])
+concatenation.concatenate(sys.argv[1:2], ["s"], sys.argv[1] + ".joined")
+print(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
+def test_joining_takes_no_more_memory_for_more_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names, checksums and what HDF5 keeps: below 1 KiB a case; its directory of chunks alone was over 2."""
+    monkeypatch.setattr(case_store, "_CHUNK_BYTES", 4096)
+    layout, peak_kib = Layout(2, 32), []
+    given = row(0, layout)
+    for count in (200, 2700):
+        attributes = {
+            "shard": "s",
+            "left_out": "[]",
+            "listed": '{"cases": 0, "teeth": 0}',
+            "encoder_sha256": "",
+        }
+        with case_store.create(tmp_path / "a.h5", layout, attributes | {"encoder_sha256": "x"}) as writer:
+            for number in range(count):
+                writer.append(given | {"case_id": f"case-{number:06d}"})
+        told = subprocess.run(
+            [sys.executable, "-c", GROWTH, str(tmp_path / "a.h5")], capture_output=True, text=True, check=True
+        )
+        peak_kib.append(int(told.stdout))
+    assert peak_kib[1] - peak_kib[0] < 1.0 * 2500, peak_kib
 
 
 def test_columns_have_the_contract_s_names_shapes_and_types(tmp_path: Path) -> None:

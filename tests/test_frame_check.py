@@ -13,6 +13,7 @@ from dentalign.cases.positioner import in_our_frame, place
 from dentalign.cases.stage_poses import stage_poses
 from dentalign.demo_clinic import clinic
 from dentalign.geometry import rigid
+from dentalign.geometry.arch_fit import find_arches, fit_to_average
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.rigid import Array
 from dentalign.teeth import ARCHES, MIRRORED_SLOT, SLOT_INDEX, SLOTS, successor
@@ -90,6 +91,56 @@ WRONG: dict[str, tuple[Change, str]] = {
     "root to tip at y": (lambda pose: pose @ turned("y", 90)(np.eye(4)), "crown_axis"),
     "matrices with a reflection": (local(-1, 1, 1), "pose_reflected"),
 }  # fmt: skip
+
+
+def plain_fit(place: Array, flat: Array) -> tuple[Array, Array, Array]:
+    """`fit_to_average` as it is written in the books, by numpy's least squares on weighted rows."""
+    centre = np.median(place, axis=0)
+    away = np.linalg.norm(place - centre, axis=1)
+    scale = 2 * np.median(away)
+    design = np.column_stack([np.ones(len(flat)), flat - flat.mean(0)])
+    for _ in range(15):
+        weight = 1 / (1 + (away / max(scale, 1e-6)) ** 2)
+        root = np.sqrt(weight)[:, None]
+        solution = np.linalg.lstsq(root * design, root * (place - centre))[0]
+        away = np.linalg.norm(place - centre - design @ solution, axis=1)
+        scale = 2.4 * np.median(away)
+        after = 1 / (1 + (away / max(scale, 1e-6)) ** 2)
+        if np.abs(after - weight).max() < 1e-3:
+            break
+    variance = (after * away**2).sum() / max(after.sum() - 3, 0.5) + 1e-12
+    covariance = np.linalg.pinv((root * design).T @ (root * design))
+    return np.vstack([centre + solution[0], solution[1:]]), np.sqrt(np.diag(covariance)[1:] * variance), away
+
+
+def test_the_fit_of_an_arch_is_that_of_plain_weighted_least_squares(mouths: list[Mouth]) -> None:
+    rng = np.random.default_rng(0)
+    for pose, mask in mouths:
+        for arch in ARCHES.values():
+            own = rng.permutation(arch[mask[arch]])[: rng.integers(5, 17)]
+            place = pose[own, :3, 3].copy()
+            place[:2] += rng.normal(0, rng.choice([0, 20, 1e5]), (2, 3))
+            flat = average_mouth().position[own, :2]
+            middle, axes, errors, away = fit_to_average(place, flat)
+            wanted, wanted_errors, wanted_away = plain_fit(place, flat)
+            np.testing.assert_allclose(np.vstack([middle, axes]), wanted, rtol=1e-9, atol=1e-9)
+            np.testing.assert_allclose(errors, wanted_errors, rtol=1e-6)
+            np.testing.assert_allclose(away, wanted_away, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e-3, 0.6, 25.4])
+def test_arches_found_before_change_no_verdict(mouths: list[Mouth], factor: float) -> None:
+    changes = [scaled(1), turned("x", 60), head(-1, 1, 1), local(-1, -1, 1), upper_arch(moved(0, 0, -40))]
+    for pose, mask in mouths:
+        astray = pose.copy()
+        astray[np.flatnonzero(mask)[3], :3, 3] += 60
+        for given in [scaled(factor)(change(pose)) for change in changes] + [scaled(factor)(astray)]:
+            arches = find_arches(given, np.flatnonzero(mask))
+            assert [str(defect) for defect in frame_check.problems(given, mask, arches=arches)] == [
+                str(defect) for defect in frame_check.problems(given, mask)
+            ]
+            alone = frame_check.far_off(given, mask)
+            assert frame_check.far_off(given, mask, arches=arches) == alone
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -1,6 +1,7 @@
 """Reading STL: both forms, and everything that a broken export may hold."""
 
 import contextlib
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,15 @@ def test_random_bytes_give_a_defect_or_triangles_never_another_error() -> None:
         for start in (b"", b"solid", b"solid facet normal 0 0 0\nouter loop\nvertex "):
             with contextlib.suppress(ToothDefect):
                 assert np.isfinite(read(start + rng.bytes(length))).all()
+
+
+@pytest.mark.parametrize("length", [0, 5, 79, 80, 83, 84, 90, 384, 5_000])
+@pytest.mark.parametrize("start", [b"", b"solid Jane Doe\n", b"\0solid"])
+def test_the_hash_of_a_mesh_is_that_of_its_bytes_without_text(start: bytes, length: int) -> None:
+    data = (start + bytes(range(1, 251)) * 20)[:length]
+    wanted = hashlib.sha256(stl.without_text(data)).hexdigest()
+    assert stl.mesh_sha256(data) == wanted
+    assert (stl.mesh_sha256(bytes(len(data))) == wanted) == (length == 0)
 
 
 def test_what_is_written_comes_back(tmp_path: Path) -> None:

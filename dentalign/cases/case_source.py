@@ -1,9 +1,10 @@
 """Sources of case files: a directory, or any store that fsspec knows; what every source promises."""
 
+import functools
 import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
@@ -67,8 +68,8 @@ class CaseSource(Protocol):
 
 def safe_name(name: str) -> str:
     """The name, if it stays below its prefix; raises CaseDefect otherwise."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not path.parts:
+    parts = name.split("/")
+    if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or not {*parts} - {"", "."}:
         raise CaseDefect("unsafe_name", "a file name that leaves its folder", "rename the file")
     return name
 
@@ -109,25 +110,36 @@ class LocalSource(BaseSource):
     def __init__(self, directory: str | Path):
         self.prefix = str(directory)
         self._root = Path(directory).resolve()
+        # The files of a case lie in one folder: looked up step by step once, not for each of 28.
+        self._folder = functools.lru_cache(64)(self._look_up)
         if not self._root.is_dir():
             raise DentalignError(f"{directory}: no such folder; see the section `source` of params.yaml")
 
     def path(self, name: str) -> Path:
         """The file itself; raises Unreachable if it is not there, CaseDefect if it is no plain file here."""
         file = self.location(name)
-        path = self._root / safe_name(name)
+        folder, _, last = safe_name(name).rpartition("/")
         try:
-            real = path.resolve(strict=True)
-            mode = real.stat().st_mode
+            home, inside = self._folder(folder)
+            real = home / last
+            mode = os.lstat(real).st_mode
+            if stat.S_ISLNK(mode):
+                real = real.resolve(strict=True)
+                inside, mode = real.is_relative_to(self._root), real.stat().st_mode
         except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
             raise _unreadable(error, file) from error
-        if not real.is_relative_to(self._root):
+        if not inside:
             raise CaseDefect(
                 "link_out_of_folder", "a link out of the folder", "put the file itself there", file=file
             )
         if not stat.S_ISREG(mode):
             raise CaseDefect("no_file", "not a plain file", "put the file itself there", file=file)
         return real
+
+    def _look_up(self, folder: str) -> tuple[Path, bool]:
+        """A folder below the prefix without links on the way, and whether it lies there."""
+        real = (self._root / folder).resolve(strict=True)
+        return real, real.is_relative_to(self._root)
 
     def local_path(self, name: str) -> Path | None:
         return self.path(name)

@@ -6,7 +6,8 @@ squares, so that crowding, gaps and a few odd teeth do not matter; where there a
 nothing is said.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,16 @@ from dentalign import params
 from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.geometry.arch_fit import (
     CLEAR_COSINE,
+    IN_ARCH,
     MIN_TEETH_OF_ARCH,
     Arch,
-    find_arch,
-    fit_to_average,
+    find_arches,
     frame_of,
+    median,
 )
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.rigid import Array
-from dentalign.teeth import ARCHES, SLOTS
+from dentalign.teeth import SLOT_COUNT, SLOTS
 
 Mask = NDArray[np.bool_]
 
@@ -54,7 +56,12 @@ _AXES = ("x", "y", "z")
 
 
 def problems(
-    pose: Array, mask: Mask, *, file: str = "", limits: params.Limits | None = None
+    pose: Array,
+    mask: Mask,
+    *,
+    file: str = "",
+    limits: params.Limits | None = None,
+    arches: Sequence[Arch] | None = None,
 ) -> list[CaseDefect]:
     """What is wrong with the frame of a case; an empty list where nothing is, or where it cannot be told.
 
@@ -62,40 +69,36 @@ def problems(
     mask    : (32,) bool, the teeth that are there
     file    : for the errors
     limits  : default those of dentalign.params; max_turn_deg, max_from_arch_mm and the sizes of a mouth
+    arches  : of just these teeth, where they were found before
     returns : defects with a code of CODES, the figures seen, and the mend
     raises  : ValueError if the pose of a tooth that is there is not finite
     """
     limits = limits or params.Limits()
     if not np.isfinite(pose[mask]).all():
         raise ValueError("poses must be finite")
-    found = _problems(np.asarray(pose, np.float64), np.asarray(mask, bool), limits)
+    found = _problems(np.asarray(pose, np.float64), np.asarray(mask, bool), limits, arches)
     return [CaseDefect(code, seen, mend, file=file) for code, seen, mend in found]
 
 
-def far_off(pose: Array, mask: Mask, limits: params.Limits | None = None) -> dict[int, float]:
+def far_off(
+    pose: Array,
+    mask: Mask,
+    limits: params.Limits | None = None,
+    arches: Sequence[Arch] | None = None,
+) -> dict[int, float]:
     """Teeth that stand nowhere near the arch that the others form: slot -> distance in mm.
 
     A coordinate that cannot be right (a lost decimal point, a pose of another case). Empty where there
     are fewer than MIN_TEETH.
 
-    pose : (32, 4, 4) float64, tooth-local -> head, mm
-    mask : (32,) bool
+    pose   : (32, 4, 4) float64, tooth-local -> head, mm
+    mask   : (32,) bool
+    arches : of just these teeth, where they were found before
     """
-    limits = limits or params.Limits()
     slots = np.flatnonzero(mask)
     if len(slots) < MIN_TEETH:
         return {}
-    place = pose[slots, :3, 3]
-    away = np.linalg.norm(place - np.median(place, axis=0), axis=1)
-    far = away > MOUTH_MM
-    for name in ARCHES:
-        own = np.flatnonzero(np.isin(slots, ARCHES[name]))
-        if len(own) > MIN_TEETH_OF_ARCH:
-            flat = average_mouth().position[slots[own], :2]
-            middle, axes, _ = fit_to_average(place[own], flat)
-            away[own] = np.linalg.norm(place[own] - middle - (flat - flat.mean(0)) @ axes, axis=1)
-            far[own] = away[own] > limits.max_from_arch_mm
-    return {int(slots[i]): float(away[i]) for i in np.flatnonzero(far)}
+    return _far_off(pose, slots, arches or find_arches(pose, slots), limits or params.Limits())
 
 
 def stray(fdi: int, away_mm: float, file: str = "") -> ToothDefect:
@@ -105,7 +108,9 @@ def stray(fdi: int, away_mm: float, file: str = "") -> ToothDefect:
     return ToothDefect("tooth_far_off", seen, mend, file=file, tooth=fdi)
 
 
-def _problems(pose: Array, mask: Mask, limits: params.Limits) -> Iterator[tuple[str, str, str]]:
+def _problems(
+    pose: Array, mask: Mask, limits: params.Limits, arches: Sequence[Arch] | None
+) -> Iterator[tuple[str, str, str]]:
     """(code, seen, mend) of each problem."""
     slots = np.flatnonzero(mask)
     yield from _reflected(pose, slots)
@@ -119,15 +124,27 @@ def _problems(pose: Array, mask: Mask, limits: params.Limits) -> Iterator[tuple[
     # From here on in millimetres of a mouth of average size, whatever the unit.
     in_mm = pose.copy()
     in_mm[:, :3, 3] /= size
-    far = far_off(in_mm, mask, limits)
-    if far:
+    arches = [arch.scaled(1 / size) for arch in arches] if arches else find_arches(in_mm, slots)
+    if far := _far_off(in_mm, slots, arches, limits):
         teeth = ", ".join(f"{SLOTS[slot]} ({mm * size:.3g} mm)" for slot, mm in far.items())
         seen = f"teeth far from the arch of the others: slot {teeth}"
         yield "teeth_far_apart", seen, "correct their poses, or take them out of the case"
-        slots = np.array([slot for slot in slots if slot not in far], dtype=np.intp)
-    arches = [arch for name in ARCHES if len((arch := find_arch(in_mm, slots, name)).slots)]
+        arches = find_arches(in_mm, np.array([slot for slot in slots if slot not in far], dtype=np.intp))
     yield from _directions(in_mm, arches, limits.max_turn_deg)
     yield from _buccal(in_mm, arches)
+
+
+def _far_off(
+    pose: Array, slots: NDArray[np.intp], arches: Sequence[Arch], limits: params.Limits
+) -> dict[int, float]:
+    """As `far_off`: by the fit of its arch, or by the middle of the mouth where too few teeth tell."""
+    place = pose[slots, :3, 3]
+    away, limit = np.zeros(SLOT_COUNT), np.full(SLOT_COUNT, MOUTH_MM)
+    away[slots] = np.linalg.norm(place - median(place), axis=1)
+    for arch in arches:
+        if arch.away is not None and len(arch.slots) > MIN_TEETH_OF_ARCH:
+            away[arch.slots], limit[arch.slots] = arch.away, limits.max_from_arch_mm
+    return {slot: float(away[slot]) for slot in slots[away[slots] > limit[slots]].tolist()}
 
 
 def _reflected(pose: Array, slots: NDArray[np.intp]) -> Iterator[tuple[str, str, str]]:
@@ -155,7 +172,7 @@ def _wrong_size(size: float, place: Array, limits: params.Limits) -> tuple[str, 
     return "mouth_size", seen, f"export in millimetres ({wanted}: limits.min_mouth_size, max_mouth_size)"
 
 
-def _directions(pose: Array, arches: list[Arch], max_turn_deg: float) -> Iterator[tuple[str, str, str]]:
+def _directions(pose: Array, arches: Sequence[Arch], max_turn_deg: float) -> Iterator[tuple[str, str, str]]:
     """Mirrored, turned, arches or crowns the wrong way up.
 
     Three things say where up is: each arch's left and back (by the right-hand rule), the way from the
@@ -208,14 +225,14 @@ def _directions(pose: Array, arches: list[Arch], max_turn_deg: float) -> Iterato
         yield code, seen, f"{_frame_mend()}, or raise limits.max_turn_deg ({max_turn_deg:g} deg)"
 
 
-def _crowns_flipped(pose: Array, arches: list[Arch]) -> tuple[str, str, str]:
+def _crowns_flipped(pose: Array, arches: Sequence[Arch]) -> tuple[str, str, str]:
     slots = np.concatenate([arch.slots for arch in arches])
     wrong = int((np.sum(pose[slots, :3, 2] * average_mouth().crown[slots], axis=1) < 0).sum())
     seen = f"tooth-local +z points from crown tip to root in {wrong} of {len(slots)} teeth"
     return "crown_axis", seen, _axis_mend("+z from root to crown tip")
 
 
-def _buccal(pose: Array, arches: list[Arch]) -> Iterator[tuple[str, str, str]]:
+def _buccal(pose: Array, arches: Sequence[Arch]) -> Iterator[tuple[str, str, str]]:
     """Buccal axes against the outward direction of the arch as it stands, turned or not."""
     sure = [arch for arch in arches if arch.normal is not None]
     if not sure:
@@ -225,7 +242,7 @@ def _buccal(pose: Array, arches: list[Arch]) -> Iterator[tuple[str, str, str]]:
         [average_mouth().outward[arch.slots, :2] @ frame_of(arch)[:, :2].T for arch in sure]
     )
     cosines = np.sum(pose[slots, :3, 1] * outward, axis=1)
-    middle = float(np.median(cosines))
+    middle = float(median(cosines))
     if middle >= CLEAR_COSINE:
         return
     if middle > -CLEAR_COSINE:
@@ -240,15 +257,21 @@ def _buccal(pose: Array, arches: list[Arch]) -> Iterator[tuple[str, str, str]]:
 
 def _size(place: Array, slots: NDArray[np.intp]) -> float:
     """How large the mouth is, 1 being average: the median over pairs of teeth in one arch."""
-    model = average_mouth().position[slots]
     first, second = np.triu_indices(len(slots), 1)
-    same = np.isin(slots[first], ARCHES["upper"]) == np.isin(slots[second], ARCHES["upper"])
+    same = IN_ARCH["upper"][slots[first]] == IN_ARCH["upper"][slots[second]]
     first, second = first[same], second[same]
     real = np.linalg.norm(place[first] - place[second], axis=1)
-    return float(np.median(real / np.linalg.norm(model[first] - model[second], axis=1)))
+    return float(median(real / _average_distances()[slots[first], slots[second]]))
 
 
-def _above(arches: list[Arch], up: Array) -> float:
+@functools.cache
+def _average_distances() -> Array:
+    """(32, 32) between the teeth of an average mouth, mm."""
+    position = average_mouth().position
+    return np.asarray(np.linalg.norm(position[:, None] - position, axis=-1))
+
+
+def _above(arches: Sequence[Arch], up: Array) -> float:
     """How far the upper arch stands above the lower one along `up`, mm; 0.0 where that says nothing."""
     by_name = {arch.name: arch for arch in arches if len(arch.slots) >= MIN_TEETH_OF_ARCH}
     if len(by_name) < 2:
@@ -257,10 +280,10 @@ def _above(arches: list[Arch], up: Array) -> float:
     return apart if abs(apart) > APART_MM else 0.0
 
 
-def _crowns(pose: Array, arches: list[Arch], up: Array) -> float:
+def _crowns(pose: Array, arches: Sequence[Arch], up: Array) -> float:
     """Median cosine between the crowns and where they should point, `up` being up."""
     slots = np.concatenate([arch.slots for arch in arches])
-    return float(np.median((pose[slots, :3, 2] @ up) * average_mouth().crown[slots, 2]))
+    return float(median((pose[slots, :3, 2] @ up) * average_mouth().crown[slots, 2]))
 
 
 def _turn_deg(one: Array, other: Array) -> float:

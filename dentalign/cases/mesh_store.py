@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -107,8 +108,9 @@ class MeshStore:
 
     def _hash_local(self, path: Path, name: str) -> str:
         try:
-            check_size(path.stat().st_size, self._limit, self.location(name))
-            return _sha256(path)
+            with open(path, "rb", buffering=0) as stream:
+                check_size(os.fstat(stream.fileno()).st_size, self._limit, self.location(name))
+                return stl.mesh_sha256(stream.readall())
         except OSError as error:
             seen = f"cannot be read: {error.strerror or type(error).__name__}"
             raise CaseDefect(

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dentalign import atomic, params
 from dentalign.cases import case_document, case_list, frame_check
@@ -24,7 +23,7 @@ from dentalign.cases.positioner import (
 )
 from dentalign.cases.stage_poses import stage_poses
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ToothDefect
-from dentalign.geometry.rigid import Array
+from dentalign.geometry.arch_fit import find_arches
 from dentalign.locks import exclusive
 from dentalign.progress import track
 
@@ -136,7 +135,7 @@ class _CaseMaker:
         made = _Made()
         file = str(self._json_dir / f"{case_id}.json")
         try:
-            document = case_document.read(file, case_id)
+            document = case_document.read(file, case_id, ends_only=True)
             poses = stage_poses(document, file)
             # A case that is excluded still says which of its teeth were at fault.
             made.lines += [LeftOut.of(case_id, STAGE, defect) for defect in poses.defects.values()]
@@ -157,8 +156,9 @@ class _CaseMaker:
         dropped = dict(placement.dropped)
         lost = len(placement.defects)
         teeth = []
+        arches = find_arches(t1_pose, np.flatnonzero(t1_mask))
         far = frame_check.far_off(t2_pose, t2_mask, self._limits)
-        far |= frame_check.far_off(t1_pose, t1_mask, self._limits)
+        far |= frame_check.far_off(t1_pose, t1_mask, self._limits, arches)
         for slot, away_mm in far.items():
             stray = frame_check.stray(int(placement.fdi[slot]), away_mm, file)
             made.lines.append(LeftOut.of(case_id, STAGE, stray))
@@ -166,7 +166,12 @@ class _CaseMaker:
             dropped[slot] = int(placement.fdi[slot])
             lost += 1
         refuse_too_many_dropped(lost, self._limits.max_dropped_teeth, file)
-        self._refuse_wrong_frame(case_id, t1_pose, t1_mask, file, made)
+        problems = frame_check.problems(
+            t1_pose, t1_mask, file=file, limits=self._limits, arches=None if far else arches
+        )
+        if problems:  # a case in a wrong frame would teach the model a mouth that does not exist
+            made.lines += [LeftOut.of(case_id, STAGE, problem) for problem in problems[1:]]
+            raise problems[0]
         for slot in np.flatnonzero(t1_mask).tolist():
             fdi = int(placement.fdi[slot])
             name = self._meshes.name(case_id, fdi)
@@ -189,15 +194,6 @@ class _CaseMaker:
             tuple(DroppedTooth(slot, dropped[slot]) for slot in sorted(dropped)),
             teeth_at_t1,
         )
-
-    def _refuse_wrong_frame(
-        self, case_id: str, pose: Array, mask: NDArray[np.bool_], file: str, made: _Made
-    ) -> None:
-        """Exclude a case in a wrong frame: it would teach the model a mouth that does not exist."""
-        problems = frame_check.problems(pose, mask, file=file, limits=self._limits)
-        if problems:
-            made.lines += [LeftOut.of(case_id, STAGE, problem) for problem in problems[1:]]
-            raise problems[0]
 
     def _hash(self, name: str, fdi: int, made: _Made) -> str:
         made.meshes += 1

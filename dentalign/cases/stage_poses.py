@@ -1,15 +1,18 @@
 """T1 and T2 poses of the teeth of a case, in head coordinates, from the planning system's document."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from dentalign.cases.case_document import CaseDocument, Pose, Quaternion, Stage, Vector
+from dentalign.cases.case_document import CaseDocument, Pose, Quaternion, Stage, Vector, position_of_t2
 from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.geometry import rigid
 from dentalign.geometry.rigid import Array
 from dentalign.teeth import is_known, is_upper
+
+_IDENTITY = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]  # translation, quaternion
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,10 @@ def t2_position(document: CaseDocument, file: str = "") -> int | None:
     mend = f"T2Stage must be a whole number from 0 to {count}"
     if not stage.is_integer():  # also NaN and infinity
         raise CaseDefect("bad_t2_stage", "T2Stage is no whole number", mend, file=file)
-    if not 0 <= stage <= count:
+    position = position_of_t2(stage, count)
+    if position is None:
         raise CaseDefect("bad_t2_stage", f"T2Stage is {int(stage)} of {count} stages", mend, file=file)
-    return min(int(stage), count - 1)  # real exports also give the number of stages
+    return position
 
 
 def _stage(
@@ -80,21 +84,22 @@ def _stage(
     stage = document.staging[index]
     where = f"{file}: Staging[{index}]" if file else f"Staging[{index}]"
     teeth, to_jaw = _spelling(stage, where)
-    jaws: dict[bool, Array] = {}
-    poses: dict[int, Array] = {}
+    usable: dict[int, list[float]] = {}
     for number, tooth in sorted((int(key), pose) for key, pose in teeth.items()):
         try:
-            pose = _tooth_pose(number, tooth, where)
+            usable[number] = _tooth_numbers(number, tooth, where)
         except ToothDefect as defect:
             defects[number] = defect
-            continue
-        if to_jaw:
-            upper = is_upper(number)
-            if upper not in jaws:
-                jaws[upper] = jaw_pose(document, stage, upper, where)
-            pose = jaws[upper] @ pose
-        poses[number] = pose
-    return poses
+    if not usable:
+        return {}
+    if not to_jaw:
+        return dict(zip(usable, _matrices([*usable.values()]), strict=True))
+    upper = [is_upper(number) for number in usable]
+    jaws = {which: _jaw_numbers(document, stage, which, where) for which in dict.fromkeys(upper)}
+    matrices = _matrices([*usable.values(), *jaws.values()])
+    jaw = dict(zip(jaws, matrices[len(usable) :], strict=True))
+    poses = np.stack([jaw[which] for which in upper]) @ matrices[: len(usable)]
+    return dict(zip(usable, poses, strict=True))
 
 
 def _spelling(stage: Stage, where: str) -> tuple[Mapping[str, Pose | None], bool]:
@@ -110,15 +115,16 @@ def _spelling(stage: Stage, where: str) -> tuple[Mapping[str, Pose | None], bool
     return teeth, to_jaw
 
 
-def _tooth_pose(number: int, pose: Pose | None, where: str) -> Array:
-    mend = "correct the tooth's pose in the planning system and export again"
+def _tooth_numbers(number: int, pose: Pose | None, where: str) -> list[float]:
     if not is_known(number):
         seen, renumber = f"tooth number {number} is not in the FDI scheme", "give the tooth its FDI number"
         raise ToothDefect("unknown_tooth", seen, renumber, file=where, tooth=number)
-    code, seen = _broken(pose)
-    if code or pose is None:
+    numbers = _numbers(pose)
+    code, seen = _broken(numbers)
+    if code or numbers is None:
+        mend = "correct the tooth's pose in the planning system and export again"
         raise ToothDefect(code, seen, mend, file=where, tooth=number)
-    return _matrix(pose)
+    return numbers
 
 
 def jaw_pose(document: CaseDocument, stage: Stage, upper: bool, where: str = "") -> Array:
@@ -126,41 +132,47 @@ def jaw_pose(document: CaseDocument, stage: Stage, upper: bool, where: str = "")
 
     raises: CaseDefect where the pose is broken; `where` is the file and stage, for the error
     """
+    return _matrices([_jaw_numbers(document, stage, upper, where)])[0]
+
+
+def _jaw_numbers(document: CaseDocument, stage: Stage, upper: bool, where: str) -> list[float]:
     of_stage, of_document = (
         (stage.maxilla, document.maxilla) if upper else (stage.mandible, document.mandible)
     )
     pose = of_document if of_stage is None else of_stage
     if pose is None:
-        return np.eye(4)
-    code, seen = _broken(pose)
-    if code:
+        return _IDENTITY
+    numbers = _numbers(pose)
+    code, seen = _broken(numbers)
+    if code or numbers is None:
         jaw = "upper" if upper else "lower"
         mend = "correct the jaw's pose and export again"
         raise CaseDefect(f"jaw_{code}", f"pose of the {jaw} jaw: {seen}", mend, file=where)
-    return _matrix(pose)
+    return numbers
 
 
-def _broken(pose: Pose | None) -> tuple[str, str]:
-    """Code and text of what is wrong with a pose, or two empty texts."""
-    numbers = None if pose is None else _numbers(pose)
+def _numbers(pose: Pose | None) -> list[float] | None:
+    """x, y, z of the translation and x, y, z, w of the rotation, or None if one is missing."""
+    if pose is None:
+        return None
+    t, q = pose.translation or Vector(), pose.rotation or Quaternion()
+    entries = [t.x, t.y, t.z, q.x, q.y, q.z, q.w]
+    present = [entry for entry in entries if entry is not None]
+    return present if len(present) == len(entries) else None
+
+
+def _broken(numbers: list[float] | None) -> tuple[str, str]:
+    """Code and text of what is wrong with the numbers of a pose, or two empty texts."""
     if numbers is None:
         return "bad_pose", "translation or rotation has an entry that is missing or no number in reach"
-    if not np.isfinite(numbers).all():
+    if not all(map(math.isfinite, numbers)):
         return "pose_not_finite", "NaN or infinity in the translation or rotation"
-    if not numbers[3:].any():
+    if not any(numbers[3:]):
         return "zero_quaternion", "a rotation of norm 0"
     return "", ""
 
 
-def _numbers(pose: Pose) -> Array | None:
-    """x, y, z of the translation and x, y, z, w of the rotation, or None if one is missing."""
-    t, q = pose.translation or Vector(), pose.rotation or Quaternion()
-    entries = [t.x, t.y, t.z, q.x, q.y, q.z, q.w]
-    present = [entry for entry in entries if entry is not None]
-    return np.array(present) if len(present) == len(entries) else None
-
-
-def _matrix(pose: Pose) -> Array:
-    numbers = _numbers(pose)
-    assert numbers is not None  # _broken has seen to it
-    return rigid.from_quaternion(numbers[3:], numbers[:3])
+def _matrices(numbers: list[list[float]]) -> Array:
+    """Poses (n, 4, 4) of rows that are not broken, all at once: numpy takes ten times as long one by one."""
+    rows = np.array(numbers)
+    return rigid.from_quaternion(rows[:, 3:], rows[:, :3])

@@ -2,7 +2,7 @@
 
 import heapq
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -52,9 +52,9 @@ def concatenate(shards: Sequence[str | Path], names: Sequence[str], out: str | P
         attributes = {"encoder_sha256": encoders.pop(), "shards": json.dumps(sorted(names))}
         with case_store.create(out, stores[0].layout, attributes) as writer:
             for _, number, index in track(order, "joining", total):
-                writer.append(stores[number].row(index))
+                writer.append(stores[number].row(index), stores[number].checksums(index))
         return total
 
 
-def _ids(store: CaseStore, number: int) -> list[tuple[str, int, int]]:
-    return [(case_id, number, index) for index, case_id in enumerate(store.case_ids)]
+def _ids(store: CaseStore, number: int) -> Iterator[tuple[str, int, int]]:
+    return ((case_id, number, index) for index, case_id in enumerate(store.case_ids))

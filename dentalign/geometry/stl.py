@@ -95,7 +95,11 @@ def without_text(data: bytes) -> bytes:
 
 def mesh_sha256(data: bytes) -> str:
     """SHA-256, hexadecimal, of a mesh file without its free text: another header is the same mesh."""
-    return hashlib.sha256(without_text(data)).hexdigest()
+    if len(data) < _HEADER_BYTES or _is_ascii(data):
+        return hashlib.sha256(without_text(data)).hexdigest()
+    digest = hashlib.sha256(bytes(80))  # as above, without a copy of all the rest
+    digest.update(memoryview(data)[80:])
+    return digest.hexdigest()
 
 
 def as_binary(vertices: NDArray[Any], faces: NDArray[Any], header: bytes = b"") -> bytes:
