@@ -8,7 +8,6 @@ the attribute `attributes_crc32` that of the other attributes. All that is read 
 changed file is named, never taken for data.
 """
 
-import io
 import json
 import zlib
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dentalign.atomic import replacing
+from dentalign.dataset.hdf5_stream import TellsLater
 from dentalign.errors import DentalignError
 from dentalign.locks import exclusive
 from dentalign.teeth import SLOT_COUNT, SLOTS
@@ -66,38 +66,6 @@ class Layout:
         return columns
 
 
-class _TellsLater(io.FileIO):
-    """A file that keeps its failure to write to itself until it is asked.
-
-    On a full disk HDF5 can neither go on nor close a file, and crashes as Python ends.
-    """
-
-    failure: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        try:
-            done = 0
-            while self.failure is None and done < len(view):
-                done += super().write(view[done:]) or 0
-        except OSError as error:
-            self.failure = error
-        return len(view)
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return self.tell() if self.failure else super().truncate(size)
-        except OSError as error:
-            self.failure = error
-            return self.tell()
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        done = super().readinto(view) or 0
-        view[done:] = bytes(len(view) - done)  # what could not be written
-        return len(view)
-
-
 class _Column:
     """A data set that is written a whole chunk at a time: HDF5 takes as long for a value as for a chunk."""
 
@@ -127,7 +95,7 @@ class _Column:
 class CaseWriter:
     """Appends rows; memory does not grow with their number."""
 
-    def __init__(self, file: h5py.File, layout: Layout, stream: _TellsLater):
+    def __init__(self, file: h5py.File, layout: Layout, stream: TellsLater):
         self._file, self._stream = file, stream
         self._layout = layout.columns()
         self._columns = {name: _Column(file, name, *kind) for name, kind in self._layout.items()}
@@ -166,7 +134,7 @@ class CaseWriter:
 @contextmanager
 def create(path: str | Path, layout: Layout, attributes: dict[str, Any]) -> Iterator[CaseWriter]:
     """Write a file, all or nothing; the same rows in the same order give the same bytes."""
-    with exclusive(path), replacing(path) as part, _TellsLater(part, "w+") as stream:
+    with exclusive(path), replacing(path) as part, TellsLater(part, "w+") as stream:
         try:
             with h5py.File(stream, "w", rdcc_nbytes=_CHUNK_CACHE) as file:
                 _keep_little(file)
