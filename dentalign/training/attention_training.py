@@ -17,9 +17,10 @@ from dentalign.networks.tooth_attention import PosedTeeth, ToothAttentionConfig
 from dentalign.params import Positive
 from dentalign.state import state_dir
 from dentalign.teeth import MIRRORED_SLOT
-from dentalign.training import data_parallel, overlap
+from dentalign.training import data_parallel
 from dentalign.training.align_task import ModelTraining, TrainingData
 from dentalign.training.attention_examples import COLUMNS, Examples, ExamplesOnDisk
+from dentalign.training.contact_error import contact_error_mm
 from dentalign.training.loop import Metrics
 
 ENOUGH = 8  # teeth of a slot and of its antimere together
@@ -40,7 +41,7 @@ class AttentionTraining(ModelTraining):
     jitter_deg: Annotated[float, Field(ge=0)] = 1.7
     resize: Annotated[float, Field(ge=0, le=0.1)] = 0.03
     tooth_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.03
-    overlap: Annotated[float, Field(ge=0)] = 0.0
+    contact: Annotated[float, Field(ge=0)] = 0.5
     batch_cases: Positive = 32
     warm_up: Positive = 200
     decay_steps: Positive = 2000
@@ -66,7 +67,8 @@ class AttentionTask:
     """Predict where the teeth stand at T2.
 
     The loss is the mean distance of their points, mm, a tenth of how far the logarithm of the expected
-    error is from that of the error, and a share of how much deeper neighbours overlap than planned, mm.
+    error is from that of the error, and a share (`contact`) of the error of the
+    contacts, mm; all per tooth.
     """
 
     def __init__(self, store: CaseStore, model: PoseAligner, settings: AttentionTraining, most_held_out: int):
@@ -161,11 +163,11 @@ class AttentionTask:
         add = (apart.square().sum(-1) + 1e-6).sqrt().mean(-1)  # (B, 32) mm
         wrong = (doubt - add.detach().clamp(min=0.01).log()).abs()
         weight = self._weight(batch)
-        loss = ((add + DOUBT_SHARE * wrong) * weight).sum() / weight.sum().clamp(min=1)
-        if self.settings.overlap:
+        loss = ((add + DOUBT_SHARE * wrong) * weight).sum()
+        if self.settings.contact:
             found = PosedTeeth(batch.t2.points, rotation, middle)
-            loss = loss + self.settings.overlap * overlap.excess_mm(found, batch.t2, weight)
-        return loss
+            loss = loss + self.settings.contact * contact_error_mm(found, batch.t2, weight).sum()
+        return loss / weight.sum().clamp(min=1)
 
     def _weight(self, batch: Examples) -> torch.Tensor:
         """Teeth (B, 32) that count in the loss."""

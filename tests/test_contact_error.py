@@ -1,4 +1,4 @@
-"""The loss term against crowns that stand in each other: what it sees, and which way it pushes."""
+"""The loss term for contacts: what it sees of overlaps and gaps, and which way it pushes."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,8 @@ from dentalign.geometry.tooth_points import directions
 from dentalign.networks.pose_aligner import thinned
 from dentalign.networks.tooth_attention import PosedTeeth
 from dentalign.teeth import SLOT_COUNT, SLOT_INDEX
-from dentalign.training import overlap
+from dentalign.training import contact_error
+from dentalign.training.contact_error import contact_error_mm
 
 RADIUS_MM = 4.0
 POINTS = 64
@@ -30,32 +31,37 @@ APART = {"t12": -8.5, "t11": 0.0, "t21": 8.5}
 
 
 @pytest.mark.parametrize("deep_mm", [0.3, 0.8, 1.5])
-def test_what_goes_beyond_the_plan_is_seen_as_deep_as_it_is_measured(deep_mm: float) -> None:
+def test_an_overlap_that_is_not_planned_is_seen_as_deep_as_it_is_measured(deep_mm: float) -> None:
     planned, there = mouth(t11=0.0, t21=2 * RADIUS_MM)
     found, _ = mouth(t11=0.0, t21=2 * RADIUS_MM - deep_mm)
-    seen = float(overlap.excess_mm(found, planned, there))
+    seen = float(contact_error_mm(found, planned, there).sum())
     whole = RADIUS_MM * directions(256)
     beside = whole + np.array([2 * RADIUS_MM - deep_mm, 0, 0])
     measured = contacts(np.stack([whole, beside]), np.array([[0, 1]]))[0]
     assert seen == pytest.approx(float(measured[0]), abs=0.2)
 
 
-def test_gaps_and_planned_overlaps_cost_nothing() -> None:
-    planned, there = mouth(t12=-6.0, t11=0.0, t21=9.0)
-    wider, _ = mouth(t12=-6.5, t11=0.0, t21=12.0)
-    assert float(overlap.excess_mm(planned, planned, there)) == 0
-    assert float(overlap.excess_mm(wider, planned, there)) == 0
+def test_a_gap_that_is_not_planned_costs_as_much_as_it_is_wide() -> None:
+    planned, there = mouth(t11=0.0, t21=2 * RADIUS_MM)
+    wider, _ = mouth(t11=0.0, t21=2 * RADIUS_MM + 0.7)
+    assert float(contact_error_mm(wider, planned, there).sum()) == pytest.approx(0.7, abs=0.1)
+
+
+def test_what_is_planned_costs_nothing_overlap_or_gap() -> None:
+    planned, there = mouth(t12=-6.0, t11=0.0, t21=12.0)
+    assert float(contact_error_mm(planned, planned, there).sum()) == 0
 
 
 def test_the_gradient_pushes_both_neighbours_apart_and_nobody_else() -> None:
     planned, there = mouth(**APART)
     found, _ = mouth(**{**APART, "t21": 7.0})
     middle = found.middle.clone().requires_grad_(True)
-    overlap.excess_mm(found._replace(middle=middle), planned, there).backward()
+    contact_error_mm(found._replace(middle=middle), planned, there).sum().backward()  # 21 stands in 11
     assert middle.grad is not None
     push = -middle.grad[0, :, 0]
     assert push[SLOT_INDEX[21]] > 0.1
     assert push[SLOT_INDEX[11]] < -0.1
+    assert push[SLOT_INDEX[12]] == 0  # as planned
     others = [slot for slot in range(SLOT_COUNT) if slot not in (SLOT_INDEX[11], SLOT_INDEX[21])]
     assert not push[others].any()
 
@@ -64,7 +70,7 @@ def test_neighbours_are_those_of_an_arch_with_empty_slots_between() -> None:
     there = torch.zeros(3, SLOT_COUNT, dtype=torch.bool)
     for mouth_number, teeth in enumerate(((11, 13, 41), (), (36, 34, 35))):
         there[mouth_number, [SLOT_INDEX[fdi] for fdi in teeth]] = True
-    pairs = set(zip(*(part.tolist() for part in overlap.neighbours(there)), strict=True))
+    pairs = set(zip(*(part.tolist() for part in contact_error.neighbours(there)), strict=True))
     assert pairs == {
         (0, SLOT_INDEX[13], SLOT_INDEX[11]),
         (2, SLOT_INDEX[36], SLOT_INDEX[35]),
@@ -74,9 +80,9 @@ def test_neighbours_are_those_of_an_arch_with_empty_slots_between() -> None:
 
 def test_a_mouth_without_neighbours_costs_nothing() -> None:
     planned, there = mouth(t11=0.0, t41=0.0)
-    assert float(overlap.excess_mm(planned, planned, there)) == 0
+    assert float(contact_error_mm(planned, planned, there).sum()) == 0
 
 
 def test_normals_point_outwards() -> None:
-    normals = overlap.outward_normals(SPHERE)
+    normals = contact_error.outward_normals(SPHERE)
     assert (normals * SPHERE / RADIUS_MM).sum(-1).min() > 0.9
