@@ -22,6 +22,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch.nn import functional
 
+from dentalign import allocator
 from dentalign.dataset.case_store import CaseStore, Row
 from dentalign.dataset.latents import ToothEncoder
 from dentalign.networks.encoder import Encoder
@@ -103,35 +104,31 @@ def compare(rows: list[Row], weights: str, threads: int, rounds: int) -> None:
     off = np.abs(found - wanted).max((1, 2)) / np.abs(wanted).max()
     print(f"largest difference of a tooth from the peer's, of the largest latent: {off.max():.1e}")
 
-    # Each part by itself, the pieces shared out among the threads as `encode` does it: seven teeth each.
-    pieces = [slice(start, start + 7) for start in range(0, 28, 7)]
+    # Each part by itself, for the teeth of a mouth as in `encode`.
     points = torch.from_numpy(np.stack([t.numpy() for t in teeth[:56]])).reshape(2, 28, -1, 3)
     local = points[0] - points[0].mean(1, keepdim=True)
     graph = nearest_neighbours(local, ours.config.neighbours)
     layers = [layer.linear for layer in (ours.network.first, ours.network.second, ours.network.third)]
-    inputs = [torch.rand(14 * points.shape[2], layer.in_features) for layer in layers]
+    inputs = [torch.rand(56 * points.shape[2], layer.in_features) for layer in layers]
 
     @torch.inference_mode()
-    def forward(piece: slice) -> None:
-        ours.network.encode_states(points[:, piece], graph[piece])
+    def forward() -> None:
+        ours.network.encode_states(points, graph)
 
     @torch.inference_mode()
-    def products(_: slice) -> None:
+    def products() -> None:
         for layer, x in zip(layers, inputs, strict=True):
             functional.linear(x, layer.weight)
 
-    def neighbours(piece: slice) -> None:
-        nearest_neighbours(local[piece], ours.config.neighbours)
-
-    def shared_out(work: Callable[[slice], None]) -> Callable[[], None]:
-        return lambda: ours.each_by_a_thread(work, pieces)
+    def neighbours() -> None:
+        nearest_neighbours(local, ours.config.neighbours)
 
     names: dict[str, tuple[Callable[[], object], int]] = {
         "peer, whole": (encode_teeth, len(teeth)),
         "dentalign, whole": (encode_rows, len(teeth)),
-        "dentalign, neighbours alone": (shared_out(neighbours), 28),
-        "dentalign, network alone": (shared_out(forward), 56),
-        "its matrix products alone": (shared_out(products), 56),
+        "dentalign, neighbours alone": (neighbours, 28),
+        "dentalign, network alone": (forward, 56),
+        "its matrix products alone": (products, 56),
     }
     clock = time.process_time if threads == 1 else time.perf_counter
     timed = timing.interleaved({name: call for name, (call, _) in names.items()}, rounds, clock)
@@ -155,6 +152,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, help="only this number, in this process")
     given = parser.parse_args()
+    allocator.keep_freed_memory()  # as every command does; the peer gains as well
     if given.threads:
         with CaseStore(given.clouds) as store:
             rows = [store.row(index) for index in range(min(given.cases, len(store)))]

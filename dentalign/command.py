@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from dentalign import profiling
+from dentalign import allocator, profiling
 from dentalign.atomic import FULL
 from dentalign.errors import DentalignError
 
@@ -24,6 +24,7 @@ from dentalign.errors import DentalignError
 # this costs an encoding a fifth; to sleep at once (OMP_WAIT_POLICY=PASSIVE) costs it two thirds.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+allocator.keep_freed_memory()
 
 DEBUG_VARIABLE = "DENTALIGN_DEBUG"
 PART_VARIABLE = "DENTALIGN_PART"  # of a process whose parent speaks for it when it is interrupted

@@ -64,17 +64,3 @@ def test_any_number_of_threads_gives_the_same_bytes(encoder: ToothEncoder) -> No
     assert found[0].any()
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
-
-
-def test_a_failure_in_a_thread_is_told_and_leaves_the_threads_as_they_were(encoder: ToothEncoder) -> None:
-    def fail(part: slice) -> None:
-        raise ZeroDivisionError
-
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        with pytest.raises(ZeroDivisionError):
-            encoder.each_by_a_thread(fail, [slice(0, 1), slice(1, 2)])
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)

@@ -1,8 +1,6 @@
 """Clouds -> latents: every tooth of a case at T1 and T2 through the encoder, on one graph."""
 
 import functools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import tee
 from pathlib import Path
@@ -24,23 +22,20 @@ from dentalign.progress import track
 
 Latents = NDArray[np.float32]
 
-# On a CPU: as many as the cache of a core holds the work of.
-TEETH_AT_ONCE, STATES_AT_ONCE = 7, 2
+# On a CPU: T1 and T2 of a mouth. Work on fewer teeth is over before a second thread has begun, and Python's
+# own threads would wait for each other between the short operations.
+STATES_AT_ONCE = 2
 
 
 class ToothEncoder:
-    """The encoder of a weights file, ready to encode the teeth of a case; keeps no gradients.
-
-    On a CPU each of torch's threads (`torch.get_num_threads`) works on some teeth of its own: an operation
-    on so few is too short to be shared. So the numbers are the same for any number of threads.
-    """
+    """The encoder of a weights file, ready to encode the teeth of a case; keeps no gradients."""
 
     def __init__(self, path: str | Path, device: str):
         self.network = weights.load(path, Encoder, EncoderConfig).to(choose_device(device))
         self.config = self.network.config
         self.device = next(self.network.parameters()).device
-        self._pool: ThreadPoolExecutor | None = None
 
+    @torch.inference_mode()
     def encode(
         self, points: NDArray[np.floating], poses: NDArray[np.float64], masks: NDArray[np.bool_]
     ) -> Latents:
@@ -58,39 +53,17 @@ class ToothEncoder:
         local = torch.from_numpy(points[slots] - points[slots].mean(1, keepdims=True)).float()
         head = np.stack([rigid.apply(pose[slots], points[slots]) for pose in poses]).astype(np.float32)
 
-        @torch.inference_mode()
-        def encode_some(teeth: slice) -> None:
-            with profiling.span("neighbours"):
-                graph = nearest_neighbours(local[teeth].to(self.device), self.config.neighbours)  # (B, P, k)
-            for states in self._parts(len(masks), STATES_AT_ONCE):
-                given = torch.from_numpy(head[states, teeth]).to(self.device)
-                with profiling.span("network"):
-                    encoded = self.network.encode_states(given, graph).cpu().numpy()
-                latents[states, slots[teeth]] = encoded
-
-        self.each_by_a_thread(encode_some, self._parts(len(slots), TEETH_AT_ONCE))
+        with profiling.span("neighbours"):
+            graph = nearest_neighbours(local.to(self.device), self.config.neighbours)  # (B, P, k)
+        at_once = STATES_AT_ONCE if self.device.type == "cpu" else len(masks)
+        for start in range(0, len(masks), at_once):
+            states = slice(start, start + at_once)
+            given = torch.from_numpy(head[states]).to(self.device)
+            with profiling.span("network"):
+                encoded = self.network.encode_states(given, graph).cpu().numpy()
+            latents[states, slots] = encoded
         latents[~masks] = 0
         return latents
-
-    def each_by_a_thread(self, work: Callable[[slice], None], parts: list[slice]) -> None:
-        """Call `work` with each of the parts, on a CPU several at a time, each of them on one thread."""
-        threads = torch.get_num_threads()
-        if self.device.type != "cpu" or threads == 1 or len(parts) == 1 or profiling.active():
-            for part in parts:
-                work(part)
-            return
-        self._pool = self._pool or ThreadPoolExecutor(threads)
-        torch.set_num_threads(1)
-        try:
-            list(self._pool.map(work, parts))
-        finally:
-            torch.set_num_threads(threads)
-
-    def _parts(self, count: int, at_once: int) -> list[slice]:
-        """Slices of `at_once`, on a GPU one of all."""
-        if self.device.type != "cpu":
-            return [slice(0, count)]
-        return [slice(start, start + at_once) for start in range(0, count, at_once)]
 
 
 def choose_device(device: str) -> torch.device:
