@@ -96,7 +96,9 @@ ROWS = {
     ),
     "attention": (
         Row("base"),
-        Row("no midway", ("midway=0",)),
+        Row("no mouths on the way, asked once", ("midway=0",)),
+        Row("asked once", edits=(Edit(_POSES, "if not self.midway:", "if self.midway is not None:"),)),
+        Row("no contacts", ("contact=0",)),
         Row("no jitter", ("jitter_mm=0", "jitter_deg=0")),
         Row("no resizing", ("resize=0",)),
         Row("no tooth dropout", ("tooth_dropout=0",)),
@@ -109,8 +111,8 @@ ROWS = {
                 Edit(_ATTENTION, "generator=generator) < 0.5).to", "generator=generator) < 0.0).to"),
                 Edit(
                     _POSES,
-                    "self.both_ways(placed, present, stays)",
-                    "self.network(placed, present, stays)",
+                    "self.both_ways(moved(teeth, turn, shift), present, stays)",
+                    "self.network(moved(teeth, turn, shift), present, stays)",
                 ),
             ),
         ),
@@ -121,7 +123,7 @@ ROWS = {
 @contextmanager
 def edited(edits: tuple[Edit, ...]) -> Iterator[None]:
     """The working copy with these changes; put back in the end."""
-    before = {edit.file: (ROOT / edit.file).read_text(encoding="utf-8") for edit in edits}
+    before = {edit.file: (ROOT / edit.file).read_bytes().decode() for edit in edits}
     after = dict(before)
     for edit in edits:
         if after[edit.file].count(edit.old) != 1:
@@ -129,11 +131,11 @@ def edited(edits: tuple[Edit, ...]) -> Iterator[None]:
         after[edit.file] = after[edit.file].replace(edit.old, edit.new)
     try:
         for file, text in after.items():
-            (ROOT / file).write_text(text, encoding="utf-8")
+            (ROOT / file).write_bytes(text.encode())
         yield
     finally:
         for file, text in before.items():
-            (ROOT / file).write_text(text, encoding="utf-8")
+            (ROOT / file).write_bytes(text.encode())
 
 
 def dvc(*arguments: str) -> str:
@@ -166,7 +168,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=500)
     parser.add_argument("--rows", nargs="+", help="names of the rows; default: all")
     given = parser.parse_args()
-    rows = [row for row in ROWS[given.model] if given.rows is None or row.name in given.rows]
+    if unknown := set(given.rows or ()) - {row.name for row in ROWS[given.model]}:
+        parser.error(f"no such row: {', '.join(sorted(unknown))}")
+    rows = [row for row in ROWS[given.model] if given.rows is None or row.name in (*given.rows, "base")]
     names = {
         (row.name, seed): f"{given.model}-{row.name.replace(' ', '-').replace(',', '')}-{given.epochs}-{seed}"
         for row in rows

@@ -3,7 +3,8 @@
     python benchmarks/compare_models.py --latents data/latents.h5 --epochs 100
     python benchmarks/compare_models.py --train-cases 50 100 --epochs 240 170   # less to learn from
 
-All get the same input in the same standard place, the same augmentation, loss, schedule, averaging of
+All get the same input in the same standard place, the same augmentation, loss (with --contact also for the
+contacts), number of looks (--twice), schedule, averaging of
 weights and mean over the mirror image; the peers are better off than as published. What differs is the
 network, and that the peers predict a motion away from T1, as they do. Results are appended to a CSV;
 `val_add_mm` is for choosing among learning rates. A run goes on where a shorter one of the same settings
@@ -94,25 +95,30 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--learning-rate", type=float, default=0.001)
+    parser.add_argument(
+        "--contact", type=float, default=0.0, help="the loss term, see train.attention.contact"
+    )
+    parser.add_argument("--twice", action="store_true", help="ask again, see train.attention.midway")
     parser.add_argument("--out", type=Path, default=Path("reports/compare_models.csv"))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    settings = AttentionTraining(learning_rate=given.learning_rate)
+    settings = AttentionTraining(learning_rate=given.learning_rate, contact=given.contact)
     epochs = given.epochs * len(given.train_cases) if len(given.epochs) == 1 else given.epochs
     for seed in given.seeds:
         for most, length in zip(given.train_cases, epochs, strict=True):
             for model in given.models:
-                _append(given.out, one(model, most, seed, length, given.latents, settings))
+                _append(given.out, one(model, most, seed, length, given.latents, settings, given.twice))
 
 
 def one(
-    model: str, most: int, seed: int, epochs: int, latents: Path, settings: AttentionTraining
+    model: str, most: int, seed: int, epochs: int, latents: Path, settings: AttentionTraining, twice: bool
 ) -> dict[str, object]:
     """Train a model on the first `most` training cases (0: all), and measure it: a row of the table."""
     started = time.monotonic()
     torch.manual_seed(seed)
     with CasesForFew(latents, most) as store:
         aligner = made(model, settings, store.layout.points)
+        aligner.midway *= twice
         task = AttentionTask(store, aligner, settings, 128)
         schedule = Schedule(
             epochs,
@@ -125,7 +131,8 @@ def one(
         )
         networks = sorted(Path(__file__).with_name("peers").glob("*.py"))
         key = checkpoint_key(
-            [latents, *networks], {**settings.model_dump(), "model": model, "most": most, "seed": seed}
+            [latents, *networks],
+            {**settings.model_dump(), "model": model, "most": most, "seed": seed, "twice": twice},
         )
         outcome = train(task, schedule, seed, f"compare/{key}", lambda *_: None)
         aligner.network.load_state_dict(outcome.best_state)
@@ -137,6 +144,8 @@ def one(
             "seed": seed,
             "epochs": epochs,
             "learning_rate": settings.learning_rate,
+            "contact": settings.contact,
+            "twice": twice,
             "weights": sum(value.numel() for value in aligner.network.parameters()),
             "best_epoch": outcome.best_epoch,
             "val_add_mm": float(f"{outcome.history[outcome.best_epoch - 1]['val_add_mm']:.4g}"),
@@ -149,6 +158,8 @@ def _append(path: Path, row: dict[str, object]) -> None:
     print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
+    if not new and path.read_text(encoding="utf-8").splitlines()[:1] != [",".join(row)]:
+        raise SystemExit(f"{path}: has other columns; give another --out")
     with open(path, "a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(row))
         if new:

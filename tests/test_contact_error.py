@@ -34,7 +34,7 @@ APART = {"t12": -8.5, "t11": 0.0, "t21": 8.5}
 def test_an_overlap_that_is_not_planned_is_seen_as_deep_as_it_is_measured(deep_mm: float) -> None:
     planned, there = mouth(t11=0.0, t21=2 * RADIUS_MM)
     found, _ = mouth(t11=0.0, t21=2 * RADIUS_MM - deep_mm)
-    seen = float(contact_error_mm(found, planned, there).sum())
+    seen = float(contact_error_mm(found, planned, there, 256).sum())
     whole = RADIUS_MM * directions(256)
     beside = whole + np.array([2 * RADIUS_MM - deep_mm, 0, 0])
     measured = contacts(np.stack([whole, beside]), np.array([[0, 1]]))[0]
@@ -44,19 +44,19 @@ def test_an_overlap_that_is_not_planned_is_seen_as_deep_as_it_is_measured(deep_m
 def test_a_gap_that_is_not_planned_costs_as_much_as_it_is_wide() -> None:
     planned, there = mouth(t11=0.0, t21=2 * RADIUS_MM)
     wider, _ = mouth(t11=0.0, t21=2 * RADIUS_MM + 0.7)
-    assert float(contact_error_mm(wider, planned, there).sum()) == pytest.approx(0.7, abs=0.1)
+    assert float(contact_error_mm(wider, planned, there, 256).sum()) == pytest.approx(0.7, abs=0.1)
 
 
 def test_what_is_planned_costs_nothing_overlap_or_gap() -> None:
     planned, there = mouth(t12=-6.0, t11=0.0, t21=12.0)
-    assert float(contact_error_mm(planned, planned, there).sum()) == 0
+    assert float(contact_error_mm(planned, planned, there, 256).sum()) == 0
 
 
 def test_the_gradient_pushes_both_neighbours_apart_and_nobody_else() -> None:
     planned, there = mouth(**APART)
     found, _ = mouth(**{**APART, "t21": 7.0})
     middle = found.middle.clone().requires_grad_(True)
-    contact_error_mm(found._replace(middle=middle), planned, there).sum().backward()  # 21 stands in 11
+    contact_error_mm(found._replace(middle=middle), planned, there, 256).sum().backward()  # 21 stands in 11
     assert middle.grad is not None
     push = -middle.grad[0, :, 0]
     assert push[SLOT_INDEX[21]] > 0.1
@@ -80,9 +80,11 @@ def test_neighbours_are_those_of_an_arch_with_empty_slots_between() -> None:
 
 def test_a_mouth_without_neighbours_costs_nothing() -> None:
     planned, there = mouth(t11=0.0, t41=0.0)
-    assert float(contact_error_mm(planned, planned, there).sum()) == 0
+    assert float(contact_error_mm(planned, planned, there, 256).sum()) == 0
 
 
-def test_normals_point_outwards() -> None:
-    normals = contact_error.outward_normals(SPHERE)
-    assert (normals * SPHERE / RADIUS_MM).sum(-1).min() > 0.9
+@pytest.mark.parametrize(("sampled", "seen"), [(256, 64), (64, 64), (128, 64), (512, 64), (32, 32)])
+def test_normals_point_outwards_whatever_the_points_are_taken_from(sampled: int, seen: int) -> None:
+    sphere = torch.from_numpy(RADIUS_MM * thinned(directions(sampled), seen)).float()
+    normals = contact_error.outward_normals(sphere, sampled)
+    assert (normals * sphere / RADIUS_MM).sum(-1).min() > 0.8

@@ -33,13 +33,15 @@ if what and any("stages/" in word for word in sys.orig_argv):
         while os.path.exists(flag):
             time.sleep(0.01)
 
-    if what == "second row":
+    if what == "rows being written":
         import h5py
 
         resize = h5py.Dataset.resize
 
         def held_resize(self, size, axis=None):
-            if size == 2:
+            global seen
+            seen += 1
+            if seen == 2:  # something is in the file
                 hold()
             resize(self, size, axis)
 
@@ -145,7 +147,7 @@ def test_a_killed_encoding_is_done_again_and_gives_the_same_bytes(
     project: Project, held: Callable[..., Held], forced: tuple[str, ...]
 ) -> None:
     before = project.hashes("data/latents", "data/latents.h5")
-    held("second row", *forced).send(signal.SIGKILL)
+    held("rows being written", *forced).send(signal.SIGKILL)
     assert not (project.root / "data" / "latents" / f"{SHARDS[0]}.h5").exists()
     project.run(*forced)
     assert project.repro() == []
@@ -157,7 +159,7 @@ def test_an_encoding_that_outlives_its_dvc_is_waited_for(
     project: Project, held: Callable[..., Held], forced: tuple[str, ...]
 ) -> None:
     before = project.hashes("data/latents", "data/latents.h5")
-    orphan = held("second row", *forced)
+    orphan = held("rows being written", *forced)
     orphan.kill_dvc_alone()
     said = overtake(project, orphan, *forced)
     assert re.search(r"waiting: process \d+ still writes data/latents/shard-000.h5", said)

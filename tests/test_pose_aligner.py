@@ -20,6 +20,7 @@ from dentalign.networks.tooth_attention import ToothAttentionConfig
 from dentalign.teeth import MIRRORED_SLOT
 
 POINTS = 16
+SLOT = 7  # any
 DECODER = Decoder(DecoderConfig(4, 4))
 
 
@@ -114,6 +115,23 @@ def test_what_stands_in_an_empty_slot_means_nothing(model: PoseAligner) -> None:
     noise = np.where(given.present[..., None, None], given.points, 1e3).astype(np.float32)
     one, other = model.place(given, DECODER), model.place(replace(given, points=noise), DECODER)
     np.testing.assert_allclose(one.pose[given.stays], other.pose[given.stays], atol=1e-5)
+
+
+def test_where_an_unlearnt_slot_would_go_changes_nothing_for_the_others(model: PoseAligner) -> None:
+    given, unlearnt = mouths(), [SLOT, MIRRORED_SLOT[SLOT]]
+    model.network.known_at_t2[unlearnt] = False
+    one = model.place(given)
+    model.network.t2_middle[unlearnt] += 30
+    other = model.place(given)
+    np.testing.assert_array_equal(one.pose, other.pose)
+
+
+@pytest.mark.parametrize("what", ["points", "pose"])
+def test_even_what_is_no_number_means_nothing_in_an_empty_slot(model: PoseAligner, what: str) -> None:
+    given = mouths(missing=4)
+    there = given.present[..., None, None]
+    nothing = replace(given, **{what: np.where(there, getattr(given, what), np.nan)})
+    np.testing.assert_array_equal(model.place(nothing).pose, model.place(given).pose)
 
 
 def test_which_teeth_stay_changes_the_answer_for_the_others(model: PoseAligner) -> None:

@@ -27,7 +27,6 @@ from dentalign.prediction import prediction_files
 from dentalign.prediction.prediction_batch import predict_cases
 from dentalign.prediction.prediction_files import Wanted
 from dentalign.prediction.predictor import Prediction, Predictor
-from dentalign.prediction.to_look_at import ToLookAt
 
 CASE = "own-001"
 SPELLINGS = ("ToothTransforms", "RelativeToothTransformsHead", "RelativeToothTransforms")
@@ -138,8 +137,12 @@ def test_an_extraction_that_no_training_case_had_is_to_be_looked_at(
     plain, strange = predict(predictor, store), predict(predictor, store, extract=(11,))
     assert patterns.mouths_alike(plain.case.mask, plain.mask) == patterns.mouths >= FEW_ALIKE
     assert plain.to_look_at == ()
-    said = f"0 of the {patterns.mouths} cases of the training are like it (extracted 11)"
-    assert strange.to_look_at == (ToLookAt(CASE, "", "few_alike", said),)
+    (look,) = strange.to_look_at
+    assert (look.case_id, look.tooth, look.code) == (CASE, "", "few_alike")
+    said = look.seen
+    assert said.startswith(
+        f"fewer than 4 of the {patterns.mouths} training cases are like it (slots: extracted 11;"
+    )
     assert f"To be looked at as a whole: {said}." in strange.notes
     done = predict_cases(
         store / "json", store / "stl", tmp_path / "out", predictor, POSES_ONLY, extract=(11,)

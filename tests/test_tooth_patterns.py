@@ -1,6 +1,7 @@
 """Which teeth mouths lack and lose: what is particular about one, and how many others are like it."""
 
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,8 @@ def of(*mouths: tuple[Mask, Mask]) -> ToothPatterns:
     return ToothPatterns.of(*(np.stack(masks) for masks in zip(*mouths, strict=True)))
 
 
-TRAINING = of(*[mouth()] * 20, mouth(absent=(12,)), mouth(absent=(22,)), mouth(extracted=(34, 44)))
+LATERALS = [mouth(absent=(12,))] * 2 + [mouth(absent=(22,))] * 2
+TRAINING = of(*[mouth()] * 20, *LATERALS, *[mouth(extracted=(34, 44))] * 5, *[mouth(extracted=(31,))] * 3)
 
 
 def test_what_most_mouths_lack_is_nothing_particular() -> None:
@@ -39,12 +41,12 @@ def test_what_most_mouths_lack_is_nothing_particular() -> None:
 
 def test_absent_and_extracted_teeth_are_told_apart() -> None:
     assert TRAINING.pattern(*mouth(absent=(22, 12), extracted=(34, 44))) == "absent 12 22, extracted 34 44"
-    assert TRAINING.mouths_alike(*mouth(extracted=(34, 44))) == 1
+    assert TRAINING.mouths_alike(*mouth(extracted=(34, 44))) == 5
     assert TRAINING.mouths_alike(*mouth(absent=(34, 44))) == 0
 
 
 def test_a_mouth_and_its_mirror_image_are_alike() -> None:
-    assert TRAINING.mouths_alike(*mouth(absent=(12,))) == TRAINING.mouths_alike(*mouth(absent=(22,))) == 2
+    assert TRAINING.mouths_alike(*mouth(absent=(12,))) == TRAINING.mouths_alike(*mouth(absent=(22,))) == 4
 
 
 def test_single_teeth_that_are_known_do_not_make_their_combination_known() -> None:
@@ -61,4 +63,15 @@ def test_a_tooth_that_many_lack_is_particular_neither_way(share: float) -> None:
 
 def test_the_patterns_go_through_plain_values() -> None:
     assert ToothPatterns(**asdict(TRAINING)) == TRAINING
-    assert sum(TRAINING.alike.values()) == TRAINING.mouths == 23
+    assert TRAINING.mouths == 32
+
+
+def test_what_few_patients_lack_is_not_written_down() -> None:
+    assert TRAINING.mouths_alike(*mouth(extracted=(31,))) == 0
+    assert not any("31" in pattern for pattern in TRAINING.alike)
+
+
+@pytest.mark.parametrize("wrong", [{"usual": ("",) * 3}, {"alike": {"absent 12": "many"}}, {"alike": []}])
+def test_values_that_are_no_patterns_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"patterns|usual"):
+        ToothPatterns(**wrong)

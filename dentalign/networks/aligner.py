@@ -23,4 +23,9 @@ def load(path: str | Path) -> Aligner:
     model = config.get("model") if isinstance(config, dict) else None
     if model not in MODELS:
         raise DentalignError(f"{path}: no alignment model, or one of another version (model: {model!r})")
-    return weights.restored(content, path, MODELS[model], AlignerConfig)
+    loaded = weights.restored(content, path, MODELS[model], AlignerConfig)
+    try:
+        _ = loaded.patterns
+    except (TypeError, ValueError) as error:
+        raise DentalignError(f"{path}: what it says of its training cases is not readable: {error}") from None
+    return loaded

@@ -34,7 +34,9 @@ class PoseAligner(Aligner):
     def place(self, mouths: MouthsAtT1, decoder: Decoder | None = None) -> MouthsAtT2:
         """See `Aligner.place`, and `answer` for how."""
         device = self.network.reference.device
-        teeth, centre = teeth_of(mouths.points, mouths.pose, self.network.points)
+        there = mouths.present[..., None, None]
+        points, given = np.where(there, mouths.points, 0), np.where(there, mouths.pose, np.eye(4))
+        teeth, centre = teeth_of(points, given, self.network.points)
         teeth = PosedTeeth(*(part.to(device) for part in teeth))
         present = torch.from_numpy(mouths.present).to(device) & self.network.known_at_t1
         stays = torch.from_numpy(mouths.stays).to(device) & present
@@ -74,7 +76,12 @@ class PoseAligner(Aligner):
             return turn.mT[:, None] @ rotation, (middle - shift[:, None]) @ turn, doubt
 
         found = once(teeth)
-        return once(part_of_the_way(teeth, *found[:2], self.midway * stays)) if self.midway else found
+        if not self.midway:
+            return found
+        share = self.midway * (
+            stays & self.network.known_at_t2
+        )  # what it has not learnt stays for its neighbours
+        return once(part_of_the_way(teeth, *found[:2], share))
 
     def both_ways(
         self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor

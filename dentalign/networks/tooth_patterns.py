@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from dentalign.teeth import MIRRORED_SLOT, SLOT_COUNT, SLOTS
 
 FEW_ALIKE = 4  # fewer training mouths than that, and a person is asked to look
-_USUAL = 0.2  # share of the training mouths from which a slot's state is nothing particular
+# Share of the training mouths from which a slot's state is nothing particular. So third molars, which some
+# have and some have not, make no pattern, and absent or extracted premolars, which few have, do.
+_USUAL = 0.2
 
 _STATES = ("absent", "extracted", "present")  # numbered so; present: at T1 and at T2
 
@@ -31,12 +33,22 @@ class ToothPatterns:
     mouths : how many there were
     usual  : for each slot the states that are not rare, with blanks between
     alike  : pattern -> how many mouths had it, they or their mirror images; the pattern of the two that comes
-             first in the alphabet
+             first in the alphabet. Those of fewer than FEW_ALIKE mouths are left out: few patients lack just
+             these teeth, and the file goes to others
+    raises : ValueError where the values are none of that
     """
 
     mouths: int = 0
     usual: tuple[str, ...] = ("",) * SLOT_COUNT
     alike: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.usual) != SLOT_COUNT or not all(isinstance(states, str) for states in self.usual):
+            raise ValueError(f"the usual states of {SLOT_COUNT} slots are wanted, got {len(self.usual)}")
+        if not isinstance(self.alike, dict) or not all(
+            isinstance(count, int) for count in self.alike.values()
+        ):
+            raise ValueError("the patterns must be counts by name")
 
     @classmethod
     def of(cls, t1_mask: Mask, t2_mask: Mask) -> "ToothPatterns":
@@ -49,15 +61,18 @@ class ToothPatterns:
             for slot in range(SLOT_COUNT)
         )
         nothing = cls(len(state), usual)
-        counts = Counter(nothing._either_way(mouth) for mouth in state)
-        return cls(len(state), usual, dict(sorted(counts.items())))
+        counts = sorted(Counter(nothing._either_way(mouth) for mouth in state).items())
+        return cls(len(state), usual, {name: count for name, count in counts if count >= FEW_ALIKE})
 
     def pattern(self, t1_mask: Mask, t2_mask: Mask) -> str:
         """What is particular about a mouth, "" where nothing is; t1_mask, t2_mask (32,) bool."""
         return self._pattern(_states(t1_mask, t2_mask))
 
     def mouths_alike(self, t1_mask: Mask, t2_mask: Mask) -> int:
-        """How many of the training mouths had the same pattern, or its mirror image; masks (32,) bool."""
+        """How many of the training mouths had the same pattern, or its mirror image; masks (32,) bool.
+
+        0 where it were fewer than FEW_ALIKE.
+        """
         return self.alike.get(self._either_way(_states(t1_mask, t2_mask)), 0)
 
     def _either_way(self, state: NDArray[np.intp]) -> str:

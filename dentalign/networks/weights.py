@@ -66,7 +66,7 @@ def restored(content: dict[str, Any], path: str | Path, network: type[Network], 
     try:
         loaded = network(config(**content["config"]))
         loaded.load_state_dict(content["state_dict"])
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         short = reason if len(reason) <= 300 else reason[:300].rsplit(" ", 1)[0] + " ..."
         raise DentalignError(f"{path}: does not fit {network.__name__}: {short}") from None

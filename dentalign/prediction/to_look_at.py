@@ -52,9 +52,12 @@ def find(
     above_mm    : teeth expected to be further off are listed
     """
     looks: list[ToLookAt] = []
-    if patterns is not None and (alike := patterns.mouths_alike(case.mask, stays)) < FEW_ALIKE:
+    if patterns is not None and patterns.mouths_alike(case.mask, stays) < FEW_ALIKE:
         what = patterns.pattern(case.mask, stays) or "no tooth absent or extracted"
-        seen = f"{alike} of the {patterns.mouths} cases of the training are like it ({what})"
+        seen = (
+            f"fewer than {FEW_ALIKE} of the {patterns.mouths} training cases are like it (slots: {what}; "
+            "without a usable mesh is absent)"
+        )
         looks.append(ToLookAt(case.case_id, "", "few_alike", seen))
     if expected_mm is None:
         return tuple(looks)

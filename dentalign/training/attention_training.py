@@ -67,13 +67,13 @@ class AttentionTask:
     """Predict where the teeth stand at T2.
 
     The loss is the mean distance of their points, mm, a tenth of how far the logarithm of the expected
-    error is from that of the error, and a share (`contact`) of the error of the
-    contacts, mm; all per tooth.
+    error is from that of the error, and a share (`contact`) of the errors of the contacts, mm, summed over
+    the pairs of neighbours; all divided by the number of teeth.
     """
 
     def __init__(self, store: CaseStore, model: PoseAligner, settings: AttentionTraining, most_held_out: int):
         self.model, self.network, self.settings = model, model.network, settings
-        self.device = self.network.reference.device
+        self.device, self.sampled = self.network.reference.device, store.layout.points
         rows = store.rows_of("train")
         self.examples = ExamplesOnDisk.read(store, rows, self.network.points, state_dir() / "temporary")
         self._learn_means(self.examples)
@@ -166,7 +166,9 @@ class AttentionTask:
         loss = ((add + DOUBT_SHARE * wrong) * weight).sum()
         if self.settings.contact:
             found = PosedTeeth(batch.t2.points, rotation, middle)
-            loss = loss + self.settings.contact * contact_error_mm(found, batch.t2, weight).sum()
+            loss = (
+                loss + self.settings.contact * contact_error_mm(found, batch.t2, weight, self.sampled).sum()
+            )
         return loss / weight.sum().clamp(min=1)
 
     def _weight(self, batch: Examples) -> torch.Tensor:

@@ -18,25 +18,26 @@ from dentalign.networks.pose_aligner import thinned
 from dentalign.networks.tooth_attention import PosedTeeth
 from dentalign.teeth import ARCHES
 
-_SAMPLED_AT = 256  # points of a tooth, of which the given ones are every so many
 _PROBES = 2  # every second point is held against the other tooth: half of the work
 
 
-def contact_error_mm(found: PosedTeeth, planned: PosedTeeth, stays: torch.Tensor) -> torch.Tensor:
+def contact_error_mm(
+    found: PosedTeeth, planned: PosedTeeth, stays: torch.Tensor, sampled: int
+) -> torch.Tensor:
     """How much deeper or less deep than planned each pair of neighbours stands in each other, mm.
 
     A gap is a depth below 0.
 
-    found, planned : N mouths; the points are those of `planned`, tooth-local mm
+    found, planned : N mouths, the same points of each tooth in both
     stays          : (N, 32) bool
+    sampled        : points of a tooth that these are every so many of, see `pose_aligner.thinned`
     returns        : (K,), for the pairs of `neighbours`
     """
     mouth, left, right = neighbours(stays)
-    normals = outward_normals(planned.points)
+    normals = outward_normals(planned.points, sampled)
     with torch.no_grad():
         wanted = _depth_mm(planned, normals, mouth, left, right)
-    depth = _depth_mm(found._replace(points=planned.points), normals, mouth, left, right)
-    return (depth - wanted).abs()
+    return (_depth_mm(found, normals, mouth, left, right) - wanted).abs()
 
 
 def neighbours(stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -44,21 +45,25 @@ def neighbours(stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.T
 
     stays : (N, 32) bool; empty slots are skipped
     """
-    pairs: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-    for slots in ARCHES.values():
-        standing = torch.full((len(stays),), -1, device=stays.device)  # the last tooth so far
-        for slot in slots.tolist():
-            here = stays[:, slot]
-            mouth = torch.nonzero(here & (standing >= 0))[:, 0]
-            pairs.append((mouth, standing[mouth], torch.full_like(mouth, slot)))
-            standing = torch.where(here, slot, standing)
+    pairs = []
+    for name in ARCHES:
+        slots = torch.from_numpy(ARCHES[name]).to(stays.device)
+        here = stays[:, slots]
+        latest = torch.where(here, slots, -1).cummax(1).values  # the slots of an arch increase
+        before = torch.cat([torch.full_like(latest[:, :1], -1), latest[:, :-1]], 1)
+        mouth, place = torch.nonzero(here & (before >= 0), as_tuple=True)
+        pairs.append((mouth, before[mouth, place], slots[place]))
     mouths, lefts, rights = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     return mouths, lefts, rights
 
 
-def outward_normals(points: torch.Tensor) -> torch.Tensor:
-    """Of crowns (..., p, 3) at their points, of length 1 (0 where a crown has no size)."""
-    faces = _faces(points.shape[-2]).to(points.device)
+def outward_normals(points: torch.Tensor, sampled: int) -> torch.Tensor:
+    """Of crowns (..., p, 3) at their points, of length 1 (0 where a crown has no size).
+
+    sampled : see `contact_error_mm`. The fewer of them are left, the more uneven they lie and the rougher
+              the normals: within 20 degrees for 64 of 256
+    """
+    faces = _faces(sampled, points.shape[-2], points.device)
     a, b, c = (points[..., faces[:, k], :] for k in range(3))
     cross = torch.linalg.cross(b - a, c - a)  # twice the area long
     normals = torch.zeros_like(points)
@@ -68,9 +73,10 @@ def outward_normals(points: torch.Tensor) -> torch.Tensor:
 
 
 @functools.cache
-def _faces(count: int) -> torch.Tensor:
-    sampled = _SAMPLED_AT if _SAMPLED_AT % count == 0 else count
-    return torch.from_numpy(closed_surface(np.ascontiguousarray(thinned(directions(sampled), count))))
+def _faces(sampled: int, count: int, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(closed_surface(np.ascontiguousarray(thinned(directions(sampled), count)))).to(
+        device
+    )
 
 
 def _depth_mm(
@@ -81,9 +87,10 @@ def _depth_mm(
     normals = normals @ teeth.rotation.mT
     depth = []
     for probing, standing in ((left, right), (right, left)):
-        probes, surface, outward = points[mouth, probing, ::_PROBES], points[mouth, standing], normals
-        with torch.no_grad():
-            nearest = torch.cdist(probes, surface).argmin(2)[..., None].expand(-1, -1, 3)
+        probes, surface = points[mouth, probing, ::_PROBES], points[mouth, standing]
+        with torch.no_grad():  # not by products, which a GPU may compute to three digits
+            apart = torch.cdist(probes, surface, compute_mode="donot_use_mm_for_euclid_dist")
+            nearest = apart.argmin(2)[..., None].expand(-1, -1, 3)
         step = surface.gather(1, nearest) - probes
-        depth.append((step * outward[mouth, standing].gather(1, nearest)).sum(-1).amax(1))
+        depth.append((step * normals[mouth, standing].gather(1, nearest)).sum(-1).amax(1))
     return torch.maximum(*depth)
