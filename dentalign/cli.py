@@ -111,6 +111,7 @@ def predict_(
     from dentalign.prediction.prediction_files import Wanted
     from dentalign.prediction.predictor import Predictor
     from dentalign.prediction.staging import Predict
+    from dentalign.prediction.to_look_at import Thresholds
 
     if moved not in ("none", "stl", "glb"):
         raise typer.BadParameter(f"none, stl or glb, got {moved!r}", param_hint="--moved")
@@ -130,7 +131,7 @@ def predict_(
         sample=params.load(file, params.Sample, "sample") if given else None,
         limits=params.load(file, params.Limits, "limits") if given else None,
         fetch=params.load(file, params.Fetch, "fetch") if given else None,
-        look_above_mm=limits.look_above_mm,
+        look=Thresholds(limits.look_above_mm, limits.look_overlap_mm),
     )
     wanted = Wanted(stages, moved, not poses_only, limits)  # type: ignore[arg-type]
     done = prediction_batch.predict_cases(case, meshes, out, predictor, wanted, **numbers)

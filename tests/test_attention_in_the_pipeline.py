@@ -44,7 +44,7 @@ def test_attention_is_trained_measured_and_predicts_with_an_expected_error(atten
     with open(attentive.root / "out" / "to_look_at.csv", newline="") as file:
         looks = list(csv.DictReader(file))
     assert {look["tooth"] for look in looks} == {row["fdi"] for row in rows}  # all above 0.001 mm
-    assert {look["code"] for look in looks} == {"expected_error"}
+    assert "expected_error" in {look["code"] for look in looks} <= {"expected_error", "overlap"}
 
 
 @pytest.mark.long

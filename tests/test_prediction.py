@@ -23,10 +23,11 @@ from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ParamErr
 from dentalign.geometry import rigid, stl
 from dentalign.networks.tooth_patterns import FEW_ALIKE
 from dentalign.params import Sample
-from dentalign.prediction import prediction_files
+from dentalign.prediction import prediction_files, to_look_at
 from dentalign.prediction.prediction_batch import predict_cases
 from dentalign.prediction.prediction_files import Wanted
 from dentalign.prediction.predictor import Prediction, Predictor
+from dentalign.prediction.to_look_at import Thresholds
 
 CASE = "own-001"
 SPELLINGS = ("ToothTransforms", "RelativeToothTransformsHead", "RelativeToothTransforms")
@@ -136,8 +137,8 @@ def test_an_extraction_that_no_training_case_had_is_to_be_looked_at(
     assert patterns
     plain, strange = predict(predictor, store), predict(predictor, store, extract=(11,))
     assert patterns.mouths_alike(plain.case.mask, plain.mask) == patterns.mouths >= FEW_ALIKE
-    assert plain.to_look_at == ()
-    (look,) = strange.to_look_at
+    assert {look.code for look in plain.to_look_at} <= {"overlap"}
+    look = strange.to_look_at[0]
     assert (look.case_id, look.tooth, look.code) == (CASE, "", "few_alike")
     said = look.seen
     assert said.startswith(
@@ -152,11 +153,31 @@ def test_an_extraction_that_no_training_case_had_is_to_be_looked_at(
         assert list(csv.DictReader(file)) == [asdict(look) for look in done.to_look_at]
 
 
+def test_a_tooth_that_stands_in_its_neighbour_is_to_be_looked_at_with_it(
+    predictor: Predictor, store: Path
+) -> None:
+    case = predict(predictor, store).case
+    pose, moving = case.pose.copy(), np.flatnonzero(case.mask)
+
+    def found(overlap_mm: float = 0.5) -> list[tuple[str, str]]:
+        looks = to_look_at.find(case, case.mask, pose, moving, None, None, Thresholds(overlap_mm=overlap_mm))
+        assert {look.code for look in looks} <= {"overlap"}
+        return [(look.tooth, look.seen.split()[-1]) for look in looks]
+
+    assert found() == []
+    (left,), (right,) = (np.flatnonzero(case.fdi == fdi) for fdi in (11, 21))
+    pose[left, :3, 3] = 0.7 * pose[right, :3, 3] + 0.3 * pose[left, :3, 3]
+    assert ("11", "21") in found()
+    assert ("21", "11") in found()
+    assert found(overlap_mm=100) == []
+
+
 def test_weights_that_say_nothing_of_their_training_cases_are_used_all_the_same(
     predictor: Predictor, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predictor.aligner, "config", replace(predictor.aligner.config, patterns={}))
-    assert predict(predictor, store, extract=(11,)).to_look_at == ()
+    looks = predict(predictor, store, extract=(11,)).to_look_at
+    assert {look.code for look in looks} <= {"overlap"}
 
 
 def test_every_spelling_gives_the_same_prediction(predictor: Predictor, store: Path) -> None:

@@ -20,11 +20,9 @@ from dentalign.networks.decoder import Decoder, DecoderConfig
 from dentalign.params import Fetch, Limits, Sample
 from dentalign.prediction import new_case, to_look_at
 from dentalign.prediction.new_case import NewCase
-from dentalign.prediction.to_look_at import ToLookAt
+from dentalign.prediction.to_look_at import Thresholds, ToLookAt
 from dentalign.teeth import ARCHES, SLOT_COUNT
 from dentalign.validation.metrics import rigidity_residual_mm
-
-LOOK_ABOVE_MM = 1.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Predictor:
         sample: Sample | None = None,
         limits: Limits | None = None,
         fetch: Fetch | None = None,
-        look_above_mm: float = LOOK_ABOVE_MM,
+        look: Thresholds | None = None,
     ):
         """Load the models.
 
@@ -86,7 +84,7 @@ class Predictor:
         sample           : how crowns become points; default as in the pipeline
         limits           : what is still a usable case
         fetch            : time-outs and retries, where meshes come from a server
-        look_above_mm    : teeth expected to be further off are to be looked at, where the model says
+        look             : from when on a tooth is to be looked at
         raises           : DentalignError where a file is missing or the files do not belong together
         """
         folder = Path(models)
@@ -109,7 +107,7 @@ class Predictor:
                 f"set sample.points to that (it is {sample.points})"
             )
         self.sampler, self.fetch = Sampler(buccal_axis, sample, limits or Limits()), fetch
-        self.look_above_mm = look_above_mm
+        self.look = look or Thresholds()
 
     def predict(
         self,
@@ -165,10 +163,10 @@ class Predictor:
             None if placed.expected_add_mm is None else np.where(held, np.nan, placed.expected_add_mm[0])
         )
         looks = to_look_at.find(
-            case, mask, moving, None if expected is None else expected[moving],
-            self.aligner.patterns, self.look_above_mm,
+            case, mask, pose, moving, None if expected is None else expected[moving],
+            self.aligner.patterns, self.look,
         )  # fmt: skip
-        notes = (*_notes(case, mask, held, unmoved), *to_look_at.in_words(looks, self.look_above_mm))
+        notes = (*_notes(case, mask, held, unmoved), *to_look_at.in_words(looks, self.look))
         return Prediction(case, mask, pose, mask & held, unmoved, residual, expected, looks, notes)
 
 

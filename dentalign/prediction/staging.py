@@ -14,6 +14,7 @@ class Predict(Section):
     max_step_mm: PositiveFloat = 0.25
     max_step_deg: PositiveFloat = 2.0
     look_above_mm: PositiveFloat = 1.0
+    look_overlap_mm: PositiveFloat = 0.5
 
 
 def stages(
