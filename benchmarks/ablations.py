@@ -149,8 +149,10 @@ def dvc(*arguments: str) -> str:
 
 
 def shown() -> dict[str, dict[str, str]]:
-    """The experiments of this commit by name, as `dvc exp show` has them."""
-    return {row["Experiment"]: row for row in csv.DictReader(io.StringIO(dvc("exp", "show", "--csv")))}
+    """The finished experiments of this commit by name, as `dvc exp show` has them."""
+    rows = csv.DictReader(io.StringIO(dvc("exp", "show", "--csv")))
+    # One that runs, or was killed, is shown as well: with the figures of the commit that it began from.
+    return {row["Experiment"]: row for row in rows if row["State"] in ("", "Success")}
 
 
 def _column(row: dict[str, str], name: str) -> str:
@@ -176,17 +178,18 @@ def main() -> None:
         for row in rows
         for seed in given.seeds
     }
+    table = shown()
     for seed in given.seeds:
         for row in rows:
             name = names[row.name, seed]
-            if name in shown():
+            if name in table:
                 continue
             settings = [f"train.{given.model}.{setting}" for setting in row.settings]
             settings += [f"train.model={given.model}", f"train.epochs={given.epochs}", f"train.seed={seed}"]
             with edited(row.edits):
                 dvc("exp", "run", "--temp", "-n", name, *(part for s in settings for part in ("-S", s)))
-            print(f"{name}: add_mm {_column(shown()[name], 'model.add_mm')}", file=sys.stderr, flush=True)
-    table = shown()
+            table = shown()
+            print(f"{name}: add_mm {_column(table[name], 'model.add_mm')}", file=sys.stderr, flush=True)
     print("| left away | `add_mm` | of the whole | over no movement |\n|---|---|---|---|")
     whole = 0.0
     for row in rows:

@@ -4,11 +4,10 @@
     python benchmarks/compare_models.py --train-cases 50 100 --epochs 240 170   # less to learn from
 
 All get the same input in the same standard place, the same augmentation, loss (with --contact also for the
-contacts), number of looks (--twice), schedule, averaging of
-weights and mean over the mirror image; the peers are better off than as published. What differs is the
-network, and that the peers predict a motion away from T1, as they do. Results are appended to a CSV;
-`val_add_mm` is for choosing among learning rates. A run goes on where a shorter one of the same settings
-ended.
+contacts), number of looks (--twice), schedule, averaging of weights and mean over the mirror image; the
+peers are better off than as published. What differs is the network, and that the peers predict a motion away
+from T1, as they do. Results are appended to a CSV; `val_add_mm` is for choosing among learning rates. A run
+goes on where a shorter one of the same settings ended.
 """
 
 import argparse

@@ -50,3 +50,9 @@ def test_each_parameter_is_one_of_the_model(model: str, setting: str) -> None:
     name, _, value = setting.partition("=")
     section, _, inner = name.partition(".")
     training.model_validate({section: {inner: yaml.safe_load(value)} if inner else yaml.safe_load(value)})
+
+
+def test_an_experiment_that_was_killed_does_not_pass_for_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "Experiment,State,model.add_mm\nfc-base-500-0,,1.0\nfc-no-jitter-500-0,Running,1.0\n"
+    monkeypatch.setattr(ablations, "dvc", lambda *_: said)
+    assert list(ablations.shown()) == ["fc-base-500-0"]
