@@ -3,6 +3,7 @@
 import functools
 import os
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,9 @@ _FSSPEC_VERSION_KEYS = (
 )
 
 
+SETTLED_S = 2.0  # the coarsest tick of a file system's clock: FAT's
+
+
 class Unreachable(CaseDefect):
     """A file that could not be had: it may be there another time. Not the fault of its content."""
 
@@ -40,6 +44,7 @@ class CaseSource(Protocol):
     """Files named `<name>` under a prefix. Safe to use from several threads."""
 
     prefix: str
+    is_local: bool  # it is a folder
 
     def location(self, name: str) -> str:
         """The file's path or URL, as the user knows it."""
@@ -55,6 +60,9 @@ class CaseSource(Protocol):
 
     def local_path(self, name: str) -> Path | None:
         """The file itself where the source is a folder, else None. Raises as `read`."""
+
+    def folder_state(self, folder: str) -> str | None:
+        """What changes when a file of a folder does, added or taken away; None if nothing tells."""
 
     def close(self) -> None:
         """Let go of connections; what waits for a retry gives up."""
@@ -85,11 +93,15 @@ class BaseSource:
     """What the sources share."""
 
     prefix: str
+    is_local = False
 
     def location(self, name: str) -> str:
         return f"{self.prefix.rstrip('/')}/{name}"
 
     def local_path(self, name: str) -> Path | None:
+        return None
+
+    def folder_state(self, folder: str) -> str | None:
         return None
 
     def close(self) -> None:
@@ -106,6 +118,8 @@ class BaseSource:
 
 class LocalSource(BaseSource):
     """Files of a directory; a link that leads out of it is refused."""
+
+    is_local = True
 
     def __init__(self, directory: str | Path):
         self.prefix = str(directory)
@@ -159,8 +173,28 @@ class LocalSource(BaseSource):
             status = self.path(name).stat()
         except OSError as error:
             raise _unreadable(error, self.location(name)) from error
-        # The change time too: copies and archives keep a file's modification time.
-        return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
+        return _version(status)
+
+    def folder_state(self, folder: str) -> str | None:
+        """None, too, where a file has just changed: a second change in the same tick would not be seen."""
+        try:
+            home, inside = self._folder(safe_name(folder))
+            if not inside:
+                return None
+            status = {}
+            with os.scandir(home) as entries:
+                for entry in entries:
+                    status[entry.name] = [entry.stat(follow_symlinks=False)]
+                    if entry.is_symlink():
+                        status[entry.name].append(entry.stat())
+        except FileNotFoundError:
+            return "no such folder, or a link to nowhere"
+        except (OSError, RuntimeError, CaseDefect):
+            return None
+        newest = max((each.st_ctime for stats in status.values() for each in stats), default=0.0)
+        if newest > time.time() - SETTLED_S:
+            return None
+        return "\n".join(" ".join([name, *map(_version, stats)]) for name, stats in sorted(status.items()))
 
     def read_if_changed(self, name: str, limit: int, known: str | None) -> Content | None:
         current = self.validator(name)  # before the bytes: a change in between is then seen next time
@@ -212,6 +246,11 @@ class FsspecSource(BaseSource):
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{safe_name(name)}"
+
+
+def _version(status: os.stat_result) -> str:
+    # The change time too: copies and archives keep a file's modification time.
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
 
 
 def _unreadable(error: BaseException, file: str) -> Unreachable:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from dentalign import params, state
-from dentalign.cases import case_list, fetch, rigid_transforms
+from dentalign.cases import case_entries, case_list, fetch, rigid_transforms
 from dentalign.cases.case_source import LocalSource
 from dentalign.cases.left_out import LeftOut, Totals, dropped_teeth, excluded_cases
 from dentalign.cases.manifest import Manifest
@@ -88,7 +88,7 @@ def check(
         rows, lines = rigid_transforms.read_listed(folder / "left_out.json")
         rows += [line.case_id for line in places.unusable]
         lines += places.unusable
-        entries, found = rigid_transforms.read_cases(
+        entries, found = case_entries.read_cases(
             folder / "json", splits, source=source, fetch=patient, limits=limits
         )
         given = open_source(places.json).prefix.rstrip("/")

@@ -45,6 +45,15 @@ class MeshStore:
         """Name of a tooth's mesh below the prefix."""
         return f"{case_id}/{fdi}.stl"
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the meshes lie in a folder."""
+        return self._source.is_local
+
+    def state(self, case_id: str) -> str | None:
+        """What changes when a mesh of the case does; None where the store does not tell."""
+        return self._source.folder_state(case_id)
+
     def location(self, name: str) -> str:
         """Path or URL of a mesh, as the user knows it."""
         return self._source.location(name)

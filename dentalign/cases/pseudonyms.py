@@ -94,7 +94,7 @@ class Renamed(BaseSource):
 
     def __init__(self, source: CaseSource, real: Mapping[str, str]):
         self._source, self._real = source, real
-        self.prefix = source.prefix
+        self.prefix, self.is_local = source.prefix, source.is_local
 
     def read(self, name: str, limit: int) -> bytes:
         """As CaseSource.read."""
@@ -115,6 +115,10 @@ class Renamed(BaseSource):
         """As CaseSource.local_path; the path holds the real id and must not be shown."""
         with self._real_name(name) as real:
             return self._source.local_path(real)
+
+    def folder_state(self, folder: str) -> str | None:
+        """As CaseSource.folder_state."""
+        return self._source.folder_state(self._real[folder]) if folder in self._real else None
 
     def close(self) -> None:
         """As CaseSource.close."""

@@ -1,52 +1,67 @@
 """Case JSONs and mesh files -> one manifest per shard, with the pose of every tooth at T1 and T2."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from dentalign import atomic, params
-from dentalign.cases import case_document, case_list, frame_check
-from dentalign.cases.case_source import Unreachable
-from dentalign.cases.left_out import LeftOut, excluded_cases, from_list
-from dentalign.cases.manifest import CaseEntry, DroppedTooth, Manifest, ToothEntry, path_of
+from dentalign.cases import case_list
+from dentalign.cases.case_entries import STAGE, MadeCase, make_cases, stop_if_store_fails
+from dentalign.cases.kept_manifests import Counts, KeptManifests
+from dentalign.cases.left_out import LeftOut, excluded_cases, from_list, to_list
+from dentalign.cases.manifest import Manifest, path_of
 from dentalign.cases.mesh_store import MeshStore
-from dentalign.cases.positioner import (
-    Placement,
-    in_our_frame,
-    place,
-    refuse_nothing_left,
-    refuse_too_many_dropped,
-)
-from dentalign.cases.stage_poses import stage_poses
-from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ToothDefect
-from dentalign.geometry.arch_fit import find_arches
+from dentalign.errors import DentalignError, NothingUsable
 from dentalign.locks import exclusive
-from dentalign.progress import track
-
-STAGE = "rigid_transforms"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Cases in the manifests, cases excluded by this stage, teeth dropped from the cases used."""
+    """Cases in the manifests, cases excluded by this stage, teeth dropped from the cases used.
+
+    unchanged_shards : of which the manifest of the last run still held
+    """
 
     cases: int
     excluded: int
     dropped_teeth: int
+    unchanged_shards: int = 0
 
 
 @dataclass
-class _Made:
-    """What became of one case."""
+class _Shard:
+    """What belongs to a shard: its cases, rows of the case list, what was left out before."""
 
-    entry: CaseEntry | None = None
+    name: str
+    splits: dict[str, str] = field(default_factory=dict)
+    listed: int = 0
     lines: list[LeftOut] = field(default_factory=list)
-    meshes: int = 0
-    unreachable: list[Unreachable] = field(default_factory=list)
+
+    def key(
+        self, kept: KeptManifests, json_dir: Path, meshes: MeshStore, settings: Mapping[str, Any]
+    ) -> str | None:
+        """Of all that its manifest is made from; None where nothing tells that of the meshes."""
+        cases = []
+        for case_id, split in sorted(self.splits.items()):
+            if (state := meshes.state(case_id)) is None:
+                return None
+            cases.append((case_id, split, _sha256(json_dir / f"{case_id}.json"), state))
+        return kept.key([self.name, self.listed, to_list(self.lines), cases, settings])
+
+    def made(self, cases: Sequence[MadeCase]) -> tuple[Manifest, Counts]:
+        """Its manifest, of what became of its cases."""
+        entries = tuple(one.entry for one in cases if one.entry is not None)
+        here = [line for one in cases for line in one.lines]
+        counts = Counts(
+            cases=len(entries),
+            excluded=len(excluded_cases(here)),
+            dropped_teeth=sum(len(entry.dropped) for entry in entries),
+            meshes=sum(one.meshes for one in cases),
+        )
+        return Manifest(self.name, entries, (*self.lines, *here), self.listed), counts
 
 
 def make_manifests(
@@ -62,6 +77,9 @@ def make_manifests(
 ) -> Summary:
     """Write `<out>/<shard>.json` for every shard, an empty one too.
 
+    A shard of which nothing has changed since the last run, and whose meshes lie in a folder, is not made
+    again (`KeptManifests`).
+
     json_dir : sanitised cases `<case_id>.json`
     cases    : CSV `case_id,split`
     left_out : JSON, what the list names and what fetch_json left out of it, passed on to the shards; None
@@ -70,139 +88,69 @@ def make_manifests(
     raises   : NothingUsable if no case is left; DentalignError if an input of the stage cannot be read or
                the store of meshes fails for more than fetch.max_failed_share of the meshes
     """
-    splits = case_list.read_splits(cases)
-    listed, lines = (list(splits), []) if left_out is None else read_listed(left_out)
-    entries, here = read_cases(json_dir, splits, source=source, fetch=fetch, limits=limits)
-    if not entries:
-        first = "; ".join(
-            f"case {line.case_id}: {line.seen} ({line.mend}) [{line.file}]" for line in sorted(here)[:3]
-        )
-        raise NothingUsable(f"{cases}: no case is usable{'; first: ' if first else ''}{first}")
-    with exclusive(out), atomic.replacing(out) as part:
-        part.mkdir()
-        for shard in shards:
-            Manifest(
-                shard,
-                tuple(entry for entry in entries if case_list.shard_of(entry.case_id, shards) == shard),
-                tuple(line for line in lines + here if case_list.shard_of(line.case_id, shards) == shard),
-                sum(case_list.shard_of(row, shards) == shard for row in listed),
-            ).save(path_of(part, shard))
+    parts = _by_shard(cases, left_out, shards)
+    settings = {"source": source.model_dump(mode="json"), "limits": limits.model_dump(mode="json")}
+    kept = KeptManifests(shards)
+    with (
+        exclusive(out),
+        MeshStore(source.meshes, limits, fetch, source.pseudonym_map) as meshes,
+        atomic.replacing(out) as folder,
+    ):
+        folder.mkdir()
+        keys = {part.name: part.key(kept, Path(json_dir), meshes, settings) for part in parts}
+        counts: dict[str, Counts] = {}
+        for name, key in keys.items():
+            if key and (found := kept.find(name, key)):
+                path_of(folder, name).write_bytes(found[0])
+                counts[name] = found[1]
+        unchanged = len(counts)
+        anew = [part for part in parts if part.name not in counts]
+        splits = {case_id: split for part in anew for case_id, split in part.splits.items()}
+        made = make_cases(json_dir, splits, meshes, source=source, fetch=fetch, limits=limits)
+        others = sum(each.meshes for each in counts.values())
+        stop_if_store_fails(made, others, fetch.max_failed_share, source.meshes)
+        for part in anew:
+            manifest, counts[part.name] = part.made([one for one in made if one.case_id in part.splits])
+            manifest.save(path_of(folder, part.name))
+        if not any(each.cases for each in counts.values()):
+            raise NothingUsable(f"{cases}: no case is usable{_first_reasons(folder, shards)}")
+        failed = {one.case_id for one in made if one.unreachable}
+        for part in anew:
+            if (key := keys[part.name]) and failed.isdisjoint(part.splits):
+                kept.keep(part.name, key, path_of(folder, part.name).read_bytes(), counts[part.name])
     return Summary(
-        cases=len(entries),
-        excluded=len(excluded_cases(here)),
-        dropped_teeth=sum(len(entry.dropped) for entry in entries),
+        cases=sum(each.cases for each in counts.values()),
+        excluded=sum(each.excluded for each in counts.values()),
+        dropped_teeth=sum(each.dropped_teeth for each in counts.values()),
+        unchanged_shards=unchanged,
     )
 
 
-def read_cases(
-    json_dir: str | Path,
-    splits: Mapping[str, str],
-    *,
-    source: params.Source,
-    fetch: params.Fetch,
-    limits: params.Limits,
-) -> tuple[list[CaseEntry], list[LeftOut]]:
-    """The cases that can be used, sorted by id, and what was left out.
-
-    json_dir : sanitised cases `<case_id>.json`
-    splits   : case id -> split
-    raises   : DentalignError if the store of meshes fails for more than fetch.max_failed_share of the meshes
-    """
-    with MeshStore(source.meshes, limits, fetch, source.pseudonym_map) as meshes:
-        maker = _CaseMaker(Path(json_dir), meshes, source, limits)
-        pool = ThreadPoolExecutor(fetch.concurrency, thread_name_prefix="meshes")
-        try:
-            results = pool.map(lambda item: maker(*item), sorted(splits.items()))
-            made = list(track(results, "poses and meshes", total=len(splits)))
-        except BaseException:
-            meshes.close()  # wakes what waits for a retry, so that Ctrl-C does not
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-    _stop_if_store_fails(made, fetch.max_failed_share, source.meshes)
-    entries = [one.entry for one in made if one.entry is not None]
-    return entries, [line for one in made for line in one.lines]
+def _by_shard(cases: str | Path, left_out: str | Path | None, shards: Sequence[str]) -> list[_Shard]:
+    splits = case_list.read_splits(cases)
+    listed, lines = (list(splits), []) if left_out is None else read_listed(left_out)
+    parts = {shard: _Shard(shard) for shard in shards}
+    for case_id, split in splits.items():
+        parts[case_list.shard_of(case_id, shards)].splits[case_id] = split
+    for row in listed:
+        parts[case_list.shard_of(row, shards)].listed += 1
+    for line in lines:
+        parts[case_list.shard_of(line.case_id, shards)].lines.append(line)
+    return list(parts.values())
 
 
-class _CaseMaker:
-    """Makes the entry of one case; safe to use from several threads."""
+def _sha256(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None  # it is gone, or cannot be read: the manifest says so
 
-    def __init__(self, json_dir: Path, meshes: MeshStore, source: params.Source, limits: params.Limits):
-        self._json_dir, self._meshes, self._limits = json_dir, meshes, limits
-        self._buccal_axis = source.buccal_axis
 
-    def __call__(self, case_id: str, split: str) -> _Made:
-        made = _Made()
-        file = str(self._json_dir / f"{case_id}.json")
-        try:
-            document = case_document.read(file, case_id, ends_only=True)
-            poses = stage_poses(document, file)
-            # A case that is excluded still says which of its teeth were at fault.
-            made.lines += [LeftOut.of(case_id, STAGE, defect) for defect in poses.defects.values()]
-            placement = place(poses, self._limits.max_dropped_teeth, file)
-            made.lines += [LeftOut.of(case_id, STAGE, defect) for defect in placement.listed]
-            teeth_at_t1 = len(poses.t1) + len(poses.defects)
-            made.entry = self._with_meshes(case_id, split, placement, teeth_at_t1, file, made)
-        except CaseDefect as defect:
-            made.lines.append(LeftOut.of(case_id, STAGE, defect))
-        return made
-
-    def _with_meshes(
-        self, case_id: str, split: str, placement: Placement, teeth_at_t1: int, file: str, made: _Made
-    ) -> CaseEntry:
-        t1_pose = in_our_frame(placement.t1_pose, self._buccal_axis)
-        t2_pose = in_our_frame(placement.t2_pose, self._buccal_axis)
-        t1_mask, t2_mask = placement.t1_mask.copy(), placement.t2_mask.copy()
-        dropped = dict(placement.dropped)
-        lost = len(placement.defects)
-        teeth = []
-        arches = find_arches(t1_pose, np.flatnonzero(t1_mask))
-        far = frame_check.far_off(t2_pose, t2_mask, self._limits)
-        far |= frame_check.far_off(t1_pose, t1_mask, self._limits, arches)
-        for slot, away_mm in far.items():
-            stray = frame_check.stray(int(placement.fdi[slot]), away_mm, file)
-            made.lines.append(LeftOut.of(case_id, STAGE, stray))
-            t1_mask[slot] = t2_mask[slot] = False
-            dropped[slot] = int(placement.fdi[slot])
-            lost += 1
-        refuse_too_many_dropped(lost, self._limits.max_dropped_teeth, file)
-        problems = frame_check.problems(
-            t1_pose, t1_mask, file=file, limits=self._limits, arches=None if far else arches
-        )
-        if problems:  # a case in a wrong frame would teach the model a mouth that does not exist
-            made.lines += [LeftOut.of(case_id, STAGE, problem) for problem in problems[1:]]
-            raise problems[0]
-        for slot in np.flatnonzero(t1_mask).tolist():
-            fdi = int(placement.fdi[slot])
-            name = self._meshes.name(case_id, fdi)
-            try:
-                digest = self._hash(name, fdi, made)
-            except ToothDefect as defect:
-                made.lines.append(LeftOut.of(case_id, STAGE, defect))
-                t1_mask[slot] = t2_mask[slot] = False
-                dropped[slot] = fdi
-                lost += 1
-                continue
-            t2 = t2_pose[slot] if t2_mask[slot] else None
-            teeth.append(ToothEntry(slot, fdi, name, digest, t1_pose[slot], t2))
-        refuse_too_many_dropped(lost, self._limits.max_dropped_teeth, file)
-        refuse_nothing_left(t1_mask, t2_mask, file)
-        return CaseEntry(
-            case_id,
-            split,
-            tuple(teeth),
-            tuple(DroppedTooth(slot, dropped[slot]) for slot in sorted(dropped)),
-            teeth_at_t1,
-        )
-
-    def _hash(self, name: str, fdi: int, made: _Made) -> str:
-        made.meshes += 1
-        try:
-            return self._meshes.refresh(name)
-        except CaseDefect as defect:
-            if isinstance(defect, Unreachable) and defect.code != "not_found":
-                made.unreachable.append(defect)
-            raise self._meshes.tooth_defect(defect, name, fdi) from defect
+def _first_reasons(folder: Path, shards: Sequence[str]) -> str:
+    lines = [line for shard in shards for line in Manifest.load(path_of(folder, shard)).left_out]
+    first = sorted(line for line in lines if line.stage == STAGE)[:3]
+    text = "; ".join(f"case {line.case_id}: {line.seen} ({line.mend}) [{line.file}]" for line in first)
+    return f"; first: {text}" if text else ""
 
 
 def read_listed(path: str | Path) -> tuple[list[str], list[LeftOut]]:
@@ -215,13 +163,3 @@ def read_listed(path: str | Path) -> tuple[list[str], list[LeftOut]]:
         return [str(row) for row in record["listed"]], from_list(record["left_out"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DentalignError(f"{path}: no list of what was left out ({type(error).__name__})") from error
-
-
-def _stop_if_store_fails(made: Sequence[_Made], share: float, location: str) -> None:
-    """A store that is down must not pass for cases without meshes."""
-    failures = [failure for one in made for failure in one.unreachable]
-    if len(failures) > share * sum(one.meshes for one in made):
-        raise DentalignError(
-            f"{location}: {len(failures)} meshes could not be had, "
-            f"more than fetch.max_failed_share = {share:g}; first: {failures[0]}"
-        )
