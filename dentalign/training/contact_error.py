@@ -83,14 +83,25 @@ def _depth_mm(
     teeth: PosedTeeth, normals: torch.Tensor, mouth: torch.Tensor, left: torch.Tensor, right: torch.Tensor
 ) -> torch.Tensor:
     """The deepest point of each pair (K,), mm; below 0 where there is a gap."""
-    points = teeth.points @ teeth.rotation.mT + teeth.middle[:, :, None]
+    turned = teeth.points @ teeth.rotation.mT  # from the middle of each tooth
     normals = normals @ teeth.rotation.mT
     depth = []
     for probing, standing in ((left, right), (right, left)):
-        probes, surface = points[mouth, probing, ::_PROBES], points[mouth, standing]
-        with torch.no_grad():  # not by products, which a GPU may compute to three digits
-            apart = torch.cdist(probes, surface, compute_mode="donot_use_mm_for_euclid_dist")
-            nearest = apart.argmin(2)[..., None].expand(-1, -1, 3)
+        away = teeth.middle[mouth, probing] - teeth.middle[mouth, standing]
+        probes, surface = turned[mouth, probing, ::_PROBES] + away[:, None], turned[mouth, standing]
+        nearest = _nearest(probes.detach(), surface.detach())[..., None].expand(-1, -1, 3)
         step = surface.gather(1, nearest) - probes
         depth.append((step * normals[mouth, standing].gather(1, nearest)).sum(-1).amax(1))
     return torch.maximum(*depth)
+
+
+def _nearest(probes: torch.Tensor, surface: torch.Tensor) -> torch.Tensor:
+    """Which of the points (K, q, 3) of a surface is nearest to each probe (K, p, 3): (K, p).
+
+    All in millimetres from the middle of the surface: far from there the products would lose the digits.
+    """
+    if probes.is_cuda:  # which may compute products to three digits
+        apart = torch.cdist(probes, surface, compute_mode="donot_use_mm_for_euclid_dist")
+    else:  # the square of the distance, less that of the probe from the middle: a sixth of cdist's time
+        apart = torch.baddbmm(surface.square().sum(2)[:, None], probes, surface.mT, alpha=-2)
+    return apart.argmin(2)
