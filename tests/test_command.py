@@ -119,6 +119,13 @@ def test_the_version_and_the_help_are_there(capsys: pytest.CaptureFixture[str]) 
     assert "list" in capsys.readouterr().out
 
 
+def test_the_package_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dentalign", "--version"], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == f"dentalign {__version__}\n"
+
+
 @pytest.mark.parametrize("stage", ["fetch_json", "rigid_transforms"])
 def test_a_stage_script_has_help_and_a_wrong_parameter_is_wrong_usage(stage: str, tmp_path: Path) -> None:
     script = [sys.executable, str(REPOSITORY / "stages" / f"{stage}.py")]

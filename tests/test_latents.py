@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dentalign.dataset.latents import ToothEncoder
+from dentalign.dataset.latents import ToothEncoder, choose_device
+from dentalign.errors import DentalignError
 from dentalign.geometry import rigid
 from dentalign.networks import weights
 from dentalign.networks.encoder import Encoder, EncoderConfig
@@ -64,3 +65,9 @@ def test_any_number_of_threads_gives_the_same_bytes(encoder: ToothEncoder) -> No
     assert found[0].any()
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
+
+
+def test_a_device_that_torch_does_not_know_is_refused_with_those_to_choose_from() -> None:
+    with pytest.raises(DentalignError, match="device 'foo' is none that torch knows; set it to auto, cpu or"):
+        choose_device("foo")
+    assert choose_device("cpu") == torch.device("cpu")

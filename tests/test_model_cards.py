@@ -153,6 +153,25 @@ def test_mouths_that_are_like_no_training_case_are_measured_apart(
     )
 
 
+def test_the_card_counts_what_training_cases_lacked_and_is_no_list_of_settings_for_it(
+    tmp_path: Path, found: Validation, files: dict[str, Path]
+) -> None:
+    model = aligner.load(files["aligner.pt"])
+    patterns = {"mouths": 20, "usual": ("present",) * 32, "alike": {"": 11, "extracted 14 24": 5}}
+    model.config = replace(model.config, patterns=patterns)
+    aligner.save(files["aligner.pt"], model)
+    card = cards(tmp_path / "cards", found, files)["aligner"]
+    data = card.split("## Data\n")[1].split("\n## ")[0]
+    assert data.rstrip().endswith(
+        "| absent and extracted teeth, or their mirror image | training cases |\n"
+        "|---|---|\n"
+        "| nothing particular | 11 |\n"
+        "| extracted 14 24 | 5 |\n"
+        "| what fewer than 4 cases have in common | 4 |"
+    )
+    assert not [row for row in table(card, "Architecture") if row[0].startswith("patterns")]
+
+
 def test_the_reconstruction_is_kept_by_slot(found: Validation, files: dict[str, Path]) -> None:
     with CaseStore(files["l.h5"]) as store:
         seen = store.column("t1/mask", found.rows) | store.column("t2/mask", found.rows)

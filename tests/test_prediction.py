@@ -314,7 +314,7 @@ def test_buccal_at_minus_y_gives_the_same_mouth_in_the_exporter_s_frame(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"extract": [18]}, "--extract: case own-001 has no usable tooth 18"),
+        ({"extract": [18]}, "--extract: case own-001 has no usable tooth 18 at T1; it has 11, 12"),
         ({"fixed": [11], "extract": [11]}, "cannot be both"),
     ],
 )

@@ -127,7 +127,8 @@ class LocalSource(BaseSource):
         # The files of a case lie in one folder: looked up step by step once, not for each of 28.
         self._folder = functools.lru_cache(64)(self._look_up)
         if not self._root.is_dir():
-            raise DentalignError(f"{directory}: no such folder; see the section `source` of params.yaml")
+            mend = "correct it on the command line, or under `source` in params.yaml"
+            raise DentalignError(f"{directory}: no such folder; {mend}")
 
     def path(self, name: str) -> Path:
         """The file itself; raises Unreachable if it is not there, CaseDefect if it is no plain file here."""

@@ -173,7 +173,10 @@ class Predictor:
 def _refuse_unknown(case: NewCase, numbers: Collection[int], option: str, known: set[int]) -> None:
     if unknown := sorted(set(numbers) - known):
         listed = ", ".join(map(str, unknown))
-        raise ParamError(f"--{option}: case {case.case_id} has no usable tooth {listed}")
+        raise ParamError(
+            f"--{option}: case {case.case_id} has no usable tooth {listed} at T1; it has "
+            f"{', '.join(map(str, sorted(known)))}"
+        )
 
 
 def _notes(

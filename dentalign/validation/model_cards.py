@@ -19,6 +19,7 @@ from dentalign.networks.alignment import Aligner
 from dentalign.networks.decoder import Decoder, DecoderConfig
 from dentalign.networks.encoder import Encoder, EncoderConfig
 from dentalign.networks.interfaces import Interface
+from dentalign.networks.tooth_patterns import FEW_ALIKE, ToothPatterns
 from dentalign.reports.report_page import ASSETS
 from dentalign.validation import model_limits
 from dentalign.validation.measurement import METHODS, Validation
@@ -58,7 +59,7 @@ def write(
         data = [_data(store, split) for split in SPLITS]
         limits = model_limits.of_aligner(found, store, model)
     counts, test = found.metrics["counts"], data[SPLITS.index("test")]
-    shared = {"data": data, "counts": counts}
+    shared = {"data": data, "counts": counts, "patterns": []}
     clouds = f"{test['teeth_t1']} teeth at T1 and {test['teeth_t2']} at T2"
     tooth_limits = model_limits.of_autoencoder(found)
     cards = {
@@ -82,6 +83,7 @@ def write(
             **_about("aligner", model, interfaces.of_aligner(model.config), found),
             "python": "`dentalign.load_aligner(path)`; from case files `dentalign.Predictor(folder)`.",
             "learnt_from": "It learns from the train split; the val split chose the epoch.",
+            "patterns": _patterns(model.patterns),
             **_alignment(found.metrics),
             "measured": f"{counts['teeth']} teeth that are there at T1 and T2",
             "limits": limits,
@@ -89,7 +91,7 @@ def write(
     }
     template = _environment().get_template("model_card.md")
     for name in CARDS:
-        atomic.write_text(folder / f"{name}.md", template.render(**cards[name], **shared))
+        atomic.write_text(folder / f"{name}.md", template.render(shared | cards[name]))
 
 
 def _about(
@@ -107,7 +109,11 @@ def _about(
         "outputs": interface.outputs,
         "outside": interface.outside,
         "architecture": _flat(
-            {key: value for key, value in asdict(model.config).items() if not key.endswith("_sha256")}
+            {
+                key: value
+                for key, value in asdict(model.config).items()
+                if key != "patterns" and not key.endswith("_sha256")
+            }
         ),
         "version": [*files, ("latents.h5, the data", lineage["latents"])],
     }
@@ -132,6 +138,15 @@ def _data(store: CaseStore, split: str) -> dict[str, Any]:
         "split": split, "cases": len(rows), "teeth_t1": int(t1.sum()), "teeth_t2": int(t2.sum()),
         "teeth_both": int((t1 & t2).sum()),
     }  # fmt: skip
+
+
+def _patterns(patterns: ToothPatterns | None) -> list[tuple[str, int]]:
+    """What training cases lacked and lost, and how many did; the rest last."""
+    if patterns is None:
+        return []
+    rows = [(name or "nothing particular", count) for name, count in patterns.alike.items()]
+    others = patterns.mouths - sum(patterns.alike.values())
+    return [*rows, (f"what fewer than {FEW_ALIKE} cases have in common", others)]
 
 
 def _reconstruction(found: Validation) -> dict[str, Any]:

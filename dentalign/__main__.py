@@ -1,0 +1,6 @@
+"""`python -m dentalign` is the command `dentalign`."""
+
+from dentalign.cli import main
+
+if __name__ == "__main__":
+    main()
