@@ -163,7 +163,7 @@ def test_the_card_counts_what_training_cases_lacked_and_is_no_list_of_settings_f
     card = cards(tmp_path / "cards", found, files)["aligner"]
     data = card.split("## Data\n")[1].split("\n## ")[0]
     assert data.rstrip().endswith(
-        "| absent and extracted teeth, or their mirror image | training cases |\n"
+        "| teeth absent, extracted or unusually present, or their mirror image | training cases |\n"
         "|---|---|\n"
         "| nothing particular | 11 |\n"
         "| extracted 14 24 | 5 |\n"

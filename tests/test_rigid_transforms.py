@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,13 +52,24 @@ class Clinic:
             (self.stl / case_id / f"{fdi}.stl").write_bytes(f"mesh {case_id} {fdi}".encode())
 
     def run(
-        self, meshes: str | None = None, axis: str = "+y", max_mesh_mb: float = 1.0, **fetch_options: Any
+        self,
+        meshes: str | None = None,
+        axis: str = "+y",
+        max_mesh_mb: float = 1.0,
+        pseudonym_map: str = "",
+        **fetch_options: Any,
     ) -> Any:
         case_list.write_splits(self.folder / "cases.csv", self.splits)
         fetch.write_left_out(
             self.folder / "left_out.json", self.earlier, [*self.splits, *(e.case_id for e in self.earlier)]
         )
-        source = {"cases": "", "json": "", "meshes": meshes or str(self.stl), "buccal_axis": axis}
+        source = {
+            "cases": "",
+            "json": "",
+            "meshes": meshes or str(self.stl),
+            "buccal_axis": axis,
+            "pseudonym_map": pseudonym_map,
+        }
         settings: dict[str, Any] = {
             "concurrency": 3,
             "timeout_s": 2.0,
@@ -229,6 +241,22 @@ def test_remote_meshes_are_mirrored_and_asked_for_again_only_by_their_etag(
         assert store.mesh_path("a/12.stl").read_bytes() == b"another"
         with pytest.raises(CaseDefect, match="not_found"):
             store.mesh_path("a/99.stl")
+
+
+def test_meshes_of_a_server_are_asked_for_side_by_side(clinic: Clinic, document: Build, serve: Serve) -> None:
+    server = serve()
+    for case_id in ("a", "b"):
+        clinic.add(document(case_id))
+    for path in clinic.stl.rglob("*.stl"):
+        server.put(f"{path.relative_to(clinic.stl)}", path.read_bytes())
+    two, answer = threading.Barrier(2, timeout=20), server.reply
+
+    def when_two_wait(path: str, headers: dict[str, str]) -> Reply:
+        two.wait()
+        return answer(path, headers)
+
+    server.reply = when_two_wait  # type: ignore[method-assign]
+    assert clinic.run(server.url, timeout_s=30.0, concurrency=2).cases == 2
 
 
 def test_a_store_of_meshes_that_fails_stops_the_run(clinic: Clinic, document: Build, serve: Serve) -> None:

@@ -28,6 +28,7 @@ from dentalign.geometry.arch_fit import find_arches
 from dentalign.progress import track
 
 STAGE = "rigid_transforms"
+_UNREADABLE = ("not_found", "unreadable", "mesh_unreadable")  # a mesh that is not there is "missing_mesh"
 
 
 @dataclass
@@ -39,6 +40,11 @@ class MadeCase:
     lines: list[LeftOut] = field(default_factory=list)
     meshes: int = 0
     unreachable: list[Unreachable] = field(default_factory=list)
+
+    @property
+    def for_now(self) -> bool:
+        """Whether a file could not be read, which may be otherwise next time without any change of it."""
+        return bool(self.unreachable) or any(line.code in _UNREADABLE for line in self.lines)
 
 
 def read_cases(
@@ -80,7 +86,10 @@ def make_cases(
 
 @contextmanager
 def _mapping(meshes: MeshStore, concurrency: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """`map`, in threads where meshes come from afar: for those of a folder they cost more than they save."""
+    """`map`, in threads where meshes come from afar; those of a folder are read one after the other.
+
+    There threads that wait for each other between short computations cost half as much again.
+    """
     if meshes.is_local:
         yield map
         return

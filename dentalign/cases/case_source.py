@@ -180,17 +180,20 @@ class LocalSource(BaseSource):
         """None, too, where a file has just changed: a second change in the same tick would not be seen."""
         try:
             home, inside = self._folder(safe_name(folder))
-            if not inside:
-                return None
-            status = {}
+        except FileNotFoundError:
+            return "no such folder"
+        except (OSError, RuntimeError, CaseDefect):
+            return None
+        if not inside:
+            return None
+        status: dict[str, list[os.stat_result]] = {}
+        try:
             with os.scandir(home) as entries:
                 for entry in entries:
                     status[entry.name] = [entry.stat(follow_symlinks=False)]
-                    if entry.is_symlink():
+                    if entry.is_symlink() and os.path.exists(entry.path):  # not if it leads nowhere
                         status[entry.name].append(entry.stat())
-        except FileNotFoundError:
-            return "no such folder, or a link to nowhere"
-        except (OSError, RuntimeError, CaseDefect):
+        except OSError:
             return None
         newest = max((each.st_ctime for stats in status.values() for each in stats), default=0.0)
         if newest > time.time() - SETTLED_S:

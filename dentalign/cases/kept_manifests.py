@@ -2,18 +2,24 @@
 
 DVC deletes the outputs of a stage before it runs, so that one new case would have every mesh of every case
 hashed again. A manifest is kept with a digest of all that it was made from. Meshes count by their size, times
-and inode, as in DVC itself; those of a remote store have none of these, and nothing is kept of them.
+and inode, as in DVC itself; those of a remote store have none of these, and no manifest with such is kept.
 """
 
 import hashlib
 import json
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dentalign import atomic
+from dentalign.errors import DiskFull
+from dentalign.locks import exclusive
 from dentalign.state import state_dir
 
 
@@ -27,44 +33,60 @@ class Counts:
     meshes: int
 
 
-class KeptManifests:
-    """One manifest a shard, below `state_dir`; a damaged file counts as none."""
+@dataclass(frozen=True)
+class KeptManifest:
+    """A manifest's bytes, what it was made from (`key_of`), and its counts."""
 
-    def __init__(self, shards: Sequence[str]):
-        """Of these shards; what is kept of others is deleted."""
-        self._folder = state_dir() / "transforms"
-        self._code = code_digest()
-        names = {f"{shard}.json" for shard in shards}
-        for file in self._folder.iterdir() if self._folder.is_dir() else ():
-            if file.name not in names:
-                file.unlink(missing_ok=True)
+    content: bytes
+    key: str
+    counts: Counts
 
-    def key(self, made_from: Any) -> str:
-        """Digest of all that a manifest is made from (JSON values) and of the code that makes it."""
-        text = json.dumps([self._code, made_from], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
 
-    def find(self, shard: str, key: str) -> tuple[bytes, Counts] | None:
-        """The manifest that was made from the same, as its file's bytes, and its counts."""
-        try:
-            head, _, content = (self._folder / f"{shard}.json").read_bytes().partition(b"\n")
-            known = json.loads(head)
-            if (known["key"], known["sha256"]) == (key, hashlib.sha256(content).hexdigest()):
-                return content, Counts(**known["counts"])
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # none yet, or damaged: it is made again
-        return None
-
-    def keep(self, shard: str, key: str, content: bytes, counts: Counts) -> None:
-        """Keep a manifest's bytes in place of the last one's."""
-        head = {"key": key, "sha256": hashlib.sha256(content).hexdigest(), "counts": asdict(counts)}
-        atomic.write_bytes(self._folder / f"{shard}.json", json.dumps(head).encode() + b"\n" + content)
+def key_of(made_from: Any) -> str:
+    """Digest of all that a manifest is made from (JSON values), and of the code that makes it."""
+    text = json.dumps([code_digest(), np.__version__, made_from], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def code_digest() -> str:
     """Of the modules of this package that are loaded: other code may make another manifest."""
-    files = (module.__file__ for name, module in sorted(sys.modules.items()) if name.startswith("dentalign."))
     digest = hashlib.sha256()
-    for file in files:
-        digest.update(Path(file).read_bytes() if file else b"")
+    for name, module in sorted(sys.modules.items()):
+        if name.split(".")[0] == "dentalign" and module.__file__:
+            digest.update(Path(module.__file__).read_bytes())
     return digest.hexdigest()
+
+
+def find(shard: str, key: str) -> KeptManifest | None:
+    """The manifest that is kept of a shard, if it was made from the same; a damaged one counts as none."""
+    try:
+        head, _, content = (_folder() / f"{shard}.json").read_bytes().partition(b"\n")
+        known = json.loads(head)
+        if (known["key"], known["sha256"]) == (key, hashlib.sha256(content).hexdigest()):
+            return KeptManifest(content, key, Counts(**known["counts"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none yet, or damaged: it is made again
+    return None
+
+
+def replace(made: Mapping[str, KeptManifest], unchanged: Collection[str]) -> None:
+    """Keep these by their shards, and those that are kept of unchanged shards; delete all others.
+
+    Where there is no room or no right to write, nothing is kept: it would only save time.
+    """
+    folder = _folder()
+    with suppress(OSError, DiskFull), exclusive(folder):
+        for file in folder.iterdir() if folder.is_dir() else ():
+            if file.name not in {f"{shard}.json" for shard in unchanged}:
+                shutil.rmtree(file) if file.is_dir() else file.unlink()
+        for shard, kept in made.items():
+            head = {
+                "key": kept.key,
+                "sha256": hashlib.sha256(kept.content).hexdigest(),
+                "counts": asdict(kept.counts),
+            }
+            atomic.write_bytes(folder / f"{shard}.json", json.dumps(head).encode() + b"\n" + kept.content)
+
+
+def _folder() -> Path:
+    return state_dir() / "transforms"

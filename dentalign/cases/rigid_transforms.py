@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dentalign import atomic, params
-from dentalign.cases import case_list
+from dentalign.cases import case_list, kept_manifests
 from dentalign.cases.case_entries import STAGE, MadeCase, make_cases, stop_if_store_fails
-from dentalign.cases.kept_manifests import Counts, KeptManifests
+from dentalign.cases.kept_manifests import Counts, KeptManifest
 from dentalign.cases.left_out import LeftOut, excluded_cases, from_list, to_list
 from dentalign.cases.manifest import Manifest, path_of
 from dentalign.cases.mesh_store import MeshStore
@@ -40,16 +40,15 @@ class _Shard:
     listed: int = 0
     lines: list[LeftOut] = field(default_factory=list)
 
-    def key(
-        self, kept: KeptManifests, json_dir: Path, meshes: MeshStore, settings: Mapping[str, Any]
-    ) -> str | None:
+    def key(self, json_dir: Path, meshes: MeshStore, settings: Mapping[str, Any]) -> str | None:
         """Of all that its manifest is made from; None where nothing tells that of the meshes."""
         cases = []
         for case_id, split in sorted(self.splits.items()):
             if (state := meshes.state(case_id)) is None:
                 return None
             cases.append((case_id, split, _sha256(json_dir / f"{case_id}.json"), state))
-        return kept.key([self.name, self.listed, to_list(self.lines), cases, settings])
+        places = [str(json_dir), meshes.location("")]  # lines of what is left out name files
+        return kept_manifests.key_of([self.name, self.listed, to_list(self.lines), cases, places, settings])
 
     def made(self, cases: Sequence[MadeCase]) -> tuple[Manifest, Counts]:
         """Its manifest, of what became of its cases."""
@@ -78,7 +77,7 @@ def make_manifests(
     """Write `<out>/<shard>.json` for every shard, an empty one too.
 
     A shard of which nothing has changed since the last run, and whose meshes lie in a folder, is not made
-    again (`KeptManifests`).
+    again (`kept_manifests`).
 
     json_dir : sanitised cases `<case_id>.json`
     cases    : CSV `case_id,split`
@@ -90,39 +89,40 @@ def make_manifests(
     """
     parts = _by_shard(cases, left_out, shards)
     settings = {"source": source.model_dump(mode="json"), "limits": limits.model_dump(mode="json")}
-    kept = KeptManifests(shards)
-    with (
-        exclusive(out),
-        MeshStore(source.meshes, limits, fetch, source.pseudonym_map) as meshes,
-        atomic.replacing(out) as folder,
-    ):
-        folder.mkdir()
-        keys = {part.name: part.key(kept, Path(json_dir), meshes, settings) for part in parts}
-        counts: dict[str, Counts] = {}
-        for name, key in keys.items():
-            if key and (found := kept.find(name, key)):
-                path_of(folder, name).write_bytes(found[0])
-                counts[name] = found[1]
-        unchanged = len(counts)
-        anew = [part for part in parts if part.name not in counts]
-        splits = {case_id: split for part in anew for case_id, split in part.splits.items()}
-        made = make_cases(json_dir, splits, meshes, source=source, fetch=fetch, limits=limits)
-        others = sum(each.meshes for each in counts.values())
-        stop_if_store_fails(made, others, fetch.max_failed_share, source.meshes)
-        for part in anew:
-            manifest, counts[part.name] = part.made([one for one in made if one.case_id in part.splits])
-            manifest.save(path_of(folder, part.name))
-        if not any(each.cases for each in counts.values()):
-            raise NothingUsable(f"{cases}: no case is usable{_first_reasons(folder, shards)}")
-        failed = {one.case_id for one in made if one.unreachable}
-        for part in anew:
-            if (key := keys[part.name]) and failed.isdisjoint(part.splits):
-                kept.keep(part.name, key, path_of(folder, part.name).read_bytes(), counts[part.name])
+    with exclusive(out):
+        with (
+            MeshStore(source.meshes, limits, fetch, source.pseudonym_map) as meshes,
+            atomic.replacing(out) as folder,
+        ):
+            folder.mkdir()
+            keys = {part.name: part.key(Path(json_dir), meshes, settings) for part in parts}
+            found = {name: kept_manifests.find(name, key) for name, key in keys.items() if key}
+            unchanged = {name: kept for name, kept in found.items() if kept}
+            anew = [part for part in parts if part.name not in unchanged]
+            splits = {case_id: split for part in anew for case_id, split in part.splits.items()}
+            made = make_cases(json_dir, splits, meshes, source=source, fetch=fetch, limits=limits)
+            others = sum(kept.counts.meshes for kept in unchanged.values())
+            stop_if_store_fails(made, others, fetch.max_failed_share, source.meshes)
+            counts = {name: kept.counts for name, kept in unchanged.items()}
+            for name, kept in unchanged.items():
+                path_of(folder, name).write_bytes(kept.content)
+            for part in anew:
+                manifest, counts[part.name] = part.made([one for one in made if one.case_id in part.splits])
+                manifest.save(path_of(folder, part.name))
+            if not any(each.cases for each in counts.values()):
+                raise NothingUsable(f"{cases}: no case is usable{_first_reasons(folder, shards)}")
+        for_now = {one.case_id for one in made if one.for_now}
+        to_keep = {
+            part.name: KeptManifest(path_of(out, part.name).read_bytes(), key, counts[part.name])
+            for part in anew
+            if (key := keys[part.name]) and for_now.isdisjoint(part.splits)
+        }
+        kept_manifests.replace(to_keep, unchanged)
     return Summary(
         cases=sum(each.cases for each in counts.values()),
         excluded=sum(each.excluded for each in counts.values()),
         dropped_teeth=sum(each.dropped_teeth for each in counts.values()),
-        unchanged_shards=unchanged,
+        unchanged_shards=len(unchanged),
     )
 
 

@@ -141,12 +141,12 @@ def _data(store: CaseStore, split: str) -> dict[str, Any]:
 
 
 def _patterns(patterns: ToothPatterns | None) -> list[tuple[str, int]]:
-    """What training cases lacked and lost, and how many did; the rest last."""
+    """What was particular about the teeth of training cases, and of how many; the rest last."""
     if patterns is None:
         return []
     rows = [(name or "nothing particular", count) for name, count in patterns.alike.items()]
     others = patterns.mouths - sum(patterns.alike.values())
-    return [*rows, (f"what fewer than {FEW_ALIKE} cases have in common", others)]
+    return [*rows, *([(f"what fewer than {FEW_ALIKE} cases have in common", others)] if others else [])]
 
 
 def _reconstruction(found: Validation) -> dict[str, Any]:
