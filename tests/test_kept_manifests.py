@@ -208,7 +208,9 @@ def test_lines_name_the_files_of_this_run(clinic: Clinic, document: Build, pose:
     clinic.run()
     clinic.json = clinic.json.rename(clinic.folder / "elsewhere")
     clinic.run()
-    assert [line.file for line in clinic.manifest("bad").left_out] == [str(clinic.json / "bad.json")]
+    assert [line.file for line in clinic.manifest("bad").left_out] == [
+        f"{clinic.json / 'bad.json'}: Staging[0]"
+    ]
 
 
 def test_other_code_makes_all_again(clinic: Clinic, tmp_path: Path) -> None:
