@@ -1,12 +1,16 @@
 """Mouths through the encoder: every tooth as if it were alone, whatever stands in the other slots."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from dentalign.dataset.latents import ToothEncoder, choose_device
+from dentalign import params
+from dentalign.dataset import case_store
+from dentalign.dataset.case_store import Layout
+from dentalign.dataset.latents import ToothEncoder, choose_device, encode_shard
 from dentalign.errors import DentalignError
 from dentalign.geometry import rigid
 from dentalign.networks import weights
@@ -71,3 +75,27 @@ def test_a_device_that_torch_does_not_know_is_refused_with_those_to_choose_from(
     with pytest.raises(DentalignError, match="device 'foo' is none that torch knows; set it to auto, cpu or"):
         choose_device("foo")
     assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.usefixtures("state", "encoder")
+def test_no_more_cases_are_held_than_are_under_way(tmp_path: Path) -> None:
+    def peak(cases: int) -> int:
+        given = tmp_path / f"{cases}.h5"
+        with case_store.create(given, Layout(24), {"shard": "s", "left_out": "[]", "listed": "{}"}) as writer:
+            for number in range(cases):
+                writer.append(
+                    {"case_id": f"{number:03d}", "split": "train", "fdi": np.zeros(32, np.uint8),
+                     "dropped": np.zeros(32, bool), "points": np.ones((32, 24, 3), np.float32)}
+                    | {f"{stage}/mask": np.ones(32, bool) for stage in ("t1", "t2")}
+                    | {f"{stage}/pose": np.tile(np.eye(4), (32, 1, 1)) for stage in ("t1", "t2")}
+                )  # fmt: skip
+        settings = params.Encoder(weights=str(tmp_path / "encoder.pt"), device="cpu", threads=1)
+        tracemalloc.start()
+        try:
+            assert encode_shard(given, settings, tmp_path / "latents.h5") == cases
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(4)
+    assert peak(50) < peak(5) + 200_000  # a case with its latents is some 30 kB

@@ -1,9 +1,11 @@
 """Clouds -> latents: every tooth of a case at T1 and T2 through the encoder, on one graph."""
 
 import functools
+from collections import deque
+from collections.abc import Iterator
 from contextlib import closing
-from itertools import tee
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,15 +107,20 @@ def encode_shard(
             "encoder_sha256": sha256,
         }
         how = (str(file.resolve() if remote else file), sha256, device, settings.threads)
-        rows = (source.row(index) for index in range(len(source)))
-        sent, kept = tee(rows)  # as many rows apart as there are cases under way
-        calls = ((*how, row["points"], *_states(row)) for row in sent)
+        under_way: deque[Row] = deque()
+
+        def calls() -> Iterator[tuple[Any, ...]]:
+            for index in range(len(source)):
+                under_way.append(row := source.row(index))
+                yield *how, row["points"], *_states(row)
+
         layout = Layout(source.layout.points, config.features)
         with (
             case_store.create(out, layout, attributes) as writer,
-            closing(engines.in_order(encode_case, calls, engine, gpu=device == "cuda")) as encoded,
+            closing(engines.in_order(encode_case, calls(), engine, gpu=device == "cuda")) as encoded,
         ):
-            for row, latents in track(zip(kept, encoded, strict=True), "encoding", len(source)):
+            for latents in track(encoded, "encoding", len(source)):
+                row = under_way.popleft()
                 row["t1/latents"], row["t2/latents"] = latents
                 writer.append(row)
                 profiling.step()
