@@ -19,6 +19,7 @@ from dentalign.networks.latent_aligner import LatentAligner
 from dentalign.networks.latent_basis import LatentBasis
 from dentalign.params import NotNegative, Positive
 from dentalign.state import state_dir
+from dentalign.teeth import SLOT_COUNT
 from dentalign.training import data_parallel, latent_codes
 from dentalign.training.align_task import ModelTraining, TrainingData
 from dentalign.training.latent_codes import Augmentation, LatentCodes
@@ -163,17 +164,21 @@ class FullyConnectedTask:
 def _held_out(store: CaseStore, basis: LatentBasis, most: int) -> HeldOut:
     rows = store.rows_of("val")[:most]
     masks = np.stack([store.column("t1/mask", rows), store.column("t2/mask", rows)], axis=1)
-    every = max(1, store.layout.points // VALIDATION_POINTS)
-    z, latents, points = [], [], []
-    for start in range(0, len(rows), 16):  # all latents of many cases would be half a MB a case
-        part = rows[start : start + 16]
-        whole = torch.from_numpy(store.column("t1/latents", part))  # (16, 32, P, F)
-        z.append(basis.encode(whole.float()))
-        latents.append(whole[:, :, ::every].clone())
-        points.append(store.column("points", part)[:, :, ::every].copy())
-    some = basis.at_points(slice(None, None, every), store.layout.features)
-    held = torch.cat(z), torch.cat(latents), some, torch.from_numpy(masks), np.concatenate(points)
-    return HeldOut(*held, store.column("t2/pose", rows))
+    layout, every = store.layout, max(1, store.layout.points // VALIDATION_POINTS)
+    some = basis.at_points(slice(None, None, every), layout.features)
+    few = -(-layout.points // every)
+    # All at once and first: grown part by part between what each part needs for a moment, they would leave
+    # the memory in pieces that fit nothing.
+    z = torch.empty(len(rows), SLOT_COUNT, basis.components)
+    latents = torch.empty(len(rows), SLOT_COUNT, few, layout.features, dtype=torch.float16)
+    points = np.empty((len(rows), SLOT_COUNT, few, 3), np.float32)
+    for start in range(0, len(rows), 4):  # a case needs some megabytes for a moment
+        part = slice(start, start + 4)
+        whole = torch.from_numpy(store.column("t1/latents", rows[part]))  # (4, 32, P, F)
+        z[part] = basis.encode(whole.float())
+        latents[part] = whole[:, :, ::every]
+        points[part] = store.column("points", rows[part])[:, :, ::every]
+    return HeldOut(z, latents, some, torch.from_numpy(masks), points, store.column("t2/pose", rows))
 
 
 def _millimetres(basis: LatentBasis, decoder: Decoder) -> torch.Tensor:
