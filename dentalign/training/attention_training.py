@@ -79,9 +79,9 @@ class AttentionTask:
         self._learn_means(self.examples)
         rows = store.rows_of("val")[:most_held_out]
         columns = {name: store.column(name, rows) for name in COLUMNS}
-        self.both = columns["t1/mask"] & columns["t2/mask"]
-        self.held_out = MouthsAtT1(columns["points"], columns["t1/pose"], columns["t1/mask"], self.both)
-        self.true = rigid.apply(columns["t2/pose"][self.both], columns["points"][self.both])
+        both = columns["t1/mask"] & columns["t2/mask"]
+        self.held_out = MouthsAtT1(columns["points"], columns["t1/pose"], columns["t1/mask"], both)
+        self.planned = columns["t2/pose"]
 
     @torch.no_grad()
     def _learn_means(self, examples: ExamplesOnDisk) -> None:
@@ -182,15 +182,15 @@ class AttentionTask:
 
     def _held_out_errors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """ADD of each held-out tooth, and what the model expected it to be; mm."""
-        held, found, expected = self.held_out, [], []
-        for start in range(0, len(held.present), 32):
+        held, errors, expected = self.held_out, [], []
+        for start in range(0, len(held.present), 32):  # the points of all at once are megabytes a case
             part = slice(start, start + 32)
-            placed = self.model.place(held.part(part))
+            stays, placed = held.stays[part], self.model.place(held.part(part))
+            true = rigid.apply(self.planned[part][stays], held.points[part][stays])
+            errors.append(np.linalg.norm(placed.points[stays] - true, axis=-1).mean(-1))
             assert placed.expected_add_mm is not None
-            found.append(placed.points[held.stays[part]])
-            expected.append(placed.expected_add_mm[held.stays[part]])
-        error = np.linalg.norm(np.concatenate(found) - self.true, axis=-1).mean(-1)
-        return error, np.concatenate(expected)
+            expected.append(placed.expected_add_mm[stays])
+        return np.concatenate(errors), np.concatenate(expected)
 
     def finish(self) -> None:
         """Scale the expected errors so that they are right on average over the validation cases.
