@@ -88,3 +88,13 @@ def test_normals_point_outwards_whatever_the_points_are_taken_from(sampled: int,
     sphere = torch.from_numpy(RADIUS_MM * thinned(directions(sampled), seen)).float()
     normals = contact_error.outward_normals(sphere, sampled)
     assert (normals * sphere / RADIUS_MM).sum(-1).min() > 0.8
+
+
+def test_the_nearest_point_is_that_of_plain_distances_in_double_precision() -> None:
+    generator = torch.Generator().manual_seed(0)
+    surface = 4 * torch.randn(200, 64, 3, generator=generator)
+    for away_mm in (0.0, 8.0, 60.0):  # a neighbour, and one that has lost its way
+        probes = 4 * torch.randn(200, 32, 3, generator=generator) + torch.tensor([away_mm, 0, 0])
+        apart = torch.cdist(probes.double(), surface.double())
+        found = contact_error._nearest(probes, surface)[..., None]
+        assert (apart.gather(2, found)[..., 0] - apart.amin(2)).max() < 1e-4  # mm; ties may go either way

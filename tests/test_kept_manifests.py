@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from dentalign.geometry import stl
 from dentalign.state import state_dir
 
 Build = Callable[..., dict[str, Any]]
+SETTLED_S = case_source.SETTLED_S
 pytestmark = pytest.mark.usefixtures("state")
 
 
@@ -261,13 +262,17 @@ def test_a_damaged_one_is_made_again(clinic: Clinic) -> None:
     assert written(clinic) == before
 
 
+@pytest.mark.parametrize(("later_s", "settled"), [(1.5, False), (2.5, True)])
 def test_files_that_changed_just_now_are_read_next_time_too(
-    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch, later_s: float, settled: bool
 ) -> None:
-    monkeypatch.undo()
+    """A second change within the coarsest tick of a file system's clock would not be seen."""
+    monkeypatch.setattr(case_source, "SETTLED_S", SETTLED_S)
     mesh_changes(clinic)
+    newest = (clinic.stl / "c5" / "12.stl").stat().st_ctime
+    monkeypatch.setattr(case_source, "time", SimpleNamespace(time=lambda: newest + later_s))
     clinic.run()
-    assert clinic.run().unchanged_shards < 3
+    assert (clinic.run().unchanged_shards == 3) == settled
 
 
 def test_meshes_of_a_remote_store_are_always_asked_for(clinic: Clinic, serve: Callable[[], Server]) -> None:
