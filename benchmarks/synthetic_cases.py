@@ -1,15 +1,18 @@
 """Made-up cases by the thousand for the benchmarks: rows for the library's own writers, no file per case.
 
-A tooth is an ellipsoid with a wavy surface, its points in anatomical order; T2 is the average mouth, T1 is
-that with every tooth shaken. Quick to make (some hundreds a second), all of the real shape.
+A tooth is an ellipsoid with a wavy surface, its points in anatomical order; T2 is the average mouth, where
+it stands clear of its neighbours, T1 is that with every tooth shaken. Quick to make (some hundreds a second),
+all of the real shape.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dentalign.cases.case_list import shard_of, split_of
 from dentalign.dataset import case_store
@@ -20,10 +23,23 @@ from dentalign.geometry.tooth_points import directions
 from dentalign.networks import weights
 from dentalign.networks.decoder import Decoder, DecoderConfig
 from dentalign.networks.encoder import Encoder, EncoderConfig
-from dentalign.teeth import SLOT_COUNT, SLOTS
+from dentalign.teeth import ARCHES, SLOT_COUNT, SLOTS
 
 _WISDOM = [slot for slot, fdi in enumerate(SLOTS) if fdi % 10 == 8]
 _TEETH = 28
+_WAVE_MM = 0.3
+
+
+@functools.cache
+def _room_mm() -> NDArray[np.float64]:
+    """Half axes (32, 3) of crowns that stand clear of their neighbours, as those of real mouths nearly do."""
+    place = average_mouth().position
+    room = np.full((SLOT_COUNT, 3), 5.0)
+    for slots in ARCHES.values():
+        steps = np.linalg.norm(np.diff(place[slots], axis=0), axis=1)
+        nearest = np.minimum(np.append(steps, np.inf), np.insert(steps, 0, np.inf))
+        room[slots, :2] = nearest[:, None] / 2 - _WAVE_MM
+    return room
 
 
 def case_ids(count: int) -> list[str]:
@@ -39,15 +55,15 @@ def row(case_id: str, points: int) -> Row:
     end = rigid.from_rotation(np.tile(np.eye(3), (SLOT_COUNT, 1, 1)), average_mouth().position)
     turn = rigid.rotation_matrix(rng.normal(0, 0.1, (SLOT_COUNT, 3)))
     begin = end @ rigid.from_rotation(turn, rng.normal(0, 1, (SLOT_COUNT, 3)))
-    axes = rng.uniform([3, 3, 4], [5, 5, 5], (SLOT_COUNT, 1, 3))  # mm
-    waves = np.sin(directions(points) @ rng.normal(0, 2, (SLOT_COUNT, 3, 3)))
+    axes = rng.uniform(0.8, 1, (SLOT_COUNT, 1, 3)) * _room_mm()[:, None]
+    waves = np.sin(directions(points) @ rng.normal(0, 2, (SLOT_COUNT, 3, 3)))  # up to 1
     none = ~mask[:, None, None]
     found: Row = {
         "case_id": case_id,
         "split": split_of(case_id),
         "fdi": np.array(SLOTS, np.uint8) * mask,
         "dropped": np.zeros(SLOT_COUNT, bool),
-        "points": ((directions(points) * axes + 0.3 * waves) * mask[:, None, None]).astype(np.float32),
+        "points": ((directions(points) * axes + _WAVE_MM * waves) * mask[:, None, None]).astype(np.float32),
     }
     for stage, pose in (("t1", begin), ("t2", end)):
         found |= {f"{stage}/mask": mask, f"{stage}/pose": np.where(none, np.eye(4), pose)}

@@ -1,46 +1,40 @@
-"""Which files of this repository a Python file reaches by its imports, lazy ones included.
+"""What the stages of this repository reach, as dvc.yaml has to list it.
 
-Run as a script it writes them into the pipeline files: each stage's `deps` of Python files.
+Run as a script it writes that into the pipeline files: each stage's `deps` of Python files.
 """
 
-import ast
 import re
 from pathlib import Path
 
+from dentalign import reached_modules
+
 ROOT = Path(__file__).resolve().parents[1]
+PER_SHARD = "stages/shard_code.py"  # lists the modules of the stages that it names, for all their shards
 
 
 def reached(script: Path) -> set[str]:
     """Paths, relative to the repository, of the script and of every dentalign module it reaches."""
-    found: set[Path] = set()
-    waiting = [script]
-    while waiting:
-        file = waiting.pop()
-        if file not in found:
-            found.add(file)
-            waiting += imported(file)
-    return {path.relative_to(ROOT).as_posix() for path in found}
+    return reached_modules.reached(script, ROOT)
 
 
 def imported(file: Path) -> list[Path]:
     """The dentalign modules that a file imports itself, and the packages above them."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    modules = []
-    for name in names:
-        parts = name.split(".")
-        if parts[0] == "dentalign":
-            # Importing a module runs the __init__ of every package above it, too.
-            for depth in range(1, len(parts) + 1):
-                base = ROOT.joinpath(*parts[:depth])
-                either = (base.with_suffix(".py"), base / "__init__.py")
-                modules += [path for path in either if path.is_file()]
-    return modules
+    return reached_modules.imported(file, ROOT)
+
+
+def per_shard(pipeline: str) -> list[str]:
+    """Scripts of the stages whose modules `shard_code` lists, by the text of a pipeline file."""
+    named = re.search(rf"python {PER_SHARD} (.*)", pipeline)
+    return [f"stages/{stage}.py" for stage in named[1].split()] if named else []
+
+
+def modules_of(script: str, pipeline: str) -> list[str]:
+    """The Python files that the stage of a script lists in a pipeline file; the script closes the list."""
+    sharded = per_shard(pipeline)
+    if script in sharded:
+        return [script]
+    together = (script, *sharded) if script == PER_SHARD else (script,)
+    return [*sorted(set().union(*(reached(ROOT / each) for each in together)) - {script}), script]
 
 
 def with_modules(pipeline: str) -> str:
@@ -51,9 +45,8 @@ def with_modules(pipeline: str) -> str:
         if found := re.search(r"python (stages/\w+\.py)", line):
             script = found[1]
         if listed := re.match(r"( +- )(\S+\.py)$", line):
-            if listed[2] == script:  # the script closes the list
-                modules = sorted(reached(ROOT / script) - {script})
-                lines += [f"{listed[1]}{module}" for module in (*modules, script)]
+            if listed[2] == script:
+                lines += [f"{listed[1]}{module}" for module in modules_of(script, pipeline)]
         else:
             lines.append(line)
     return "\n".join([*lines, ""])

@@ -145,6 +145,7 @@ def test_worker_processes_end_with_a_killed_parent(sampling: subprocess.Popen[st
 STAGES: dict[str, tuple[str, ...]] = {
     "fetch_json": ("data/json", "data/cases.csv", "data/left_out"),
     "rigid_transforms": ("data/transforms",),
+    "shard_code": ("data/code",),
     "sample_clouds": (f"data/clouds/{SHARDS[0]}.h5",),
     "autoencoder_cases": ("data/autoencoder_clouds.h5",),
     "train_autoencoder": ("models/encoder.pt", "models/decoder.pt", "reports/train_autoencoder"),
@@ -158,6 +159,7 @@ STAGES: dict[str, tuple[str, ...]] = {
 def command_of(stage: str) -> list[str]:
     clouds, latents = [[f"data/{kind}/{shard}.h5" for shard in SHARDS] for kind in ("clouds", "latents")]
     words = {
+        "shard_code": ["sample_clouds", "encode_latents_sharded"],
         "sample_clouds": [f"data/transforms/{SHARDS[0]}.json", clouds[0]],
         "autoencoder_cases": ["--list", "cases/autoencoder.csv", *clouds],
         "encode_latents_sharded": [clouds[0], latents[0]],

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 import yaml
-from module_reach import ROOT, reached
+from module_reach import ROOT, modules_of, per_shard, reached
+
+from dentalign.reached_modules import checksums
 
 PIPELINES = {Path("dvc.yaml"), Path("data/dvc.yaml")}
+PIPELINE = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
 
 
 def _stages() -> dict[str, dict[str, Any]]:
@@ -24,9 +27,54 @@ STAGES = _stages()
 
 @pytest.mark.parametrize("name", sorted(STAGES))
 def test_a_stage_lists_exactly_the_modules_it_reaches(name: str) -> None:
-    script = re.findall(r"stages/\w+\.py", STAGES[name]["cmd"])[0]
+    script = f"stages/{name}.py"
     listed = {dep for dep in STAGES[name]["deps"] if dep.endswith(".py")}
-    assert listed == reached(ROOT / script)
+    if script in per_shard(PIPELINE):
+        assert f"data/code/{name}.txt" in STAGES[name]["deps"]
+        assert listed == {script}
+        listed = {dep for dep in STAGES["shard_code"]["deps"] if dep.endswith(".py")}
+        assert listed >= reached(ROOT / script)
+    elif name == "shard_code":
+        assert listed == set(modules_of(script, PIPELINE))
+    else:
+        assert listed == reached(ROOT / script)
+
+
+def test_the_stages_of_a_shard_are_those_whose_code_is_listed_apart() -> None:
+    foreach = {name for name, stage in yaml.safe_load(PIPELINE)["stages"].items() if "foreach" in stage}
+    assert {Path(script).stem for script in per_shard(PIPELINE)} == foreach
+    made = {f"data/code/{name}.txt" for name in foreach}
+    assert set(STAGES["shard_code"]["outs"]) == made
+
+
+def test_the_list_of_a_stage_s_code_changes_with_what_it_reaches_and_nothing_else(tmp_path: Path) -> None:
+    def write(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+
+    def listed() -> str:
+        return checksums(tmp_path / "stages" / "one.py", tmp_path)
+
+    write("stages/one.py", "from dentalign.a import f\n")
+    write("dentalign/__init__.py", "")
+    write("dentalign/a.py", "def f():\n    from dentalign.part import b\n")
+    write("dentalign/part/__init__.py", "")
+    write("dentalign/part/b.py", "")
+    write("dentalign/part/c.py", "")
+    before = listed()
+    assert [line.split("  ")[1] for line in before.splitlines()] == [
+        "dentalign/__init__.py",
+        "dentalign/a.py",
+        "dentalign/part/__init__.py",
+        "dentalign/part/b.py",
+        "stages/one.py",
+    ]
+    write("dentalign/part/c.py", "other = 1\n")
+    assert listed() == before
+    for name in ("dentalign/part/__init__.py", "dentalign/part/b.py", "stages/one.py"):
+        write(name, (tmp_path / name).read_text(encoding="utf-8") + "# changed\n")
+        assert listed() != before
+        before = listed()
 
 
 @pytest.mark.parametrize("name", sorted(STAGES))
