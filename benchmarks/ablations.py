@@ -152,7 +152,8 @@ def shown() -> dict[str, dict[str, str]]:
     """The finished experiments of this commit by name, as `dvc exp show` has them."""
     rows = csv.DictReader(io.StringIO(dvc("exp", "show", "--csv")))
     # One that runs, or was killed, is shown as well: with the figures of the commit that it began from.
-    return {row["Experiment"]: row for row in rows if row["State"] in ("", "Success")}
+    # Without any experiment the column is not there.
+    return {row["Experiment"]: row for row in rows if row.get("State", "") in ("", "Success")}
 
 
 def _column(row: dict[str, str], name: str) -> str:

@@ -1,7 +1,7 @@
 """`dvc repro` to a new latents.h5: everything, then one case more, then nothing changed; time by stage.
 
     python benchmarks/one_new_case.py                                   # 1,000 cases, 16 shards
-    python benchmarks/one_new_case.py --cases 10000 --teeth 2 --points 32   # files in real number, small
+    python benchmarks/one_new_case.py --cases 10000 --points 32 --link   # as many files, on little disk
 
 A project of its own in a temporary folder, real DVC, real stages. The cases are copies of a few of the demo
 clinic's under names of their own, a file for each JSON and each mesh; the encoder is untrained, which
@@ -39,8 +39,9 @@ KINDS = 8  # different made-up mouths
 class Store:
     """The user's cases; `add` puts one more there."""
 
-    def __init__(self, root: Path, teeth: int):
+    def __init__(self, root: Path, teeth: int, link: bool):
         self.root, self.teeth, self.ids = root, teeth, list[str]()
+        self.copy = os.link if link else shutil.copy2
         self.made = [clinic.make_case(number, seed=3, complete=True) for number in range(KINDS)]
         self.meshes = []
         for number, case in enumerate(self.made):
@@ -66,7 +67,7 @@ class Store:
             for stage in document["Staging"]
         ]  # fmt: skip
         (self.root / "json" / f"{case_id}.json").write_text(export.json_text(document), encoding="utf-8")
-        shutil.copytree(self.meshes[kind], self.root / "stl" / case_id)
+        shutil.copytree(self.meshes[kind], self.root / "stl" / case_id, copy_function=self.copy)
         self.ids.append(case_id)
 
     def list(self) -> None:
@@ -75,11 +76,11 @@ class Store:
         case_list.write(self.root / "cases.csv", listed)
 
 
-def project_in(folder: Path, shards: int, points: int, teeth: int) -> tuple[Project, Store]:
+def project_in(folder: Path, shards: int, points: int, teeth: int, link: bool) -> tuple[Project, Store]:
     """A project without cases, and its empty store."""
     project = pipeline_project.make(folder / "project")
     shutil.rmtree(project.root / "cases")
-    store = Store(project.root / "cases", teeth)
+    store = Store(project.root / "cases", teeth, link)
     names = [f"shard-{number:03d}" for number in range(shards)]
     lines = []
     for line in (ROOT / "dvc.yaml").read_text(encoding="utf-8").splitlines():
@@ -139,11 +140,12 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=16)
     parser.add_argument("--points", type=int, default=256, help="of a tooth")
     parser.add_argument("--teeth", type=int, default=28, help="of a case, at most")
+    parser.add_argument("--link", action="store_true", help="meshes of a kind are one file under many names")
     parser.add_argument("--folder", type=Path, help="where to put the files meanwhile")
     given = parser.parse_args()
     print(timing.machine())
     with tempfile.TemporaryDirectory(prefix="dentalign-new-case-", dir=given.folder) as name:
-        project, store = project_in(Path(name), given.shards, given.points, given.teeth)
+        project, store = project_in(Path(name), given.shards, given.points, given.teeth, given.link)
         for case_id in synthetic_cases.case_ids(given.cases):
             store.add(case_id)
         store.list()

@@ -65,12 +65,12 @@ def contacts(points: Array, pairs: Index) -> tuple[Array, Array]:
             triangles.append(nearest)
             teeth.append(np.full(len(chosen), standing))
             owner.append(np.full(len(chosen), number))
-    distance = _signed_distance(
-        surfaces, np.concatenate(probes), np.concatenate(teeth), np.concatenate(triangles)
-    )
-    smallest = np.full(len(pairs), np.inf)
-    np.minimum.at(smallest, np.concatenate(owner), distance)
-    return np.maximum(-smallest, 0.0), np.maximum(smallest, 0.0)
+    found = _Probes(np.concatenate(probes), np.concatenate(teeth), np.concatenate(owner))
+    distance, behind = _distance(surfaces, found, np.concatenate(triangles))
+    overlap = _deepest_inside(surfaces, found, distance, np.flatnonzero(behind), len(pairs))
+    gap = np.full(len(pairs), np.inf)
+    np.minimum.at(gap, found.pair, distance)
+    return overlap, np.where(overlap > 0, 0.0, gap)
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,15 @@ class _Surfaces:
     face: Array
     edge: Array
     vertex: Array
+
+
+@dataclass(frozen=True)
+class _Probes:
+    """M probes: place (M, 3) mm, the tooth (M,) that each is held against, the pair (M,) that it is of."""
+
+    place: Array
+    tooth: Index
+    pair: Index
 
 
 @functools.cache
@@ -144,27 +153,45 @@ def _candidates(surfaces: _Surfaces, tree: cKDTree, probing: int, standing: int)
     return facing[worth], nearest[worth]
 
 
-def _signed_distance(surfaces: _Surfaces, probes: Array, teeth: Index, triangles: Index) -> Array:
-    """Distance (M,) of probes (M, 3) to the nearest of triangles (M, K); negative inside."""
+def _distance(surfaces: _Surfaces, probes: _Probes, triangles: Index) -> tuple[Array, NDArray[np.bool_]]:
+    """How far (M,) the probes are from the nearest of triangles (M, K), and whether they lie behind it."""
+    place, teeth = probes.place[:, None], probes.tooth
     a, b, c = np.moveaxis(surfaces.corners[teeth[:, None], triangles], 2, 0)  # each (M, K, 3)
-    weights = _nearest_weights(probes[:, None], a, b, c)
-    step = probes[:, None] - (weights[..., :1] * a + weights[..., 1:2] * b + weights[..., 2:] * c)
+    weights = _nearest_weights(place, a, b, c)
+    step = place - (weights[..., :1] * a + weights[..., 1:2] * b + weights[..., 2:] * c)
     square = (step * step).sum(-1)
-    row = np.arange(len(probes))
+    row = np.arange(len(teeth))
     best = square.argmin(1)
     step, on, triangle = step[row, best], weights[row, best] > _ON_EDGE, triangles[row, best]
     corner = surfaces.vertex[teeth, triangle, on.argmax(1)]
     edge = surfaces.edge[teeth, triangle, (~on).argmax(1)]
     parts = on.sum(1)[:, None]
     normal = np.where(parts == 3, surfaces.face[teeth, triangle], np.where(parts == 2, edge, corner))
-    distance: Array = np.sqrt(square[row, best])
-    behind = np.flatnonzero((step * normal).sum(1) < 0)
-    distance[behind] *= np.where(_wound_around(surfaces, probes[behind], teeth[behind]), -1.0, 1.0)
-    return distance
+    return np.sqrt(square[row, best]), (step * normal).sum(1) < 0
+
+
+def _deepest_inside(
+    surfaces: _Surfaces, probes: _Probes, distance: Array, behind: Index, pairs: int
+) -> Array:
+    """The largest distance of a probe of each pair that is inside, 0 where none is; `pairs` in number.
+
+    behind : (N,) the probes that lie behind the surface at the nearest spot. Nearly all are inside, so the
+             deepest of a pair is asked first: whether a surface winds around it is what takes the time
+    """
+    deepest = np.zeros(pairs)
+    order = behind[np.lexsort((-distance[behind], probes.pair[behind]))]  # by pair, the deepest first
+    pair = probes.pair[order]
+    rank = np.arange(len(order)) - np.searchsorted(pair, pair)
+    start, count = 0, 1
+    while (asked := order[(rank >= start) & (rank < start + count) & (deepest[pair] == 0)]).size:
+        inside = asked[_wound_around(surfaces, probes.place[asked], probes.tooth[asked])]
+        np.maximum.at(deepest, probes.pair[inside], distance[inside])
+        start, count = start + count, 2 * count
+    return deepest
 
 
 def _wound_around(surfaces: _Surfaces, probes: Array, teeth: Index) -> NDArray[np.bool_]:
-    """Whether the solid angle of the tooth's surface, seen from a probe, is more than half the sphere.
+    """Whether the solid angle of a tooth's surface, seen from a probe (M, 3), is more than half the sphere.
 
     Source: Van Oosterom and Strackee 1983, doi:10.1109/TBME.1983.325207.
     """
