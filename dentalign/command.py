@@ -51,6 +51,7 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
     arguments : words after the program's name; default: those of this process
     raises    : SystemExit, always
     """
+    _run_own_code()
     words = list(sys.argv[1:] if arguments is None else arguments)
     for option, variable in (("--debug", DEBUG_VARIABLE), ("--profile", profiling.VARIABLE)):
         if option in words:
@@ -77,6 +78,27 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
         _say(f"error: {_internal(error)}")
         sys.exit(1)
     sys.exit(0)
+
+
+def _run_own_code() -> None:
+    """Begin anew with the modules that lie beside the script, where Python has found others.
+
+    DVC runs queued experiments in a copy of the repository, while what is installed for editing is the
+    repository itself: its modules may have changed since.
+    """
+    script = Path(sys.argv[0])
+    if script.parent.name != "stages":
+        return
+    root = script.resolve().parents[1]
+    its_own = root / "dentalign" / "command.py"
+    if not its_own.is_file() or its_own.samefile(__file__):
+        return
+    before = os.environ.get("PYTHONPATH", "")
+    if before.split(os.pathsep)[0] == str(root):
+        return  # an interpreter that does not look there
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in (str(root), before) if path)
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 class _Interrupts:

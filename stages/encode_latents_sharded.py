@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dentalign import command, params
+from dentalign import command, params, reached_modules
 from dentalign.dataset.latents import encode_shard
 
 
@@ -13,8 +13,11 @@ def main(
     clouds: Annotated[Path, typer.Argument(help="The shard's clouds (HDF5).")],
     out: Annotated[Path, typer.Argument(help="The shard's latents (HDF5).")],
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
+    code: Annotated[Path | None, typer.Option(help="Run only if the code is that of this list.")] = None,
 ) -> None:
     """Encode every tooth at T1 and T2 with the weights that params.yaml names (encoder.weights)."""
+    if code:
+        reached_modules.check(code)
     encoder = params.load(params_file, params.Encoder, "encoder")
     cases = encode_shard(clouds, encoder, out, params.load_engine(params_file))
     typer.echo(f"encode_latents_sharded: {cases} cases -> {out}", err=True)

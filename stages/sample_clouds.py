@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dentalign import command, params
+from dentalign import command, params, reached_modules
 from dentalign.cases.mesh_store import MeshStore
 from dentalign.dataset.clouds import Sampler, make_clouds
 
@@ -14,8 +14,11 @@ def main(
     manifest: Annotated[Path, typer.Argument(help="The shard's manifest, written by rigid_transforms.")],
     out: Annotated[Path, typer.Argument(help="The shard's clouds (HDF5).")],
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
+    code: Annotated[Path | None, typer.Option(help="Run only if the code is that of this list.")] = None,
 ) -> None:
     """Sample every tooth once, in tooth-local coordinates; T1 and T2 are the same points moved."""
+    if code:
+        reached_modules.check(code)
     source = params.load(params_file, params.Source, "source")
     limits = params.load(params_file, params.Limits, "limits")
     sample = params.load(params_file, params.Sample, "sample")

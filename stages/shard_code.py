@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dentalign import atomic, command
-from dentalign.reached_modules import checksums
+from dentalign.reached_modules import ROOT, checksums
 
 
 def main(
@@ -16,9 +16,8 @@ def main(
     ),
 ) -> None:
     """List the files that each stage's script reaches by its imports, with their SHA-256."""
-    root = Path(__file__).resolve().parents[1]
     for stage in stages:
-        atomic.write_text(out / f"{stage}.txt", checksums(root / "stages" / f"{stage}.py", root))
+        atomic.write_text(out / f"{stage}.txt", checksums(ROOT / "stages" / f"{stage}.py", ROOT))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,18 @@ import torch
 
 from dentalign.dataset import case_store
 from dentalign.dataset.case_store import CaseStore, Layout
+from dentalign.errors import ParamError
 from dentalign.geometry import rigid
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.tooth_points import directions
 from dentalign.networks import pose_aligner
 from dentalign.networks.pose_aligner import moved
 from dentalign.training.attention_examples import Examples, ExamplesOnDisk
-from dentalign.training.attention_training import AttentionTask, AttentionTraining, network_config
+from dentalign.training.attention_training import (
+    AttentionTask,
+    AttentionTraining,
+    network_config,
+)
 from dentalign.training.loop import Schedule, train
 
 POINTS = 16
@@ -174,3 +179,9 @@ def test_a_mouth_halfway_there_has_the_same_end(store: CaseStore) -> None:
     assert share.min() > -1e-3
     assert 0.5 < share.max() < 0.91
     assert 0.3 < (share.abs() < 1e-3).float().mean() < 0.7  # half of the mouths are left alone
+
+
+@pytest.mark.parametrize(("sampled", "most"), [(254, 64), (134, 64), (256, 4)])
+def test_too_few_points_to_see_a_tooth_by_are_refused_by_name(sampled: int, most: int) -> None:
+    with pytest.raises(ParamError, match=rf"train.attention.points: every so many of {sampled} points"):
+        network_config(AttentionTraining(points=most), sampled)

@@ -65,7 +65,7 @@ def test_shards_encoded_on_two_machines_are_joined_on_a_third(shared: Shared, tm
         machine = shared.clone(tmp_path / f"machine-{number}")
         use_own_encoder(machine)
         stages = [f"encode_latents_sharded@{shard}" for shard in shards]
-        assert machine.repro("-s", "--pull", "--allow-missing", *stages) == stages
+        assert machine.repro("-s", "--pull", "--allow-missing", "shard_code", *stages) == stages
         clouds = [path.stem for path in (machine.root / "data/clouds").iterdir()]
         assert sorted(clouds) == sorted(shards)
         machine.dvc("push", "--run-cache", *stages)
@@ -74,6 +74,14 @@ def test_shards_encoded_on_two_machines_are_joined_on_a_third(shared: Shared, tm
     forbid(collector, "encode_latents_sharded", "sample_clouds", "fetch_json", "rigid_transforms")
     assert collector.repro("--pull", "--allow-missing", "concat_hdf5") == ["concat_hdf5"]
     assert collector.hashes("data/latents.h5") != shared.home.hashes("data/latents.h5")
+
+
+def test_other_code_is_listed_before_a_machine_encodes_its_shard(shared: Shared, tmp_path: Path) -> None:
+    machine = shared.clone(tmp_path / "machine")
+    with open(machine.root / "dentalign" / "networks" / "encoder.py", "a", encoding="utf-8") as file:
+        file.write("# a change\n")
+    words = ("-s", "--pull", "--allow-missing", "shard_code", f"encode_latents_sharded@{SHARDS[0]}")
+    assert machine.repro(*words) == [f"encode_latents_sharded@{SHARDS[0]}", "shard_code"]
 
 
 def test_a_shard_that_nobody_has_pushed_stops_the_collector(shared: Shared, tmp_path: Path) -> None:

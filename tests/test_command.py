@@ -1,6 +1,7 @@
 """How commands end: exit codes and one line on stderr. And the command `dentalign list`."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -210,3 +211,16 @@ def test_list_of_an_empty_store_ends_with_3(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "json").mkdir()
     assert end(app, "list", str(tmp_path), "--out", str(tmp_path / "o.csv")) == 3
     assert not (tmp_path / "o.csv").exists()
+
+
+def test_a_script_runs_the_modules_of_its_own_repository_whatever_is_installed(tmp_path: Path) -> None:
+    """As in the copy that DVC makes for a queued experiment."""
+    for folder in ("stages", "dentalign"):
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    with open(tmp_path / "dentalign" / "errors.py", "a", encoding="utf-8") as file:
+        file.write("print('the copy itself')\n")
+    script = [sys.executable, str(tmp_path / "stages" / "shard_code.py"), "--help"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(script, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert "the copy itself" in done.stdout
+    assert "Usage: shard_code.py" in done.stdout

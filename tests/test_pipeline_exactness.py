@@ -140,6 +140,23 @@ def test_an_experiment_with_another_training_runs_the_training_and_the_validatio
     assert "model.add_mm" in project.dvc("metrics", "diff").stdout
 
 
+def test_a_shard_alone_is_not_made_by_code_that_its_list_does_not_name(project: Project) -> None:
+    """`-s` looks at no stage above, so the list is of older code."""
+    with open(project.root / "dentalign" / "dataset" / "latents.py", "a", encoding="utf-8") as file:
+        file.write("# a change\n")
+    shard = project.root / "data" / "latents" / f"{SHARDS[0]}.h5"
+    shard.unlink()
+    for run_cache in (project.root / ".dvc/cache/runs", project.root / ".dvc/cache/files"):
+        shutil.rmtree(run_cache)
+    done = project.dvc("repro", "-s", ENCODE[0], check=False)
+    assert done.returncode != 0
+    assert (
+        "data/code/encode_latents_sharded.txt: dentalign/dataset/latents.py has changed since" in done.stdout
+    )
+    assert project.repro("-s", "shard_code", ENCODE[0]) == [ENCODE[0], "shard_code"]
+    assert shard.is_file()
+
+
 def test_more_shards_than_dvc_yaml_lists_are_refused(project: Project) -> None:
     project.set("shards", [*SHARDS, "shard-new"])
     done = project.dvc("repro", "--single-item", "concat_hdf5", check=False)

@@ -1,5 +1,6 @@
 """What a stage lists as its dependencies is what it reaches: `dvc repro` is exact."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,26 @@ def test_the_list_of_a_stage_s_code_changes_with_what_it_reaches_and_nothing_els
         write(name, (tmp_path / name).read_text(encoding="utf-8") + "# changed\n")
         assert listed() != before
         before = listed()
+
+
+@pytest.mark.parametrize("pipeline", sorted(map(str, PIPELINES)))
+def test_the_lock_that_is_committed_is_of_this_code(pipeline: str) -> None:
+    """Where it is not, `make demo` and commit what it changes."""
+    folder = (ROOT / pipeline).parent
+    locked = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    wdir = {name: folder / stage.get("wdir", ".") for name, stage in STAGES.items()}
+    stale = set()
+    for name, stage in locked.items():
+        for dep in stage["deps"]:
+            file = wdir[name.split("@")[0]] / dep["path"]
+            if file.suffix == ".py" and hashlib.md5(file.read_bytes()).hexdigest() != dep["md5"]:
+                stale.add(f"{name}: {dep['path']}")
+        for out in stage["outs"]:
+            if out["path"].startswith("data/code/"):
+                script = ROOT / "stages" / f"{Path(out['path']).stem}.py"
+                if hashlib.md5(checksums(script, ROOT).encode()).hexdigest() != out["md5"]:
+                    stale.add(f"{name}: {out['path']}")
+    assert not stale
 
 
 @pytest.mark.parametrize("name", sorted(STAGES))

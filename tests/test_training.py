@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from dentalign.errors import DentalignError
 from dentalign.training import loop
 from dentalign.training.loop import Metrics, Outcome, Schedule
 
@@ -116,6 +117,18 @@ def test_a_damaged_checkpoint_is_ignored(
     outcome = run(3, "x")
     assert "damaged checkpoint ignored" in capsys.readouterr().err
     assert same(outcome, run(3, "one"))
+
+
+def test_a_training_that_diverges_says_so_and_leaves_no_weights(state: Path) -> None:
+    class Diverging(Line):
+        def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+            for loss in super().batches(epoch, generator):
+                yield loss * (math.nan if epoch == 2 else 1)
+
+    told: list[int] = []
+    with pytest.raises(DentalignError, match="diverged in epoch 2: its loss is nan; lower its learning_rate"):
+        loop.train(Diverging(), Schedule(5, 1000, 0.01), 0, "d", lambda epoch, _: told.append(epoch))
+    assert told == [1]
 
 
 def test_a_checkpoint_holds_no_code(state: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,13 @@ SHIFT_MM = 1.25
 SETTINGS = Validate(batch_cases=2, threads=1, device="cpu")
 
 
-def small_latents(path: Path, splits: tuple[str, ...] = SPLITS, encoder: str = ENCODER) -> Path:
-    """Teeth on a line, each shifted by SHIFT_MM (three times that in test); a latent is the point."""
+def small_latents(
+    path: Path, splits: tuple[str, ...] = SPLITS, encoder: str = ENCODER, t1_only: str = ""
+) -> Path:
+    """Teeth on a line, each shifted by SHIFT_MM (three times that in test); a latent is the point.
+
+    t1_only : a split whose cases have no tooth at T2
+    """
     rng = np.random.default_rng(1)
     with case_store.create(path, Layout(POINTS, FEATURES), {"encoder_sha256": encoder}) as writer:
         for number, split in enumerate(splits):
@@ -50,7 +56,7 @@ def small_latents(path: Path, splits: tuple[str, ...] = SPLITS, encoder: str = E
                 row["points"][slot] = directions(POINTS) * rng.uniform(3, 4, 3)
                 for stage_ in ("t1", "t2"):
                     missing = EXTRACTED if stage_ == "t2" else LATE
-                    if number % 2 and slot == missing:
+                    if (number % 2 and slot == missing) or (split == t1_only and stage_ == "t2"):
                         continue
                     shift = SHIFT_MM * (stage_ == "t2") * (3 if split == "test" else 1)
                     pose = np.eye(4)
@@ -75,13 +81,18 @@ def small_models(folder: Path, encoder: str = ENCODER) -> tuple[Path, Path]:
         for parameter in decoder.parameters():
             parameter.zero_()
         decoder.straight.weight[:, :3] = torch.eye(3)
+    weights.save(folder / "decoder.pt", decoder)
     width = POINTS * FEATURES
     basis = torch.linalg.qr(torch.randn(32, width, 5, generator=torch.Generator().manual_seed(0)))[0]
     network = {"hidden": 8, "blocks": 1, "dropout": 0.0}
     torch.manual_seed(0)
-    model = latent_aligner.build(LatentBasis(torch.zeros(32, width), basis, torch.ones(32, 5)), network,
-                          (POINTS, FEATURES), encoder, "decoder")  # fmt: skip
-    weights.save(folder / "decoder.pt", decoder)
+    model = latent_aligner.build(
+        LatentBasis(torch.zeros(32, width), basis, torch.ones(32, 5)),
+        network,
+        (POINTS, FEATURES),
+        encoder,
+        weights.file_sha256(folder / "decoder.pt"),
+    )
     aligner.save(folder / "aligner.pt", model)
     return folder / "decoder.pt", folder / "aligner.pt"
 
@@ -119,6 +130,9 @@ def test_predicted_poses_are_exactly_rigid(tmp_path: Path) -> None:
     content = weights.read(decoder)
     wild = Decoder(DecoderConfig(**content["config"]))
     weights.save(decoder, wild)  # random weights: what it decodes is no tooth
+    trained = aligner.load(model)
+    trained.config = replace(trained.config, decoder_sha256=weights.file_sha256(decoder))
+    aligner.save(model, trained)
     found = validate(small_latents(tmp_path / "l.h5"), decoder, model, SETTINGS)
     rotation = found.predicted[found.case, found.slot][:, :3, :3]
     assert rotation @ np.swapaxes(rotation, 1, 2) == pytest.approx(np.broadcast_to(np.eye(3), rotation.shape))
@@ -139,6 +153,20 @@ def test_an_aligner_of_another_encoder_is_refused(tmp_path: Path) -> None:
     models = small_models(tmp_path, encoder="f" * 64)
     with pytest.raises(DentalignError, match=r"trained on latents of encoder ffffff.* was encoded by eeeeee"):
         validate(small_latents(tmp_path / "l.h5"), *models, SETTINGS)
+
+
+def test_an_aligner_trained_through_another_decoder_is_refused(tmp_path: Path) -> None:
+    decoder, model = small_models(tmp_path)
+    content = torch.load(decoder, weights_only=True)
+    weights.save(decoder, Decoder(DecoderConfig(**content["config"])))
+    with pytest.raises(DentalignError, match=r"aligner.pt: trained through decoder .*decoder.pt is"):
+        validate(small_latents(tmp_path / "l.h5"), decoder, model, SETTINGS)
+
+
+def test_test_cases_without_a_tooth_at_both_stages_are_nothing_to_validate_on(tmp_path: Path) -> None:
+    latents = small_latents(tmp_path / "l.h5", t1_only="test")
+    with pytest.raises(NothingUsable, match="no test case has a tooth at both T1 and T2"):
+        validate(latents, *small_models(tmp_path), SETTINGS)
 
 
 def test_without_test_cases_there_is_nothing_to_validate(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class Sampler:
             raise DentalignError(f"{file}: cannot be read: {error.strerror}") from None
         if stl.mesh_sha256(data) != tooth.mesh_sha256:
             raise DentalignError(
-                f"{file}: has changed since rigid_transforms read it; run `dvc repro -f rigid_transforms`"
+                f"{file}: has changed since rigid_transforms read it; run `dvc repro -f -s rigid_transforms`"
             )
         return self.points(stl.read_triangles(data, file=file, tooth=tooth.fdi), file, tooth.fdi)
 
@@ -172,7 +172,7 @@ def _mesh_file(meshes: MeshStore, name: str) -> MeshFile:
     except CaseDefect as defect:  # it was there when rigid_transforms made the manifest
         raise DentalignError(
             f"{meshes.location(name)}: {defect.seen}, and rigid_transforms had it; "
-            "see to the store, then run `dvc repro -f rigid_transforms`"
+            "see to the store, then run `dvc repro -f -s rigid_transforms`"
         ) from defect
 
 

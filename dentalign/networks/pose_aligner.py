@@ -78,9 +78,8 @@ class PoseAligner(Aligner):
         found = once(teeth)
         if not self.midway:
             return found
-        share = self.midway * (
-            stays & self.network.known_at_t2
-        )  # what it has not learnt stays for its neighbours
+        learnt = stays & self.network.known_at_t2  # others stay where they are for their neighbours, too
+        share = self.midway * learnt
         return once(part_of_the_way(teeth, *found[:2], share))
 
     def both_ways(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from dentalign.dataset.case_store import CaseStore
+from dentalign.errors import ParamError
 from dentalign.geometry import rigid
 from dentalign.networks import pose_aligner, rotations
 from dentalign.networks.alignment import MouthsAtT1
@@ -23,6 +24,7 @@ from dentalign.training.attention_examples import COLUMNS, Examples, ExamplesOnD
 from dentalign.training.contact_error import contact_error_mm
 from dentalign.training.loop import Metrics
 
+FEWEST_POINTS = 8  # of a tooth; fewer have no surface to speak of
 ENOUGH = 8  # teeth of a slot and of its antimere together
 ROUNDS = 5  # of bringing the training mouths to the mean of themselves
 DOUBT_SHARE = 0.1  # of the loss
@@ -230,8 +232,16 @@ def _where(flip: torch.Tensor, a: Examples, b: Examples) -> Examples:
 
 
 def network_config(settings: AttentionTraining, points: int) -> ToothAttentionConfig:
-    """The shape of the network for clouds of so many points."""
+    """The shape of the network for clouds of so many points.
+
+    raises: ParamError where so many cannot be thinned evenly to `settings.points` or a few less
+    """
     seen = thinned_count(points, settings.points)
+    if seen < FEWEST_POINTS:
+        raise ParamError(
+            f"train.attention.points: every so many of {points} points (sample.points), {settings.points} at "
+            f"most, are {seen}, too few; take another number for one of them, such as 64 of 256"
+        )
     return ToothAttentionConfig(
         seen, settings.width, settings.layers, settings.heads, settings.dropout, settings.midway
     )

@@ -7,6 +7,7 @@ ends exactly as a run of 500 at once.
 import hashlib
 import io
 import json
+import math
 import os
 import sys
 import time
@@ -20,6 +21,7 @@ from torch import nn
 
 from dentalign import profiling
 from dentalign.atomic import write_bytes
+from dentalign.errors import DentalignError
 from dentalign.locks import exclusive
 from dentalign.networks import weights
 from dentalign.progress import track
@@ -121,7 +123,8 @@ def train(
     on_epoch   : told of every epoch in order, also of those that an earlier run has done
     A training that is profiled begins anew and leaves the checkpoint as it is.
 
-    raises     : KeyboardInterrupt; the next call goes on from the last save (every SAVE_EVERY_S seconds)
+    raises     : DentalignError where the loss is not a finite number any more;
+                 KeyboardInterrupt; the next call goes on from the last save (every SAVE_EVERY_S seconds)
     """
     path = state_dir() / "checkpoints" / f"{checkpoint}.pt"
     with data_parallel.first_only(lambda: exclusive(path)):
@@ -182,6 +185,10 @@ def _train(
             if out_of_patience():
                 break
             loss, steps = _one_epoch(task, optimizer, average, schedule, seed, epoch, progress.step)
+            if not math.isfinite(loss):
+                raise DentalignError(
+                    f"the training diverged in epoch {epoch}: its loss is {loss}; lower its learning_rate"
+                )
             with _averaged(network, average):
                 metrics = {"loss": loss, **data_parallel.of_first(task.validate)}
                 decisive = _decisive(metrics)

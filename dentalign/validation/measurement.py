@@ -101,7 +101,7 @@ def validate(
             profiling.step()
         case_ids = [store.case_ids[row] for row in rows]
         counts = {f"{split}_cases": len(store.rows_of(split)) for split in ("train", "val", "test")}
-    if not found.slot:
+    if not any(map(len, found.slot)):
         raise NothingUsable(f"{latents}: no test case has a tooth at both T1 and T2")
     lineage = {
         "latents_sha256": weights.file_sha256(latents),
@@ -180,6 +180,12 @@ def _check(
         raise DentalignError(
             f"{aligner_weights}: trained on latents of encoder {model.config.encoder_sha256[:12]}, "
             f"{store.path} was encoded by {str(encoder)[:12]}: train it again (`dvc repro`)"
+        )
+    decoder_sha256 = weights.file_sha256(decoder_weights)
+    if model.uses_latents and model.config.decoder_sha256 != decoder_sha256:
+        raise DentalignError(
+            f"{aligner_weights}: trained through decoder {model.config.decoder_sha256[:12]}, "
+            f"{decoder_weights} is {decoder_sha256[:12]}: train it again (`dvc repro`)"
         )
     if (model.config.points, model.config.features) != (layout.points, layout.features):
         raise DentalignError(
