@@ -141,6 +141,7 @@ def main() -> None:
     parser.add_argument("--teeth", type=int, default=28, help="of a case, at most")
     parser.add_argument("--target", default="concat_hdf5", help="stage up to which everything runs")
     parser.add_argument("--link", action="store_true", help="meshes of a kind are one file under many names")
+    parser.add_argument("--url", action="store_true", help="folders by *.url files, which DVC does not list")
     parser.add_argument("--folder", type=Path, help="where to put the files meanwhile")
     given = parser.parse_args()
     print(timing.machine())
@@ -149,6 +150,11 @@ def main() -> None:
         for case_id in synthetic_cases.case_ids(given.cases):
             store.add(case_id)
         store.list()
+        if given.url:
+            for kind, parameter in (("json", "source.json"), ("stl", "source.meshes")):
+                file = store.root / f"{kind}.url"
+                file.write_text((store.root / kind).as_uri() + "\n", encoding="utf-8")
+                project.set(parameter, f"cases/{file.name}")
         runs = {"everything": timed(project, given.target)}
         store.add("one-more")
         store.list()

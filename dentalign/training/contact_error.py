@@ -18,7 +18,8 @@ from dentalign.networks.pose_aligner import thinned
 from dentalign.networks.tooth_attention import PosedTeeth
 from dentalign.teeth import ARCHES
 
-_PROBES = 16  # points that are held against the other tooth, the nearest to its middle; most are far from it
+_EVERY = 2  # every second point may be held against the other tooth: half of the work
+_PROBES = 16  # of these are, the nearest to its middle: the deepest is among them in 99 of 100 pairs
 
 
 def contact_error_mm(
@@ -88,7 +89,7 @@ def _depth_mm(
     depth = []
     for probing, standing in ((left, right), (right, left)):
         away = teeth.middle[mouth, probing] - teeth.middle[mouth, standing]
-        probes, surface = turned[mouth, probing] + away[:, None], turned[mouth, standing]
+        probes, surface = turned[mouth, probing, ::_EVERY] + away[:, None], turned[mouth, standing]
         if probes.shape[1] > _PROBES:
             facing = probes.detach().square().sum(-1).topk(_PROBES, 1, largest=False, sorted=False).indices
             probes = probes.gather(1, facing[..., None].expand(-1, -1, 3))
