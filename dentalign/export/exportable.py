@@ -11,7 +11,7 @@ from torch.nn import functional
 from dentalign.networks.encoder import ChebyshevLayer, Encoder
 from dentalign.networks.latent_aligner import LatentAligner
 from dentalign.networks.pose_aligner import PoseAligner
-from dentalign.networks.tooth_attention import PosedTeeth
+from dentalign.networks.tooth_attention import PosedTeeth, spread_about
 
 _SQUARINGS = 32
 
@@ -89,7 +89,7 @@ class ExportablePoseAligner(nn.Module):
         self, middle: torch.Tensor, present: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `PoseNetwork.to_standard_place`."""
-        spread, here, there = self.aligner.network.spread_about_reference(middle, present)
+        spread, here, there = spread_about(self.aligner.network.reference, middle, present)
         turn = nearest_rotation(spread.double()).float()
         return turn, (there - here @ turn.mT)[:, 0]
 

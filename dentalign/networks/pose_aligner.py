@@ -30,9 +30,14 @@ class PoseAligner(Aligner):
         self.midway = network.midway
         self.network: PoseNetwork = ToothAttention(network)
 
-    @torch.inference_mode()
     def place(self, mouths: MouthsAtT1, decoder: Decoder | None = None) -> MouthsAtT2:
         """See `Aligner.place`, and `answer` for how."""
+        pose, expected = self.poses(mouths)
+        return MouthsAtT2(pose, rigid.apply(pose, mouths.points), expected)
+
+    @torch.inference_mode()
+    def poses(self, mouths: MouthsAtT1) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Poses at T2 and expected ADD of `place`, without the points."""
         device = self.network.reference.device
         there = mouths.present[..., None, None]
         points, given = np.where(there, mouths.points, 0), np.where(there, mouths.pose, np.eye(4))
@@ -52,7 +57,7 @@ class PoseAligner(Aligner):
         pose[here] = _pose(rotation.cpu()[here], middle.cpu()[here], centre[here])
         expected = (doubt.exp() * self.network.doubt_scale).cpu().numpy().astype(np.float64)
         expected[~here] = np.nan
-        return MouthsAtT2(pose, rigid.apply(pose, mouths.points), expected)
+        return pose, expected
 
     def answer(
         self,
@@ -129,8 +134,13 @@ def mirrored(teeth: PosedTeeth) -> PosedTeeth:
     flip = torch.tensor([-1.0, 1.0, 1.0]).to(teeth.middle)
     order = torch.from_numpy(mirror_permutation(teeth.points.shape[2]))
     points = teeth.points[:, MIRRORED_SLOT][:, :, order] * flip
-    rotation = flip[:, None] * teeth.rotation[:, MIRRORED_SLOT] * flip
-    return PosedTeeth(points, rotation, teeth.middle[:, MIRRORED_SLOT] * flip)
+    return PosedTeeth(points, *mirrored_places(teeth.rotation, teeth.middle))
+
+
+def mirrored_places(rotation: torch.Tensor, middle: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """How the teeth of the mouths in a mirror stand: rotation and middle."""
+    flip = torch.tensor([-1.0, 1.0, 1.0]).to(middle)
+    return flip[:, None] * rotation[:, MIRRORED_SLOT] * flip, middle[:, MIRRORED_SLOT] * flip
 
 
 def teeth_of(

@@ -63,6 +63,30 @@ class PosedTeeth(NamedTuple):
     middle: torch.Tensor
 
 
+def to_standard_place(
+    middle: torch.Tensor, present: torch.Tensor, reference: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The motion (N, 3, 3), (N, 3) that brings middles (N, 32, 3) nearest to the reference (32, 3), mm."""
+    spread, here, there = spread_about(reference, middle, present)
+    turn = rotations.nearest(spread)
+    return turn, (there - here @ turn.mT)[:, 0]
+
+
+def spread_about(
+    reference: torch.Tensor, middle: torch.Tensor, present: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What that motion is found from: it turns by the rotation nearest to a matrix, mean upon mean.
+
+    returns : the matrix (N, 3, 3), mm^2, and the mean place of the teeth that are present (N, 1, 3), mm,
+              as they stand and in the reference
+    """
+    weight = present[..., None].to(middle)
+    weight = weight / weight.sum(1, keepdim=True).clamp(min=1)
+    here, there = (weight * middle).sum(1, keepdim=True), (weight * reference).sum(1, keepdim=True)
+    spread = (reference - there).mT @ (weight * (middle - here))
+    return spread + _NO_TURN_MM2 * torch.eye(3).to(spread), here, there
+
+
 class Block(nn.Module):
     """Attention among the teeth of a mouth, then a layer of its own for each; starts as the identity."""
 
@@ -136,24 +160,8 @@ class PoseNetwork(nn.Module, ABC):
     def to_standard_place(
         self, middle: torch.Tensor, present: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The motion (N, 3, 3), (N, 3) that brings middles (N, 32, 3), mm, nearest to the reference."""
-        spread, here, there = self.spread_about_reference(middle, present)
-        turn = rotations.nearest(spread)
-        return turn, (there - here @ turn.mT)[:, 0]
-
-    def spread_about_reference(
-        self, middle: torch.Tensor, present: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What that motion is found from: it turns by the rotation nearest to a matrix, mean upon mean.
-
-        returns : the matrix (N, 3, 3), mm^2, and the mean place of the teeth that are present (N, 1, 3), mm,
-                  as they stand and in the reference
-        """
-        weight = present[..., None].to(middle)
-        weight = weight / weight.sum(1, keepdim=True).clamp(min=1)
-        here, there = (weight * middle).sum(1, keepdim=True), (weight * self.reference).sum(1, keepdim=True)
-        spread = (self.reference - there).mT @ (weight * (middle - here))
-        return spread + _NO_TURN_MM2 * torch.eye(3).to(spread), here, there
+        """See `to_standard_place`; the reference is the network's own."""
+        return to_standard_place(middle, present, self.reference)
 
 
 class ToothAttention(PoseNetwork):

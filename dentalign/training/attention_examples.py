@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from dentalign.dataset.case_store import CaseStore
-from dentalign.networks.pose_aligner import mirrored, moved, teeth_of
-from dentalign.networks.tooth_attention import PosedTeeth, PoseNetwork
+from dentalign.networks.pose_aligner import mirrored, mirrored_places, moved, teeth_of
+from dentalign.networks.tooth_attention import PosedTeeth, to_standard_place
 from dentalign.teeth import MIRRORED_SLOT, SLOT_COUNT
 from dentalign.training.row_file import RowFile
 
@@ -34,17 +34,19 @@ class Examples(NamedTuple):
 
     def to(self, device: torch.device) -> "Examples":
         """The same on another device."""
-        t1, t2 = (PosedTeeth(*(part.to(device) for part in teeth)) for teeth in (self.t1, self.t2))
+        t1 = PosedTeeth(*(part.to(device) for part in self.t1))
+        t2 = PosedTeeth(t1.points, self.t2.rotation.to(device), self.t2.middle.to(device))
         return Examples(t1, t2, self.present.to(device), self.stays.to(device))
 
     def mirrored(self) -> "Examples":
         """Their mirror images."""
         there = (self.present[:, MIRRORED_SLOT], self.stays[:, MIRRORED_SLOT])
-        return Examples(mirrored(self.t1), mirrored(self.t2), *there)
+        t1 = mirrored(self.t1)
+        return Examples(t1, PosedTeeth(t1.points, *mirrored_places(*self.t2[1:])), *there)
 
-    def in_standard_place(self, network: PoseNetwork) -> "Examples":
-        """The whole mouths moved, T2 with T1, to where T1 stands best."""
-        motion = network.to_standard_place(self.t1.middle, self.present)
+    def in_standard_place(self, reference: torch.Tensor) -> "Examples":
+        """The whole mouths moved, T2 with T1, to where T1 stands best by the reference (32, 3), mm."""
+        motion = to_standard_place(self.t1.middle, self.present, reference)
         return self._replace(t1=moved(self.t1, *motion), t2=moved(self.t2, *motion))
 
 

@@ -7,22 +7,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from torch import nn
 
 from dentalign.dataset.case_store import CaseStore
 from dentalign.errors import ParamError
-from dentalign.geometry import rigid
 from dentalign.networks import pose_aligner, rotations
 from dentalign.networks.alignment import MouthsAtT1
-from dentalign.networks.pose_aligner import PoseAligner, part_of_the_way, thinned_count
-from dentalign.networks.tooth_attention import PosedTeeth, ToothAttentionConfig
+from dentalign.networks.pose_aligner import PoseAligner, part_of_the_way, thinned, thinned_count
+from dentalign.networks.tooth_attention import PosedTeeth, PoseNetwork, ToothAttentionConfig
 from dentalign.params import Positive
 from dentalign.state import state_dir
 from dentalign.teeth import MIRRORED_SLOT
 from dentalign.training import data_parallel
 from dentalign.training.align_task import ModelTraining, TrainingData
 from dentalign.training.attention_examples import COLUMNS, Examples, ExamplesOnDisk
-from dentalign.training.contact_error import contact_error_mm
+from dentalign.training.contact_error import Neighbours, contact_error_mm, neighbours
 from dentalign.training.loop import Metrics
+from dentalign.training.recorded_loss import RecordedLoss
 
 FEWEST_POINTS = 8  # of a tooth; fewer have no surface to speak of
 ENOUGH = 8  # teeth of a slot and of its antimere together
@@ -65,25 +66,50 @@ class AttentionTraining(ModelTraining):
         return model, AttentionTask(data.store, model, self, data.validation_cases)
 
 
-class AttentionTask:
-    """Predict where the teeth stand at T2.
+class MouthLoss(nn.Module):
+    """How far the teeth of a batch are from the plan, by the network.
 
-    The loss is the mean distance of their points, mm, a tenth of how far the logarithm of the expected
-    error is from that of the error, and a share (`contact`) of the errors of the contacts, mm, summed over
-    the pairs of neighbours; all divided by the number of teeth.
+    The mean distance of their points, mm, a tenth of how far the logarithm of the expected error is from that
+    of the error, and a share (`contact`) of the errors of the contacts, mm, summed over the pairs of
+    neighbours; all divided by the number of teeth.
     """
+
+    def __init__(self, network: PoseNetwork, contact: float, sampled: int):
+        super().__init__()
+        self.network, self.contact, self.sampled = network, contact, sampled
+
+    def forward(self, batch: Examples, counts: torch.Tensor, pairs: Neighbours) -> torch.Tensor:
+        """Of mouths in the standard place, teeth that count (N, 32), and the neighbours among these: ()."""
+        rotation, middle, doubt = self.network(batch.t1, batch.present, batch.stays)
+        apart = batch.t1.points @ (rotation - batch.t2.rotation).mT + (middle - batch.t2.middle)[:, :, None]
+        add = (apart.square().sum(-1) + 1e-6).sqrt().mean(-1)  # (N, 32) mm
+        wrong = (doubt - add.detach().clamp(min=0.01).log()).abs()
+        loss = ((add + DOUBT_SHARE * wrong) * counts).sum()
+        if self.contact:
+            found = PosedTeeth(batch.t2.points, rotation, middle)
+            loss = loss + self.contact * contact_error_mm(found, batch.t2, pairs, self.sampled).sum()
+        return loss / counts.sum().clamp(min=1)
+
+
+class AttentionTask:
+    """Predict where the teeth stand at T2; the loss is `MouthLoss`."""
 
     def __init__(self, store: CaseStore, model: PoseAligner, settings: AttentionTraining, most_held_out: int):
         self.model, self.network, self.settings = model, model.network, settings
-        self.device, self.sampled = self.network.reference.device, store.layout.points
+        self.device = self.network.reference.device
+        self.loss = RecordedLoss(MouthLoss(self.network, settings.contact, store.layout.points))
         rows = store.rows_of("train")
         self.examples = ExamplesOnDisk.read(store, rows, self.network.points, state_dir() / "temporary")
         self._learn_means(self.examples)
+        # The batches are made on the CPU, while a GPU is still at work on the one before.
+        self.reference, self.learnt = self.network.reference.cpu(), self.network.known_at_t2.cpu()
         rows = store.rows_of("val")[:most_held_out]
         columns = {name: store.column(name, rows) for name in COLUMNS}
         both = columns["t1/mask"] & columns["t2/mask"]
-        self.held_out = MouthsAtT1(columns["points"], columns["t1/pose"], columns["t1/mask"], both)
-        self.planned = columns["t2/pose"]
+        seen = thinned(columns["points"], self.network.points)
+        self.held_out = MouthsAtT1(seen, columns["t1/pose"], columns["t1/mask"], both)
+        self.planned = columns["t2/pose"][both]  # (T, 4, 4)
+        self.points = torch.from_numpy(columns["points"][both]).to(self.device)  # (T, P, 3) tooth-local mm
 
     @torch.no_grad()
     def _learn_means(self, examples: ExamplesOnDisk) -> None:
@@ -107,7 +133,7 @@ class AttentionTask:
         for _ in range(ROUNDS):
             network.reference.copy_(_mean((part.t1.middle, part.present) for part in _both(examples, device)))
             for start, part in examples.parts(device):
-                examples.put(start, part.in_standard_place(network))
+                examples.put(start, part.in_standard_place(network.reference))
         for stage, mask in (("t1", "present"), ("t2", "stays")):
             both = ((getattr(part, stage), getattr(part, mask)) for part in _both(examples, device))
             middle, rotation = (getattr(network, f"{stage}_{name}") for name in ("middle", "rotation"))
@@ -120,12 +146,14 @@ class AttentionTask:
         """Each case once, itself or its mirror image, changed at random (`_changed`)."""
         order = torch.randperm(len(self.examples), generator=generator)
         for rows in order.split(self.settings.batch_cases):
-            chosen = self.examples.at(rows).to(self.device)
-            flip = (torch.rand(len(rows), generator=generator) < 0.5).to(self.device)
+            chosen = self.examples.at(rows)
+            flip = torch.rand(len(rows), generator=generator) < 0.5
             changed = self._changed(_where(flip, chosen.mirrored(), chosen), generator)
-            part = changed.at(data_parallel.own(len(rows)))
-            loss = self._loss(part.in_standard_place(self.network))
-            yield data_parallel.weighed(loss, self._weight(part).sum(), self._weight(changed).sum())
+            part = changed.at(data_parallel.own(len(rows))).in_standard_place(self.reference)
+            counts, whole = part.stays & self.learnt, changed.stays & self.learnt
+            pairs = neighbours(counts, as_many=self.device.type == "cuda")
+            given = (part.to(self.device), counts.to(self.device), pairs.to(self.device))
+            yield data_parallel.weighed(self.loss(*given), counts.sum(), whole.sum())
 
     def _changed(self, given: Examples, generator: torch.Generator) -> Examples:
         """Other mouths that have the same T2, or the same T2 but for their size.
@@ -137,10 +165,10 @@ class AttentionTask:
         settings, count = self.settings, len(given.present)
 
         def uniform(*shape: int) -> torch.Tensor:
-            return torch.rand(count, *shape, generator=generator).to(self.device)
+            return torch.rand(count, *shape, generator=generator)
 
         def normal(*shape: int) -> torch.Tensor:
-            return torch.randn(count, *shape, generator=generator).to(self.device)
+            return torch.randn(count, *shape, generator=generator)
 
         t1, t2 = given.t1, given.t2
         share = settings.midway * uniform(1) * (uniform(1) < 0.5) * given.stays
@@ -159,24 +187,6 @@ class AttentionTask:
             given.stays & keep,
         )
 
-    def _loss(self, batch: Examples) -> torch.Tensor:
-        rotation, middle, doubt = self.network(batch.t1, batch.present, batch.stays)
-        apart = batch.t1.points @ (rotation - batch.t2.rotation).mT + (middle - batch.t2.middle)[:, :, None]
-        add = (apart.square().sum(-1) + 1e-6).sqrt().mean(-1)  # (B, 32) mm
-        wrong = (doubt - add.detach().clamp(min=0.01).log()).abs()
-        weight = self._weight(batch)
-        loss = ((add + DOUBT_SHARE * wrong) * weight).sum()
-        if self.settings.contact:
-            found = PosedTeeth(batch.t2.points, rotation, middle)
-            loss = (
-                loss + self.settings.contact * contact_error_mm(found, batch.t2, weight, self.sampled).sum()
-            )
-        return loss / weight.sum().clamp(min=1)
-
-    def _weight(self, batch: Examples) -> torch.Tensor:
-        """Teeth (B, 32) that count in the loss."""
-        return batch.stays & self.network.known_at_t2
-
     @torch.no_grad()
     def validate(self) -> Metrics:
         """`add_mm` on the validation cases, as the stage validate has it."""
@@ -184,15 +194,19 @@ class AttentionTask:
 
     def _held_out_errors(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """ADD of each held-out tooth, and what the model expected it to be; mm."""
-        held, errors, expected = self.held_out, [], []
-        for start in range(0, len(held.present), 32):  # the points of all at once are megabytes a case
-            part = slice(start, start + 32)
-            stays, placed = held.stays[part], self.model.place(held.part(part))
-            true = rigid.apply(self.planned[part][stays], held.points[part][stays])
-            errors.append(np.linalg.norm(placed.points[stays] - true, axis=-1).mean(-1))
-            assert placed.expected_add_mm is not None
-            expected.append(placed.expected_add_mm[stays])
-        return np.concatenate(errors), np.concatenate(expected)
+        held, poses, doubts = self.held_out, [], []
+        at_once = 32 if self.device.type == "cpu" else len(held.present)
+        for start in range(0, len(held.present), at_once):
+            part = slice(start, start + at_once)
+            pose, expected = self.model.poses(held.part(part))
+            poses.append(pose[held.stays[part]])
+            doubts.append(expected[held.stays[part]])
+        off = torch.from_numpy(np.concatenate(poses) - self.planned).to(self.points)
+        errors = []
+        for points, motion in zip(self.points.split(1024), off.split(1024), strict=True):
+            apart = torch.baddbmm(motion[:, None, :3, 3], points, motion[:, :3, :3].mT)
+            errors.append(apart.norm(dim=-1).mean(-1))
+        return torch.cat(errors).cpu().double().numpy(), np.concatenate(doubts)
 
     def finish(self) -> None:
         """Scale the expected errors so that they are right on average over the validation cases.

@@ -9,6 +9,7 @@ overlap; in the plan just as in the prediction, which is why only the difference
 """
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,29 +23,27 @@ _EVERY = 2  # every second point may be held against the other tooth: half of th
 _PROBES = 16  # of these are, the nearest to its middle: the deepest is among them in 99 of 100 pairs
 
 
-def contact_error_mm(
-    found: PosedTeeth, planned: PosedTeeth, stays: torch.Tensor, sampled: int
-) -> torch.Tensor:
-    """How much deeper or less deep than planned each pair of neighbours stands in each other, mm.
+class Neighbours(NamedTuple):
+    """Pairs of neighbours in an arch, K of all mouths together.
 
-    A gap is a depth below 0.
-
-    found, planned : N mouths, the same points of each tooth in both
-    stays          : (N, 32) bool
-    sampled        : points of a tooth that these are every so many of, see `pose_aligner.thinned`
-    returns        : (K,), for the pairs of `neighbours`
+    mouth, left, right : (K,) int64: which mouth, slot and next slot that is not empty
+    real               : (K,) bool; others fill up and count nothing
     """
-    mouth, left, right = neighbours(stays)
-    normals = outward_normals(planned.points, sampled)
-    with torch.no_grad():
-        wanted = _depth_mm(planned, normals, mouth, left, right)
-    return (_depth_mm(found, normals, mouth, left, right) - wanted).abs()
+
+    mouth: torch.Tensor
+    left: torch.Tensor
+    right: torch.Tensor
+    real: torch.Tensor
+
+    def to(self, device: torch.device) -> "Neighbours":
+        """The same on another device."""
+        return Neighbours(*(part.to(device) for part in self))
 
 
-def neighbours(stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pairs of neighbours in an arch, K of all mouths together: mouth, slot and next slot, each (K,).
+def neighbours(stays: torch.Tensor, as_many: bool = False) -> Neighbours:
+    """The pairs of the teeth (N, 32) bool; empty slots are skipped.
 
-    stays : (N, 32) bool; empty slots are skipped
+    as_many : whether to fill up to as many as N mouths can have, so that their number does not tell
     """
     pairs = []
     for name in ARCHES:
@@ -55,7 +54,26 @@ def neighbours(stays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.T
         mouth, place = torch.nonzero(here & (before >= 0), as_tuple=True)
         pairs.append((mouth, before[mouth, place], slots[place]))
     mouths, lefts, rights = (torch.cat(parts) for parts in zip(*pairs, strict=True))
-    return mouths, lefts, rights
+    found = Neighbours(mouths, lefts, rights, torch.ones_like(mouths, dtype=torch.bool))
+    if not as_many:
+        return found
+    most = len(stays) * sum(len(slots) - 1 for slots in ARCHES.values())
+    return Neighbours(*(torch.nn.functional.pad(part, (0, most - len(mouths))) for part in found))
+
+
+def contact_error_mm(found: PosedTeeth, planned: PosedTeeth, pairs: Neighbours, sampled: int) -> torch.Tensor:
+    """How much deeper or less deep than planned each pair of neighbours stands in each other, mm.
+
+    A gap is a depth below 0.
+
+    found, planned : N mouths, the same points of each tooth in both
+    sampled        : points of a tooth that these are every so many of, see `pose_aligner.thinned`
+    returns        : (K,), 0 where the pair is not real
+    """
+    normals = outward_normals(planned.points, sampled)
+    with torch.no_grad():
+        wanted = _depth_mm(planned, normals, pairs)
+    return (_depth_mm(found, normals, pairs) - wanted).abs() * pairs.real
 
 
 def outward_normals(points: torch.Tensor, sampled: int) -> torch.Tensor:
@@ -64,26 +82,25 @@ def outward_normals(points: torch.Tensor, sampled: int) -> torch.Tensor:
     sampled : see `contact_error_mm`. The fewer of them are left, the more uneven they lie and the rougher
               the normals: within 20 degrees for 64 of 256
     """
-    faces = _faces(sampled, points.shape[-2], points.device)
+    faces, corners = _faces(sampled, points.shape[-2], points.device)
     a, b, c = (points[..., faces[:, k], :] for k in range(3))
     cross = torch.linalg.cross(b - a, c - a)  # twice the area long
-    normals = torch.zeros_like(points)
-    for k in range(3):
-        normals.index_add_(-2, faces[:, k], cross)
+    # A product, not `index_add_`: on a GPU that adds in any order, and no two trainings would be the same.
+    normals = (cross.mT @ corners).mT
     return torch.nn.functional.normalize(normals, dim=-1, eps=1e-9)
 
 
 @functools.cache
-def _faces(sampled: int, count: int, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(closed_surface(np.ascontiguousarray(thinned(directions(sampled), count)))).to(
-        device
-    )
+def _faces(sampled: int, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Triangles (F, 3) between the points, and which points are corners of each (F, p), 1 or 0."""
+    faces = torch.from_numpy(closed_surface(np.ascontiguousarray(thinned(directions(sampled), count))))
+    corners = torch.zeros(len(faces), count).scatter_(1, faces, 1)
+    return faces.to(device), corners.to(device)
 
 
-def _depth_mm(
-    teeth: PosedTeeth, normals: torch.Tensor, mouth: torch.Tensor, left: torch.Tensor, right: torch.Tensor
-) -> torch.Tensor:
+def _depth_mm(teeth: PosedTeeth, normals: torch.Tensor, pairs: Neighbours) -> torch.Tensor:
     """The deepest point of each pair (K,), mm; below 0 where there is a gap."""
+    mouth, left, right, _ = pairs
     turned = teeth.points @ teeth.rotation.mT  # from the middle of each tooth
     normals = normals @ teeth.rotation.mT
     depth = []
@@ -104,8 +121,8 @@ def _nearest(probes: torch.Tensor, surface: torch.Tensor) -> torch.Tensor:
 
     All in millimetres from the middle of the surface: far from there the products would lose the digits.
     """
-    if probes.is_cuda:  # which may compute products to three digits
-        apart = torch.cdist(probes, surface, compute_mode="donot_use_mm_for_euclid_dist")
+    if probes.is_cuda:  # which may compute products to three digits, and has room and a slow cdist
+        apart = (probes[:, :, None] - surface[:, None]).square().sum(-1)
     else:  # the square of the distance, less that of the probe from the middle: a sixth of cdist's time
         apart = torch.baddbmm(surface.square().sum(2)[:, None], probes, surface.mT, alpha=-2)
     return apart.argmin(2)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import nn
 
 from dentalign.dataset.case_store import CaseStore
 from dentalign.dataset.latents import ToothEncoder
@@ -78,8 +79,28 @@ class HeldOut:
     poses: NDArray[np.float64]  # (N, 32, 4, 4) true T2
 
 
+class LatentLoss(nn.Module):
+    """How far the code of the teeth is from that at T2, by the network: mean squared point distance, mm^2.
+
+    movement : (32, d), what the code changes by in treatments, standard deviation
+    metric   : (32, d, d), see `_millimetres`
+    """
+
+    def __init__(self, network: nn.Module, movement: torch.Tensor, metric: torch.Tensor):
+        super().__init__()
+        self.network, self.movement, self.metric = network, movement, metric
+
+    def forward(self, z: torch.Tensor, masks: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Of codes (N, 2, 32, d) of teeth (N, 2, 32), T1 shaken by noise (N, 32, d) x movement: ()."""
+        start = z[:, 0] + noise * self.movement
+        error = self.network(start, masks[:, 0], masks[:, 1]) - (z[:, 1] - start)
+        pairs = masks.all(1)  # (N, 32)
+        square = torch.einsum("bsd,sde,bse->bs", error, self.metric, error)
+        return (square * pairs).sum() / pairs.sum().clamp(min=1)
+
+
 class FullyConnectedTask:
-    """Predict the change of the code from T1 to T2; the loss is measured in millimetres."""
+    """Predict the change of the code from T1 to T2; the loss is `LatentLoss`."""
 
     def __init__(
         self,
@@ -94,11 +115,13 @@ class FullyConnectedTask:
         self.basis, self.decoder = codes.basis, decoder
         self.device = next(model.network.parameters()).device
         self.masks = torch.from_numpy(codes.masks)
-        self.metric = _millimetres(codes.basis, decoder)  # (32, d, d)
-        self._set_scales()
+        self.loss = LatentLoss(self.network, self._set_scales(), _millimetres(codes.basis, decoder))
 
-    def _set_scales(self) -> None:
-        """Mean and spread of the change, and the spread of the code, from the training copies."""
+    def _set_scales(self) -> torch.Tensor:
+        """Mean and spread of the change, and the spread of the code, from the training copies.
+
+        returns : (32, d), standard deviation of the change
+        """
         pairs = np.all(self.codes.masks, axis=2)[..., None]  # (N, C, 32, 1)
         count = np.maximum(pairs.sum((0, 1)), 1)
         total = np.zeros((2, *count.shape[:1], self.basis.components))
@@ -112,7 +135,7 @@ class FullyConnectedTask:
         network.mean.copy_(torch.from_numpy(mean))
         network.scale.copy_(torch.from_numpy(np.sqrt(variance + SMALLEST_SPREAD_OUT**2)))
         network.in_scale.copy_((self.basis.spread**2 + SMALLEST_SPREAD_IN**2).sqrt())
-        self.movement = torch.from_numpy(np.sqrt(variance)).to(network.scale)  # (32, d)
+        return torch.from_numpy(np.sqrt(variance)).to(network.scale)
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
         """Each case once, as one of its copies; mean squared point distance per tooth, mm^2.
@@ -122,7 +145,7 @@ class FullyConnectedTask:
         on the mouth, not on where that tooth happens to stand. Some teeth are left out.
         """
         settings, codes, (cases, copies) = self.settings, self.codes, self.masks.shape[:2]
-        network, order = self.network, torch.randperm(cases, generator=generator)
+        order = torch.randperm(cases, generator=generator)
         for chosen in order.split(settings.batch_cases):
             copy = torch.randint(copies, (len(chosen),), generator=generator)
             own = data_parallel.own(len(chosen))
@@ -130,15 +153,9 @@ class FullyConnectedTask:
             masks = self.masks[chosen, copy]  # (B, 2, 32)
             keep = torch.rand(len(chosen), 1, masks.shape[-1], generator=generator) >= settings.tooth_dropout
             noise = settings.jitter * torch.randn(len(chosen), *z.shape[2:], generator=generator)
-            masks = (masks & keep).to(self.device)
-            whole = masks.all(1).sum()
-            z, masks, noise = z.to(self.device), masks[own], noise[own].to(self.device)
-            start = z[:, 0] + noise * self.movement
-            error = network(start, masks[:, 0], masks[:, 1]) - (z[:, 1] - start)
-            pairs = masks.all(1)  # (B, 32)
-            square = torch.einsum("bsd,sde,bse->bs", error, self.metric, error)
-            loss = (square * pairs).sum() / pairs.sum().clamp(min=1)
-            yield data_parallel.weighed(loss, pairs.sum(), whole)
+            masks = masks & keep
+            loss = self.loss(*(part.to(self.device) for part in (z, masks[own], noise[own])))
+            yield data_parallel.weighed(loss, masks[own].all(1).sum(), masks.all(1).sum())
 
     def finish(self) -> None:
         """Nothing is left to do."""
@@ -147,10 +164,10 @@ class FullyConnectedTask:
     def validate(self) -> Metrics:
         """`add_mm` on the validation cases, through decoder and rigid fit as in the stage validate."""
         held, errors = self.held_out, []
+        basis = held.basis.to(self.device)
         for part in torch.arange(len(held.z)).split(32):
             masks = held.masks[part].to(self.device)
             change = self.network(held.z[part].to(self.device), masks[:, 0], masks[:, 1])
-            basis = held.basis.to(self.device)
             latents = basis.shift(held.latents[part].float().to(self.device), change)
             pairs = masks.all(1).cpu().numpy()
             decoded = self.decoder(latents).cpu().numpy()[pairs]

@@ -113,14 +113,15 @@ def _compute(
     np.save(folder / "basis.npy", basis.basis.numpy())
     np.save(folder / "spread.npy", basis.spread.numpy())
     shape = (len(rows), augmentation.copies, 2, 32)
-    masks = np.zeros(shape, bool)
+    masks, device = np.zeros(shape, bool), encoder.device
+    there = basis.to(device)
     header = {"descr": "<f4", "fortran_order": False, "shape": (*shape, components)}
     with open(folder / "z.npy", "wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for number, index in enumerate(track(rows, "moving and encoding", len(rows))):
             row = store.row(int(index), _COLUMNS)
             for copy, (latents, mask) in enumerate(_encoded(row, encoder, augmentation, augmentation.copies)):
-                code = basis.encode(torch.from_numpy(latents)).numpy()  # (2, 32, d)
+                code = there.encode(torch.from_numpy(latents).to(device)).cpu().numpy()  # (2, 32, d)
                 masks[number, copy] = mask
                 file.write((code * mask[..., None]).astype("<f4").tobytes())
     np.save(folder / "masks.npy", masks)
