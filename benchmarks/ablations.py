@@ -82,8 +82,9 @@ ROWS = {
             edits=(
                 Edit(
                     _FC,
-                    "self.metric = _millimetres(codes.basis, decoder)",
-                    "self.metric = torch.eye(codes.basis.components).expand(32, -1, -1)",
+                    "self._set_scales(), _millimetres(codes.basis, decoder)",
+                    "self._set_scales(), "
+                    "torch.eye(codes.basis.components, device=self.device).expand(32, -1, -1)",
                 ),
             ),
         ),
@@ -108,7 +109,7 @@ ROWS = {
         Row(
             "no mirror images",
             edits=(
-                Edit(_ATTENTION, "generator=generator) < 0.5).to", "generator=generator) < 0.0).to"),
+                Edit(_ATTENTION, "generator=generator) < 0.5", "generator=generator) < 0.0"),
                 Edit(
                     _POSES,
                     "self.both_ways(moved(teeth, turn, shift), present, stays)",

@@ -91,13 +91,15 @@ def main() -> None:
     given = parser.parse_args()
     if given.device == "cuda" and not torch.cuda.is_available():
         parser.error("torch finds no GPU; --device cpu with few cases only tries the script out")
+    clouds = sorted(given.project.glob("data/clouds/*.h5")) if given.project else []
+    if given.project and not clouds:
+        parser.error(f"{given.project}: no data/clouds/*.h5 there: run `dvc repro` or `dvc pull` in it")
     print(timing.machine())
     if given.device == "cuda":
         print(torch.cuda.get_device_name())
     with tempfile.TemporaryDirectory(prefix="dentalign-gpu-") as name:
         folder = Path(name)
         if given.project:
-            clouds = sorted(given.project.glob("data/clouds/*.h5"))
             encoder, decoder = (str(given.project / f"models/{name}.pt") for name in ("encoder", "decoder"))
         else:
             encoder, decoder = str(folder / "encoder.pt"), str(folder / "decoder.pt")

@@ -84,13 +84,19 @@ class Products:
     """
 
     def __init__(self, task: FullyConnectedTask | AttentionTask):
-        self.linear: list[tuple[int, int, int]] = []  # rows, in, out
+        shapes: dict[nn.Module, tuple[int, int, int]] = {}  # rows, in, out; recording runs a layer some times
+
+        def note(layer: nn.Module, given: tuple[torch.Tensor], _: torch.Tensor) -> None:
+            assert isinstance(layer, nn.Linear)
+            shapes[layer] = (given[0].numel() // layer.in_features, layer.in_features, layer.out_features)
+
         self.device = next(task.network.parameters()).device
         layers = [module for module in task.network.modules() if isinstance(module, nn.Linear)]
-        hooks = [layer.register_forward_hook(self._note) for layer in layers]
+        hooks = [layer.register_forward_hook(note) for layer in layers]
         next(iter(task.batches(0, torch.Generator().manual_seed(0))))
         for hook in hooks:
             hook.remove()
+        self.linear = list(shapes.values())
         batch = task.settings.batch_cases
         self.bmm: list[tuple[int, int, int, int]] = []  # how many, rows, inner, columns
         if isinstance(task, FullyConnectedTask):
@@ -108,9 +114,6 @@ class Products:
 
         self._linear = [(random(a, b), random(c, b), random(a, c)) for a, b, c in self.linear]
         self._bmm = [(random(n, a, b), random(n, b, c), random(n, a, c)) for n, a, b, c in self.bmm]
-
-    def _note(self, layer: nn.Linear, given: tuple[torch.Tensor], _: torch.Tensor) -> None:
-        self.linear.append((given[0].numel() // layer.in_features, layer.in_features, layer.out_features))
 
     @torch.no_grad()
     def __call__(self) -> None:

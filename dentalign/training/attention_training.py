@@ -101,8 +101,6 @@ class AttentionTask:
         rows = store.rows_of("train")
         self.examples = ExamplesOnDisk.read(store, rows, self.network.points, state_dir() / "temporary")
         self._learn_means(self.examples)
-        # The batches are made on the CPU, while a GPU is still at work on the one before.
-        self.reference, self.learnt = self.network.reference.cpu(), self.network.known_at_t2.cpu()
         rows = store.rows_of("val")[:most_held_out]
         columns = {name: store.column(name, rows) for name in COLUMNS}
         both = columns["t1/mask"] & columns["t2/mask"]
@@ -144,13 +142,15 @@ class AttentionTask:
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
         """Each case once, itself or its mirror image, changed at random (`_changed`)."""
+        # Batches are made on the CPU, while a GPU is still at work on the one before.
+        reference, learnt = self.network.reference.cpu(), self.network.known_at_t2.cpu()
         order = torch.randperm(len(self.examples), generator=generator)
         for rows in order.split(self.settings.batch_cases):
             chosen = self.examples.at(rows)
             flip = torch.rand(len(rows), generator=generator) < 0.5
             changed = self._changed(_where(flip, chosen.mirrored(), chosen), generator)
-            part = changed.at(data_parallel.own(len(rows))).in_standard_place(self.reference)
-            counts, whole = part.stays & self.learnt, changed.stays & self.learnt
+            part = changed.at(data_parallel.own(len(rows))).in_standard_place(reference)
+            counts, whole = part.stays & learnt, changed.stays & learnt
             pairs = neighbours(counts, as_many=self.device.type == "cuda")
             given = (part.to(self.device), counts.to(self.device), pairs.to(self.device))
             yield data_parallel.weighed(self.loss(*given), counts.sum(), whole.sum())
@@ -201,12 +201,12 @@ class AttentionTask:
             pose, expected = self.model.poses(held.part(part))
             poses.append(pose[held.stays[part]])
             doubts.append(expected[held.stays[part]])
-        off = torch.from_numpy(np.concatenate(poses) - self.planned).to(self.points)
+        off = torch.from_numpy(np.concatenate(poses) - self.planned).to(self.device)
         errors = []
         for points, motion in zip(self.points.split(1024), off.split(1024), strict=True):
-            apart = torch.baddbmm(motion[:, None, :3, 3], points, motion[:, :3, :3].mT)
+            apart = torch.baddbmm(motion[:, None, :3, 3], points.double(), motion[:, :3, :3].mT)
             errors.append(apart.norm(dim=-1).mean(-1))
-        return torch.cat(errors).cpu().double().numpy(), np.concatenate(doubts)
+        return torch.cat(errors).cpu().numpy(), np.concatenate(doubts)
 
     def finish(self) -> None:
         """Scale the expected errors so that they are right on average over the validation cases.

@@ -86,7 +86,7 @@ def outward_normals(points: torch.Tensor, sampled: int) -> torch.Tensor:
     a, b, c = (points[..., faces[:, k], :] for k in range(3))
     cross = torch.linalg.cross(b - a, c - a)  # twice the area long
     # A product, not `index_add_`: on a GPU that adds in any order, and no two trainings would be the same.
-    normals = (cross.mT @ corners).mT
+    normals = (cross.mT @ corners.to(cross)).mT
     return torch.nn.functional.normalize(normals, dim=-1, eps=1e-9)
 
 
@@ -112,6 +112,8 @@ def _depth_mm(teeth: PosedTeeth, normals: torch.Tensor, pairs: Neighbours) -> to
             probes = probes.gather(1, facing[..., None].expand(-1, -1, 3))
         nearest = _nearest(probes.detach(), surface.detach())[..., None].expand(-1, -1, 3)
         step = surface.gather(1, nearest) - probes
+        # One point of each pair has a gradient. Where several had, and the same nearest, a GPU would add
+        # these in any order.
         depth.append((step * normals[mouth, standing].gather(1, nearest)).sum(-1).amax(1))
     return torch.maximum(*depth)
 

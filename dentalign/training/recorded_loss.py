@@ -5,6 +5,7 @@ by one takes the CPU several times as long as they take the GPU. So they are rec
 batch, with those of the gradients (a CUDA graph), and a step launches the record.
 """
 
+import gc
 import warnings
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.utils import _pytree
 
+from dentalign import profiling
 from dentalign.training import data_parallel
 
 _WARM_UP = (
@@ -23,36 +25,47 @@ _WARM_UP = (
 class RecordedLoss:
     """What a loss module says of a batch; recorded where that can be done, else computed as ever.
 
-    On a CPU, and where several processes share a batch, nothing is recorded. Nor is a loss that looks at a
-    value on the CPU, as for a shape that depends on it; a warning says so.
+    On a CPU, where several processes share a batch, and in a profile, which is to tell operations apart,
+    nothing is recorded. Nor is a loss that looks at a value on the CPU, as for a shape that depends on it; a
+    warning says so. A loss changes nothing but gradients: to be recorded it is computed some more times.
     """
 
     def __init__(self, loss: nn.Module):
         self._loss = loss
-        self._records: dict[tuple[torch.Size, ...], _Record | None] = {}
+        self._records: dict[Any, _Record | None] = {}
 
     def __call__(self, *given: Any) -> torch.Tensor:
         """The loss of tensors, or of tuples of them. A next call may follow once it has its gradients."""
         tensors: list[torch.Tensor] = _pytree.tree_leaves(given)
         record = None
-        if tensors[0].device.type == "cuda" and data_parallel.processes() == 1:
-            shapes = tuple(tensor.shape for tensor in tensors)
-            if shapes not in self._records:
-                self._records[shapes] = self._recorded(given)
-            record = self._records[shapes]
+        if self._can_be_recorded(tensors):
+            kind = [(tensor.shape, tensor.dtype) for tensor in tensors]
+            key = (*kind, *(module.training for module in self._loss.modules()))
+            if key not in self._records:
+                self._records[key] = self._recorded(given)
+            record = self._records[key]
         loss: torch.Tensor = self._loss(*given) if record is None else record(tensors)
         return loss
+
+    def _can_be_recorded(self, tensors: list[torch.Tensor]) -> bool:
+        alone = data_parallel.processes() == 1 and not profiling.active()
+        return alone and torch.is_grad_enabled() and tensors[0].device.type == "cuda"
 
     def _recorded(self, given: tuple[Any, ...]) -> "_Record | None":
         # Recording computes the loss some times. A training that goes on from a checkpoint records in another
         # epoch than one that was never stopped, and is to draw the same dropout.
         random, mode = torch.cuda.get_rng_state(), torch.cuda.get_sync_debug_mode()
-        self._loss(*given)  # the first time constants may have to be brought there
+        weights = [weight for weight in self._loss.parameters() if weight.requires_grad]
+
+        def compute() -> None:
+            torch.autograd.grad(self._loss(*given), weights, allow_unused=True)
+
+        compute()  # the first time constants may have to be brought there
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that not all such looks are found; those that matter are
                 torch.cuda.set_sync_debug_mode("error")
-            self._loss(*given)  # a look while recording would leave torch's random numbers in disorder
+            compute()  # a look while recording would leave torch's random numbers in disorder
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             warnings.warn(f"the loss cannot be recorded, and is slower for it: {reason}", stacklevel=3)
@@ -76,10 +89,9 @@ class _Record:
         own = _pytree.tree_map(torch.clone, given)
         self.given: list[torch.Tensor] = _pytree.tree_leaves(own)
 
-        def compute() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        def compute() -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
             value = torch.func.functional_call(loss, leaves, own)
-            gradients = torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
-            return value.detach(), list(gradients)
+            return value.detach(), torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
 
         beside = torch.cuda.Stream()
         beside.wait_stream(torch.cuda.current_stream())
@@ -88,8 +100,11 @@ class _Record:
                 compute()
         torch.cuda.current_stream().wait_stream(beside)
         self.graph, self.runs = torch.cuda.CUDAGraph(), 0
+        gc.collect()  # what is freed while recording would end it
         with torch.cuda.graph(self.graph):
-            self.value, self.gradients = compute()
+            self.value, gradients = compute()
+        self.gradients = [gradient for gradient in gradients if gradient is not None]
+        self.used = [gradient is not None for gradient in gradients]
 
     def __call__(self, tensors: list[torch.Tensor]) -> torch.Tensor:
         torch._foreach_copy_(self.given, tensors)
@@ -114,4 +129,5 @@ class _Replay(torch.autograd.Function):
             raise RuntimeError(
                 "a recorded loss has no gradients any more once it was asked for another batch"
             )
-        return None, *torch._foreach_mul(ctx.record.gradients, of_the_loss)
+        gradients = iter(torch._foreach_mul(ctx.record.gradients, of_the_loss))
+        return None, *(next(gradients) if used else None for used in ctx.record.used)
