@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import graph_on_a_cpu
 import numpy as np
 import pytest
 import torch
@@ -16,12 +17,14 @@ from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.tooth_points import directions
 from dentalign.networks import pose_aligner
 from dentalign.networks.pose_aligner import moved
+from dentalign.training import attention_training
 from dentalign.training.attention_examples import Examples, ExamplesOnDisk
 from dentalign.training.attention_training import (
     AttentionTask,
     AttentionTraining,
     network_config,
 )
+from dentalign.training.contact_error import neighbours
 from dentalign.training.loop import Schedule, train
 
 POINTS = 16
@@ -185,3 +188,20 @@ def test_a_mouth_halfway_there_has_the_same_end(store: CaseStore) -> None:
 def test_too_few_points_to_see_a_tooth_by_are_refused_by_name(sampled: int, most: int) -> None:
     with pytest.raises(ParamError, match=rf"train.attention.points: every so many of {sampled} points"):
         network_config(AttentionTraining(points=most), sampled)
+
+
+def test_a_training_whose_loss_is_recorded_is_the_same_to_the_last_bit(
+    store: CaseStore, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def curve(name: str) -> list[float]:
+        torch.manual_seed(0)
+        model = pose_aligner.build(network_config(SETTINGS, POINTS), (POINTS, 1), "e", "d")
+        task = AttentionTask(store, model, SETTINGS, 100)
+        outcome = train(task, Schedule(4, 4, 0.003, warm_up=5, averaging=0.9), 0, name, lambda *_: None)
+        return [value for epoch in outcome.history for value in epoch.values()]
+
+    # As many pairs in every batch: else each is of a shape of its own, and no record is used again.
+    monkeypatch.setattr(attention_training, "neighbours", lambda teeth, as_many: neighbours(teeth, True))
+    plain = curve("plain")
+    graph_on_a_cpu.use(monkeypatch)
+    assert curve("recorded") == plain

@@ -1,8 +1,9 @@
-"""A recorded loss is the loss; what needs a GPU is skipped where torch finds none."""
+"""A recorded loss is the loss, on a GPU where there is one, and on a CPU by what stands for a CUDA graph."""
 
 import warnings
 from collections.abc import Callable
 
+import graph_on_a_cpu
 import pytest
 import torch
 from torch import nn
@@ -12,12 +13,21 @@ from dentalign.training.recorded_loss import RecordedLoss
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=needs_gpu)])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A device on which losses are recorded."""
+    if request.param == "cpu":
+        graph_on_a_cpu.use(monkeypatch)
+    return str(request.param)
+
+
 class Loss(nn.Module):
     """A small network with dropout, and what its answers are worth."""
 
     def __init__(self, dropout: float = 0.5):
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(6, 64), nn.GELU(), nn.Dropout(dropout), nn.Linear(64, 2))
+        self.idle = nn.Parameter(torch.ones(3))  # has no gradient, and is to stay as it is
 
     def forward(self, batch: tuple[torch.Tensor, torch.Tensor], counts: torch.Tensor) -> torch.Tensor:
         """Of inputs (N, 6), answers (N, 2) and which of them count (N,)."""
@@ -56,6 +66,7 @@ def trained(loss: nn.Module, call: Callable[..., torch.Tensor], device: str, aft
         value.backward()
         optimizer.step()
         found.append(value.detach())
+    assert torch.equal(loss.get_parameter("idle").detach().cpu(), torch.ones(3))
     weights = torch.stack([value.detach().abs().sum() for value in loss.parameters()]).sum()
     return [*map(float, found), float(weights)]
 
@@ -70,23 +81,21 @@ def test_on_a_cpu_it_is_computed_as_ever() -> None:
     assert trained(plain, plain, "cpu") == trained(other, RecordedLoss(other), "cpu")
 
 
-@needs_gpu
-def test_a_training_on_recorded_losses_is_that_on_plain_ones_dropout_included() -> None:
-    plain, other = made(Loss, "cuda"), made(Loss, "cuda")
-    wanted, found = trained(plain, plain, "cuda"), trained(other, RecordedLoss(other), "cuda")
+def test_a_training_on_recorded_losses_is_that_on_plain_ones_dropout_included(device: str) -> None:
+    plain, other = made(Loss, device), made(Loss, device)
+    wanted, found = trained(plain, plain, device), trained(other, RecordedLoss(other), device)
     assert found == pytest.approx(wanted, rel=1e-6)
     assert len(set(found)) == len(found)  # each its own, not the last one's memory
 
 
-@needs_gpu
-def test_recording_draws_no_random_numbers() -> None:
-    first, second = made(Loss, "cuda"), made(Loss, "cuda")
+def test_recording_draws_no_random_numbers(device: str) -> None:
+    first, second = made(Loss, device), made(Loss, device)
     recorded = RecordedLoss(first)
-    trained(first, recorded, "cuda")
+    trained(first, recorded, device)
     with torch.no_grad():
         for value, other in zip(first.parameters(), second.parameters(), strict=True):
             value.copy_(other)
-    assert trained(first, recorded, "cuda") == trained(second, RecordedLoss(second), "cuda")
+    assert trained(first, recorded, device) == trained(second, RecordedLoss(second), device)
 
 
 @needs_gpu
@@ -99,11 +108,12 @@ def test_a_loss_that_cannot_be_recorded_is_computed_as_ever_and_says_so() -> Non
     assert any("cannot be recorded" in str(one.message) for one in said)
 
 
-@needs_gpu
-def test_a_loss_whose_record_has_run_again_has_no_gradients_left_to_be_mistaken_for_its_own() -> None:
-    loss = made(Loss, "cuda")
+def test_a_loss_whose_record_has_run_again_has_no_gradients_left_to_be_mistaken_for_its_own(
+    device: str,
+) -> None:
+    loss = made(Loss, device)
     recorded = RecordedLoss(loss)
-    first = recorded(*batches("cuda")[0])
-    recorded(*batches("cuda")[1])
+    first = recorded(*batches(device)[0])
+    recorded(*batches(device)[1])
     with pytest.raises(RuntimeError, match="asked for another batch"):
         first.backward()
