@@ -168,7 +168,7 @@ def _curves(folder: Path) -> Figure:
     upper.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     upper.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
     upper.set_title("Training", loc="left", fontsize=11)
-    _finish(upper, "", "loss (train), mm²")
+    _finish(upper, "", "loss (train)\nfc: mm², attention: mm")
     lower = drawn.add_axes((0.12, 0.1, 0.85, 0.36))
     if (folder / "val_add_mm.tsv").is_file():
         steps, add = read_curve(folder / "val_add_mm.tsv", "val_add_mm")
