@@ -10,7 +10,7 @@ has to hold. Wanted, on one H100 with 1,000 cases: encoding in less than 60 s, r
 500 epochs in less than 5 minutes.
 
 "mixed" is TensorFloat-32 for the matrix products of the training and float32 for all else
-(torch.set_float32_matmul_precision("high")); validation is in float32 either way.
+(torch.set_float32_matmul_precision("high")); the figures are of a validation in float32 either way.
 """
 
 import argparse

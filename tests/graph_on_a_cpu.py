@@ -18,6 +18,7 @@ class Graph(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.done: list[tuple[Any, Any, Any, Any]] = []
+        self.replays = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Do an operation and note it, its arguments and its answer."""
@@ -28,6 +29,7 @@ class Graph(TorchDispatchMode):
     @torch.no_grad()
     def replay(self) -> None:
         """All operations once more; answers go where they went the first time."""
+        self.replays += 1
         for func, args, kwargs, answer in self.done:
             again = func(*args, **kwargs)
             for place, value in zip(tree_leaves(answer), tree_leaves(again), strict=True):
@@ -49,11 +51,17 @@ def recorded(graph: Graph) -> Iterator[None]:
         yield
 
 
-def use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have losses recorded although they are on a CPU."""
+def use(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
+    """Have losses recorded although they are on a CPU; the records are added to what is returned."""
+    made: list[Graph] = []
+
+    def graph() -> Graph:
+        made.append(Graph())
+        return made[-1]
+
     monkeypatch.setattr(RecordedLoss, "_can_be_recorded", lambda self, tensors: torch.is_grad_enabled())
     for name, stand_in in {
-        "CUDAGraph": Graph,
+        "CUDAGraph": graph,
         "graph": recorded,
         "Stream": Stream,
         "current_stream": Stream,
@@ -64,3 +72,4 @@ def use(monkeypatch: pytest.MonkeyPatch) -> None:
         "set_sync_debug_mode": lambda mode: None,
     }.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
+    return made

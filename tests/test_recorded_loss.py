@@ -24,9 +24,9 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 class Loss(nn.Module):
     """A small network with dropout, and what its answers are worth."""
 
-    def __init__(self, dropout: float = 0.5):
+    def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(6, 64), nn.GELU(), nn.Dropout(dropout), nn.Linear(64, 2))
+        self.layers = nn.Sequential(nn.Linear(6, 64), nn.GELU(), nn.Dropout(0.5), nn.Linear(64, 2))
         self.idle = nn.Parameter(torch.ones(3))  # has no gradient, and is to stay as it is
 
     def forward(self, batch: tuple[torch.Tensor, torch.Tensor], counts: torch.Tensor) -> torch.Tensor:
@@ -55,12 +55,12 @@ def batches(device: str) -> list[tuple[tuple[torch.Tensor, torch.Tensor], torch.
     return [batch(count) for count in (32, 32, 5, 32, 5)]
 
 
-def trained(loss: nn.Module, call: Callable[..., torch.Tensor], device: str, after: int = 0) -> list[float]:
+def trained(loss: nn.Module, call: Callable[..., torch.Tensor], device: str) -> list[float]:
     """The loss of each batch while it trains, and the sum of the weights at the end."""
     torch.manual_seed(1)
     optimizer = torch.optim.AdamW(loss.parameters(), lr=0.01, fused=True)
     found = []
-    for batch, counts in batches(device)[after:]:
+    for batch, counts in batches(device):
         optimizer.zero_grad(set_to_none=True)
         value = call(batch, counts)
         value.backward()
