@@ -1,6 +1,7 @@
 """`dvc repro` to a new latents.h5: everything, then one case more, then nothing changed; time by stage.
 
     python benchmarks/one_new_case.py                                   # 1,000 cases, 16 shards
+    python benchmarks/one_new_case.py --cache-type hardlink,symlink      # see docs/cache-and-queue.md
     python benchmarks/one_new_case.py --cases 10000 --points 32 --link   # as many files, on little disk
 
 A project of its own in a temporary folder, real DVC, real stages. The cases are copies of a few of the demo
@@ -142,6 +143,7 @@ def main() -> None:
     parser.add_argument("--target", default="concat_hdf5", help="stage up to which everything runs")
     parser.add_argument("--link", action="store_true", help="meshes of a kind are one file under many names")
     parser.add_argument("--url", action="store_true", help="folders by *.url files, which DVC does not list")
+    parser.add_argument("--cache-type", help="of DVC, such as hardlink,symlink; else that of .dvc/config")
     parser.add_argument("--folder", type=Path, help="where to put the files meanwhile")
     given = parser.parse_args()
     print(timing.machine())
@@ -155,6 +157,8 @@ def main() -> None:
                 file = store.root / f"{kind}.url"
                 file.write_text((store.root / kind).as_uri() + "\n", encoding="utf-8")
                 project.set(parameter, f"cases/{file.name}")
+        if given.cache_type:
+            project.dvc("config", "--local", "cache.type", given.cache_type)
         runs = {"everything": timed(project, given.target)}
         store.copy = shutil.copy2  # a further link would give every mesh of its kind a new ctime
         store.add("one-more")

@@ -9,6 +9,7 @@ from test_attention_training import store, task  # noqa: F401  fixtures
 
 from dentalign.dataset.case_store import CaseStore
 from dentalign.networks.pose_aligner import teeth_of
+from dentalign.teeth import MIRRORED_SLOT
 from dentalign.training.attention_examples import COLUMNS, ExamplesOnDisk
 from dentalign.training.attention_training import AttentionTask, _mean
 
@@ -28,6 +29,22 @@ def test_what_is_read_is_what_the_store_holds(store: CaseStore, tmp_path: Path) 
         assert torch.equal(t1.points, got.points)
     assert np.array_equal(found.present.numpy(), columns["t1/mask"])
     assert np.array_equal(found.stays.numpy(), columns["t1/mask"] & columns["t2/mask"])
+
+
+def test_normals_point_outwards_in_a_mouth_and_in_its_mirror_image(
+    store: CaseStore,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    examples = ExamplesOnDisk.read(store, store.rows_of("train"), 8, tmp_path / "x").at(torch.arange(20))
+    for mouths in (examples, examples.mirrored()):
+        outwards = (mouths.normals * torch.nn.functional.normalize(mouths.t1.points, dim=-1)).sum(-1)
+        assert outwards[mouths.present].min() > 0.3
+        assert (mouths.normals[mouths.present].norm(dim=-1) - 1).abs().max() < 1e-5
+    there = examples.present[0].nonzero()[0, 0]
+    mirrored = examples.mirrored().normals[0, MIRRORED_SLOT[there]]
+    assert sorted(mirrored.tolist()) == sorted(
+        (examples.normals[0, there] * torch.tensor([-1.0, 1, 1])).tolist()
+    )
 
 
 def test_parts_together_are_all_of_them(store: CaseStore, tmp_path: Path) -> None:  # noqa: F811

@@ -17,6 +17,7 @@ from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.tooth_points import directions
 from dentalign.networks import pose_aligner
 from dentalign.networks.pose_aligner import moved
+from dentalign.teeth import SLOT_INDEX
 from dentalign.training import attention_training
 from dentalign.training.attention_examples import Examples, ExamplesOnDisk
 from dentalign.training.attention_training import (
@@ -24,7 +25,7 @@ from dentalign.training.attention_training import (
     AttentionTraining,
     network_config,
 )
-from dentalign.training.contact_error import neighbours
+from dentalign.training.contact_error import Neighbours, depth_mm, neighbours
 from dentalign.training.loop import Schedule, train
 
 POINTS = 16
@@ -190,6 +191,35 @@ def test_too_few_points_to_see_a_tooth_by_are_refused_by_name(sampled: int, most
         network_config(AttentionTraining(points=most), sampled)
 
 
+def test_the_planned_contacts_are_those_of_the_mouths_as_they_were_changed(
+    task: AttentionTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[Examples, torch.Tensor, Neighbours]] = []
+
+    def note(part: Examples, counts: torch.Tensor, pairs: Neighbours) -> torch.Tensor:
+        given.append((part, counts, pairs))
+        return torch.zeros(())
+
+    unlearnt = [SLOT_INDEX[14], SLOT_INDEX[24]]  # in the middle of an arch: seen, but not moved
+    task.network.known_at_t2[unlearnt] = False
+    task._measure_contacts()
+    monkeypatch.setattr(task, "loss", note)
+    monkeypatch.setattr(task, "settings", SETTINGS.model_copy(update={"tooth_dropout": 0.2, "resize": 0.1}))
+    list(task.batches(1, torch.Generator().manual_seed(0)))
+    for part, counts, pairs in given:
+        assert part.present[:, unlearnt].any()
+        assert counts[pairs.mouth, pairs.left].all()
+        assert counts[pairs.mouth, pairs.right].all()
+        wanted = depth_mm(part.t2, part.normals, pairs)
+        torch.testing.assert_close(part.planned_mm[pairs.mouth, pairs.right, 0], wanted, atol=1e-4, rtol=0)
+        torch.testing.assert_close(part.planned_mm[pairs.mouth, pairs.left, 1], wanted, atol=1e-4, rtol=0)
+    assert sum(len(pairs.mouth) for _, _, pairs in given) > 100
+    across = [
+        part.stays[pairs.mouth, unlearnt[0]] & (pairs.left == SLOT_INDEX[15]) for part, _, pairs in given
+    ]
+    assert torch.cat(across).any()  # as if the tooth between were not there
+
+
 def test_a_training_whose_loss_is_recorded_is_the_same_to_the_last_bit(
     store: CaseStore, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,7 +231,9 @@ def test_a_training_whose_loss_is_recorded_is_the_same_to_the_last_bit(
         return [value for epoch in outcome.history for value in epoch.values()]
 
     # As many pairs in every batch: else each is of a shape of its own, and no record is used again.
-    monkeypatch.setattr(attention_training, "neighbours", lambda teeth, as_many: neighbours(teeth, True))
+    monkeypatch.setattr(
+        attention_training, "neighbours", lambda teeth, counted, as_many: neighbours(teeth, counted, True)
+    )
     plain = curve("plain")
     records = graph_on_a_cpu.use(monkeypatch)
     assert curve("recorded") == plain

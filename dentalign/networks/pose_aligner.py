@@ -96,9 +96,9 @@ class PoseAligner(Aligner):
         """
         rotation, middle, doubt = self.network(teeth, present, stays)
         other = self.network(mirrored(teeth), present[:, MIRRORED_SLOT], stays[:, MIRRORED_SLOT])
-        back = mirrored(PosedTeeth(teeth.points, *other[:2]))
-        half = rotations.matrix(0.5 * rotations.vector(rotation.mT @ back.rotation))
-        return rotation @ half, 0.5 * (middle + back.middle), 0.5 * (doubt + other[2][:, MIRRORED_SLOT])
+        rotation_back, middle_back = mirrored_places(*other[:2])
+        half = rotations.matrix(0.5 * rotations.vector(rotation.mT @ rotation_back))
+        return rotation @ half, 0.5 * (middle + middle_back), 0.5 * (doubt + other[2][:, MIRRORED_SLOT])
 
 
 def thinned(points: NDArray[Any], count: int) -> NDArray[Any]:
@@ -131,10 +131,15 @@ def part_of_the_way(
 
 def mirrored(teeth: PosedTeeth) -> PosedTeeth:
     """The mouths in a mirror, x -> -x; see `mouth_motion.mirrored`."""
-    flip = torch.tensor([-1.0, 1.0, 1.0]).to(teeth.middle)
-    order = torch.from_numpy(mirror_permutation(teeth.points.shape[2]))
-    points = teeth.points[:, MIRRORED_SLOT][:, :, order] * flip
-    return PosedTeeth(points, *mirrored_places(teeth.rotation, teeth.middle))
+    return PosedTeeth(mirrored_points(teeth.points), *mirrored_places(teeth.rotation, teeth.middle))
+
+
+def mirrored_points(points: torch.Tensor) -> torch.Tensor:
+    """The points (N, 32, p, 3) of the teeth of the mouths in a mirror, or the normals there, tooth-local."""
+    slots = torch.from_numpy(MIRRORED_SLOT).to(points.device)
+    order = torch.from_numpy(mirror_permutation(points.shape[2])).to(points.device)
+    flip = torch.tensor([-1.0, 1.0, 1.0]).to(points)
+    return points.index_select(1, slots).index_select(2, order) * flip
 
 
 def mirrored_places(rotation: torch.Tensor, middle: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

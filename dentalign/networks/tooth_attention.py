@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from dentalign.networks import rotations
+from dentalign.networks.dropout import Dropout
 from dentalign.teeth import SLOT_COUNT
 
 _MM, _RADIANS = 2.0, 0.25  # an output of 1 is so much: about what treatments move and turn
@@ -96,7 +97,7 @@ class Block(nn.Module):
         self.before_attention, self.before_own = nn.LayerNorm(width), nn.LayerNorm(width)
         self.ask, self.answer = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.own = nn.Sequential(
-            nn.Linear(width, 3 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(3 * width, width)
+            nn.Linear(width, 3 * width), nn.GELU(), Dropout(dropout), nn.Linear(3 * width, width)
         )
         self.neighbourhood = nn.Parameter(torch.zeros(heads, SLOT_COUNT, SLOT_COUNT))
         for last in (self.answer, self.own[-1]):

@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from dentalign.dataset.case_store import CaseStore
-from dentalign.networks.pose_aligner import mirrored, mirrored_places, moved, teeth_of
+from dentalign.networks.pose_aligner import mirrored, mirrored_places, mirrored_points, moved, teeth_of
 from dentalign.networks.tooth_attention import PosedTeeth, to_standard_place
 from dentalign.teeth import MIRRORED_SLOT, SLOT_COUNT
+from dentalign.training.contact_error import outward_normals
 from dentalign.training.row_file import RowFile
 
 COLUMNS = ("points", "t1/pose", "t2/pose", "t1/mask", "t2/mask")
@@ -20,29 +21,38 @@ _AT_ONCE = 64  # mouths
 
 
 class Examples(NamedTuple):
-    """N mouths at T1 and T2; `t2.points` are those of `t1`."""
+    """N mouths at T1 and T2; `t2.points` are those of `t1`.
+
+    normals        : (N, 32, p, 3) outward at the points, tooth-local, see `outward_normals`
+    planned_mm     : (N, 32, 2) how deep each tooth is to stand in the one before it and in the one after it
+    present, stays : (N, 32) bool, at T1, and at T1 and T2
+    """
 
     t1: PosedTeeth
     t2: PosedTeeth
-    present: torch.Tensor  # (N, 32) bool, at T1
-    stays: torch.Tensor  # (N, 32) bool, at T1 and T2
+    normals: torch.Tensor
+    planned_mm: torch.Tensor
+    present: torch.Tensor
+    stays: torch.Tensor
 
     def at(self, rows: slice) -> "Examples":
         """Some of them."""
         t1, t2 = (PosedTeeth(*(part[rows] for part in teeth)) for teeth in (self.t1, self.t2))
-        return Examples(t1, t2, self.present[rows], self.stays[rows])
+        return Examples(t1, t2, *(part[rows] for part in self[2:]))
 
     def to(self, device: torch.device) -> "Examples":
         """The same on another device."""
         t1 = PosedTeeth(*(part.to(device) for part in self.t1))
         t2 = PosedTeeth(t1.points, self.t2.rotation.to(device), self.t2.middle.to(device))
-        return Examples(t1, t2, self.present.to(device), self.stays.to(device))
+        return Examples(t1, t2, *(part.to(device) for part in self[2:]))
 
     def mirrored(self) -> "Examples":
         """Their mirror images."""
         there = (self.present[:, MIRRORED_SLOT], self.stays[:, MIRRORED_SLOT])
-        t1 = mirrored(self.t1)
-        return Examples(t1, PosedTeeth(t1.points, *mirrored_places(*self.t2[1:])), *there)
+        t1, normals = mirrored(self.t1), mirrored_points(self.normals)
+        t2 = PosedTeeth(t1.points, *mirrored_places(*self.t2[1:]))
+        planned_mm = self.planned_mm[:, MIRRORED_SLOT].flip(-1)  # who came before comes after
+        return Examples(t1, t2, normals, planned_mm, *there)
 
     def in_standard_place(self, reference: torch.Tensor) -> "Examples":
         """The whole mouths moved, T2 with T1, to where T1 stands best by the reference (32, 3), mm."""
@@ -55,9 +65,10 @@ class ExamplesOnDisk:
 
     def __init__(self, folder: Path, points: int):
         parts = {
-            "points": ("<f4", (SLOT_COUNT, points, 3)),
+            **dict.fromkeys(("points", "normals"), ("<f4", (SLOT_COUNT, points, 3))),
             **{f"{stage}_rotation": ("<f4", (SLOT_COUNT, 3, 3)) for stage in ("t1", "t2")},
             **{f"{stage}_middle": ("<f4", (SLOT_COUNT, 3)) for stage in ("t1", "t2")},
+            "planned_mm": ("<f4", (SLOT_COUNT, 2)),
             "present": ("?", (SLOT_COUNT,)),
             "stays": ("?", (SLOT_COUNT,)),
         }
@@ -74,7 +85,10 @@ class ExamplesOnDisk:
                 teeth_of(columns["points"], columns[f"{s}/pose"], points) for s in ("t1", "t2")
             )
             masks = [torch.from_numpy(columns[f"{stage}/mask"]) for stage in ("t1", "t2")]
-            made.put(start, Examples(t1, t2._replace(points=t1.points), masks[0], masks[0] & masks[1]))
+            normals = outward_normals(t1.points, store.layout.points)
+            t2 = t2._replace(points=t1.points)
+            unknown = torch.zeros(len(normals), SLOT_COUNT, 2)
+            made.put(start, Examples(t1, t2, normals, unknown, masks[0], masks[0] & masks[1]))
         return made
 
     def __len__(self) -> int:
@@ -87,7 +101,8 @@ class ExamplesOnDisk:
         for stage in ("t1", "t2"):
             values[f"{stage}_rotation"] = getattr(examples, stage).rotation.cpu()
             values[f"{stage}_middle"] = getattr(examples, stage).middle.cpu()
-        values["present"], values["stays"] = examples.present.cpu(), examples.stays.cpu()
+        for name in Examples._fields[2:]:
+            values[name] = getattr(examples, name).cpu()
         self._file.write(start, values)
         self._count = max(self._count, start + len(values))
 
@@ -105,4 +120,4 @@ class ExamplesOnDisk:
 def _examples(values: NDArray[np.void]) -> Examples:
     part = {name: torch.from_numpy(np.ascontiguousarray(values[name])) for name in values.dtype.names or ()}
     t1, t2 = (PosedTeeth(part["points"], part[f"{s}_rotation"], part[f"{s}_middle"]) for s in ("t1", "t2"))
-    return Examples(t1, t2, part["present"], part["stays"])
+    return Examples(t1, t2, *(part[name] for name in Examples._fields[2:]))

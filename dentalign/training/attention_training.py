@@ -21,7 +21,7 @@ from dentalign.teeth import MIRRORED_SLOT
 from dentalign.training import data_parallel
 from dentalign.training.align_task import ModelTraining, TrainingData
 from dentalign.training.attention_examples import COLUMNS, Examples, ExamplesOnDisk
-from dentalign.training.contact_error import Neighbours, contact_error_mm, neighbours
+from dentalign.training.contact_error import Neighbours, contact_error_mm, neighbours, planned_depth_mm
 from dentalign.training.loop import Metrics
 from dentalign.training.recorded_loss import RecordedLoss
 
@@ -74,12 +74,12 @@ class MouthLoss(nn.Module):
     neighbours; all divided by the number of teeth.
     """
 
-    def __init__(self, network: PoseNetwork, contact: float, sampled: int):
+    def __init__(self, network: PoseNetwork, contact: float):
         super().__init__()
-        self.network, self.contact, self.sampled = network, contact, sampled
+        self.network, self.contact = network, contact
 
     def forward(self, batch: Examples, counts: torch.Tensor, pairs: Neighbours) -> torch.Tensor:
-        """Of mouths in the standard place, teeth that count (N, 32), and the neighbours among these: ()."""
+        """Of mouths in the standard place, teeth that count (N, 32), and neighbours both of which do: ()."""
         rotation, middle, doubt = self.network(batch.t1, batch.present, batch.stays)
         apart = batch.t1.points @ (rotation - batch.t2.rotation).mT + (middle - batch.t2.middle)[:, :, None]
         add = (apart.square().sum(-1) + 1e-6).sqrt().mean(-1)  # (N, 32) mm
@@ -87,7 +87,7 @@ class MouthLoss(nn.Module):
         loss = ((add + DOUBT_SHARE * wrong) * counts).sum()
         if self.contact:
             found = PosedTeeth(batch.t2.points, rotation, middle)
-            loss = loss + self.contact * contact_error_mm(found, batch.t2, pairs, self.sampled).sum()
+            loss = loss + self.contact * contact_error_mm(found, batch.normals, batch.planned_mm, pairs).sum()
         return loss / counts.sum().clamp(min=1)
 
 
@@ -97,10 +97,11 @@ class AttentionTask:
     def __init__(self, store: CaseStore, model: PoseAligner, settings: AttentionTraining, most_held_out: int):
         self.model, self.network, self.settings = model, model.network, settings
         self.device = self.network.reference.device
-        self.loss = RecordedLoss(MouthLoss(self.network, settings.contact, store.layout.points))
+        self.loss = RecordedLoss(MouthLoss(self.network, settings.contact))
         rows = store.rows_of("train")
         self.examples = ExamplesOnDisk.read(store, rows, self.network.points, state_dir() / "temporary")
         self._learn_means(self.examples)
+        self._measure_contacts()
         rows = store.rows_of("val")[:most_held_out]
         columns = {name: store.column(name, rows) for name in COLUMNS}
         both = columns["t1/mask"] & columns["t2/mask"]
@@ -140,6 +141,12 @@ class AttentionTask:
             turned = means[:, 3:].unflatten(1, (3, 3)).to(rotation)
             rotation.copy_(rotations.nearest(turned + 1e-6 * torch.eye(3).to(turned)))
 
+    def _measure_contacts(self) -> None:
+        """Set how deep neighbours are to stand in each other; no motion of a mouth changes that."""
+        for start, part in self.examples.parts(self.device):
+            depth = planned_depth_mm(part.t2, part.normals, part.stays & self.network.known_at_t2)
+            self.examples.put(start, part._replace(planned_mm=depth))
+
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
         """Each case once, itself or its mirror image, changed at random (`_changed`)."""
         # Batches are made on the CPU, while a GPU is still at work on the one before.
@@ -148,10 +155,11 @@ class AttentionTask:
         for rows in order.split(self.settings.batch_cases):
             chosen = self.examples.at(rows)
             flip = torch.rand(len(rows), generator=generator) < 0.5
-            changed = self._changed(_where(flip, chosen.mirrored(), chosen), generator)
-            part = changed.at(data_parallel.own(len(rows))).in_standard_place(reference)
+            turned = _where(flip, chosen.mirrored(), chosen)
+            changed, own = self._changed(turned, generator), data_parallel.own(len(rows))
+            part = changed.at(own).in_standard_place(reference)
             counts, whole = part.stays & learnt, changed.stays & learnt
-            pairs = neighbours(counts, as_many=self.device.type == "cuda")
+            pairs = neighbours(turned.stays[own] & learnt, counts, as_many=self.device.type == "cuda")
             given = (part.to(self.device), counts.to(self.device), pairs.to(self.device))
             yield data_parallel.weighed(self.loss(*given), counts.sum(), whole.sum())
 
@@ -160,7 +168,7 @@ class AttentionTask:
 
         Half of them stand part of the way from T1 to T2 already: a plan that is halfway done has the same
         end. Each tooth is shaken, by an amount drawn for the mouth; the mouth is made a little larger or
-        smaller, the teeth with it; and some teeth are taken out.
+        smaller, the teeth and the depths of their contacts with it; and some teeth are taken out.
         """
         settings, count = self.settings, len(given.present)
 
@@ -183,6 +191,8 @@ class AttentionTask:
         return Examples(
             PosedTeeth(points, rotation, middle * size),
             PosedTeeth(points, t2.rotation, t2.middle * size),
+            given.normals,
+            given.planned_mm * size,
             given.present & keep,
             given.stays & keep,
         )
@@ -242,7 +252,7 @@ def _where(flip: torch.Tensor, a: Examples, b: Examples) -> Examples:
         return torch.where(flip.view(-1, *[1] * (x.ndim - 1)), x, y)
 
     t1, t2 = (PosedTeeth(*map(choose, getattr(a, s), getattr(b, s))) for s in ("t1", "t2"))
-    return Examples(t1, t2, choose(a.present, b.present), choose(a.stays, b.stays))
+    return Examples(t1, t2, *map(choose, a[2:], b[2:]))
 
 
 def network_config(settings: AttentionTraining, points: int) -> ToothAttentionConfig:

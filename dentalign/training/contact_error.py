@@ -19,8 +19,9 @@ from dentalign.networks.pose_aligner import thinned
 from dentalign.networks.tooth_attention import PosedTeeth
 from dentalign.teeth import ARCHES
 
-_EVERY = 2  # every second point may be held against the other tooth: half of the work
-_PROBES = 16  # of these are, the nearest to its middle: the deepest is among them in 99 of 100 pairs
+# So many of half of a tooth's points, the nearest to the other's middle, are held against it: the deepest of
+# this half is among them in 99 of 100 pairs.
+_PROBES = 16
 
 
 class Neighbours(NamedTuple):
@@ -40,47 +41,72 @@ class Neighbours(NamedTuple):
         return Neighbours(*(part.to(device) for part in self))
 
 
-def neighbours(stays: torch.Tensor, as_many: bool = False) -> Neighbours:
-    """The pairs of the teeth (N, 32) bool; empty slots are skipped.
+def neighbours(teeth: torch.Tensor, counted: torch.Tensor, as_many: bool = False) -> Neighbours:
+    """The pairs of neighbours among teeth (N, 32) bool, empty slots skipped.
 
+    counted : (N, 32) bool, some of the teeth. A pair is one only if both are: those on either side of a tooth
+              that is not counted do not become neighbours
     as_many : whether to fill up to as many as N mouths can have, so that their number does not tell
     """
     pairs = []
     for name in ARCHES:
-        slots = torch.from_numpy(ARCHES[name]).to(stays.device)
-        here = stays[:, slots]
+        slots = torch.from_numpy(ARCHES[name]).to(teeth.device)
+        here = teeth[:, slots]
         latest = torch.where(here, slots, -1).cummax(1).values  # the slots of an arch increase
         before = torch.cat([torch.full_like(latest[:, :1], -1), latest[:, :-1]], 1)
-        mouth, place = torch.nonzero(here & (before >= 0), as_tuple=True)
+        both = (before >= 0) & counted[:, slots] & counted.gather(1, before.clamp(min=0))
+        mouth, place = torch.nonzero(here & both, as_tuple=True)
         pairs.append((mouth, before[mouth, place], slots[place]))
     mouths, lefts, rights = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     found = Neighbours(mouths, lefts, rights, torch.ones_like(mouths, dtype=torch.bool))
     if not as_many:
         return found
-    most = len(stays) * sum(len(slots) - 1 for slots in ARCHES.values())
+    most = len(teeth) * sum(len(slots) - 1 for slots in ARCHES.values())
     return Neighbours(*(torch.nn.functional.pad(part, (0, most - len(mouths))) for part in found))
 
 
-def contact_error_mm(found: PosedTeeth, planned: PosedTeeth, pairs: Neighbours, sampled: int) -> torch.Tensor:
+def contact_error_mm(
+    found: PosedTeeth, normals: torch.Tensor, planned_mm: torch.Tensor, pairs: Neighbours
+) -> torch.Tensor:
     """How much deeper or less deep than planned each pair of neighbours stands in each other, mm.
 
-    A gap is a depth below 0.
-
-    found, planned : N mouths, the same points of each tooth in both
-    sampled        : points of a tooth that these are every so many of, see `pose_aligner.thinned`
-    returns        : (K,), 0 where the pair is not real
+    normals    : (N, 32, p, 3) outward at the points, tooth-local, see `outward_normals`
+    planned_mm : (N, 32, 2), see `planned_depth_mm`
+    returns    : (K,), 0 where the pair is not real
     """
-    normals = outward_normals(planned.points, sampled)
-    with torch.no_grad():
-        wanted = _depth_mm(planned, normals, pairs)
-    return (_depth_mm(found, normals, pairs) - wanted).abs() * pairs.real
+    wanted = planned_mm[pairs.mouth, pairs.right, 0]
+    return (depth_mm(found, normals, pairs) - wanted).abs() * pairs.real
+
+
+def planned_depth_mm(planned: PosedTeeth, normals: torch.Tensor, teeth: torch.Tensor) -> torch.Tensor:
+    """How deep each of the teeth (N, 32) bool is to stand in its neighbours: (N, 32, 2) mm, 0 where is none.
+
+    In the one before it in the arch, and in the one after it.
+    """
+    pairs = neighbours(teeth, teeth)
+    both = torch.zeros(*teeth.shape, 2).to(planned.middle)
+    both[pairs.mouth, pairs.right, 0] = both[pairs.mouth, pairs.left, 1] = depth_mm(planned, normals, pairs)
+    return both
+
+
+def depth_mm(teeth: PosedTeeth, normals: torch.Tensor, pairs: Neighbours) -> torch.Tensor:
+    """How deep the deepest point of either of each pair is in the other (K,), mm; below 0 in a gap."""
+    mouth, left, right, _ = pairs
+    halves = teeth.points.unflatten(2, (2, -1))  # mirror images: every second point is one in both
+    depth = []
+    for probing, standing in ((left, right), (right, left)):
+        probes, surface = halves[mouth, probing, :, ::2].flatten(1, 2), teeth.points[mouth, standing]
+        motion = _between(probing, standing, mouth, teeth)
+        depth.append(_one_way_mm(probes, *motion, surface, normals[mouth, standing]))
+    return torch.maximum(*depth)
 
 
 def outward_normals(points: torch.Tensor, sampled: int) -> torch.Tensor:
     """Of crowns (..., p, 3) at their points, of length 1 (0 where a crown has no size).
 
-    sampled : see `contact_error_mm`. The fewer of them are left, the more uneven they lie and the rougher
-              the normals: within 20 degrees for 64 of 256
+    sampled : points of a tooth that these are every so many of, see `pose_aligner.thinned`. The fewer of
+              them are left, the more uneven they lie and the rougher the normals: within 20 degrees for 64 of
+              256
     """
     faces, corners = _faces(sampled, points.shape[-2], points.device)
     a, b, c = (points[..., faces[:, k], :] for k in range(3))
@@ -98,24 +124,40 @@ def _faces(sampled: int, count: int, device: torch.device) -> tuple[torch.Tensor
     return faces.to(device), corners.to(device)
 
 
-def _depth_mm(teeth: PosedTeeth, normals: torch.Tensor, pairs: Neighbours) -> torch.Tensor:
-    """The deepest point of each pair (K,), mm; below 0 where there is a gap."""
-    mouth, left, right, _ = pairs
-    turned = teeth.points @ teeth.rotation.mT  # from the middle of each tooth
-    normals = normals @ teeth.rotation.mT
-    depth = []
-    for probing, standing in ((left, right), (right, left)):
-        away = teeth.middle[mouth, probing] - teeth.middle[mouth, standing]
-        probes, surface = turned[mouth, probing, ::_EVERY] + away[:, None], turned[mouth, standing]
-        if probes.shape[1] > _PROBES:
-            facing = probes.detach().square().sum(-1).topk(_PROBES, 1, largest=False, sorted=False).indices
-            probes = probes.gather(1, facing[..., None].expand(-1, -1, 3))
-        nearest = _nearest(probes.detach(), surface.detach())[..., None].expand(-1, -1, 3)
-        step = surface.gather(1, nearest) - probes
-        # One point of each pair has a gradient. Where several had, and the same nearest, a GPU would add
-        # these in any order.
-        depth.append((step * normals[mouth, standing].gather(1, nearest)).sum(-1).amax(1))
-    return torch.maximum(*depth)
+def _between(
+    probing: torch.Tensor, standing: torch.Tensor, mouth: torch.Tensor, teeth: PosedTeeth
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The motion (K, 3, 3), (K, 3) from the frame of the probing tooth to that of the standing one, mm."""
+    back = teeth.rotation[mouth, standing].mT
+    away = teeth.middle[mouth, probing] - teeth.middle[mouth, standing]
+    return back @ teeth.rotation[mouth, probing], (back @ away[..., None])[..., 0]
+
+
+def _one_way_mm(
+    probes: torch.Tensor,
+    turn: torch.Tensor,
+    shift: torch.Tensor,
+    surface: torch.Tensor,
+    normals: torch.Tensor,
+) -> torch.Tensor:
+    """How deep the deepest of the probes (K, p, 3), moved, is in the surface (K, q, 3): (K,) mm."""
+    with torch.no_grad():  # which one that is, and what it is nearest to, has no gradient
+        moved = probes @ turn.mT + shift[:, None]
+        count = min(_PROBES, moved.shape[1])
+        facing = moved.square().sum(-1).topk(count, 1, largest=False, sorted=False).indices
+        moved = _at(moved, facing)
+        nearest = _nearest(moved, surface)
+        depth = ((_at(surface, nearest) - moved) * _at(normals, nearest)).sum(-1)
+        deepest = depth.argmax(1, keepdim=True)
+        probe, nearest = facing.gather(1, deepest), nearest.gather(1, deepest)
+    # It alone has a gradient, which goes to the poses: 1 point instead of 16.
+    moved = _at(probes, probe) @ turn.mT + shift[:, None]
+    return ((_at(surface, nearest) - moved) * _at(normals, nearest)).sum(-1)[:, 0]
+
+
+def _at(points: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Some points (K, m, 3) of each of (K, p, 3), by their numbers (K, m)."""
+    return points.gather(1, index[..., None].expand(-1, -1, 3))
 
 
 def _nearest(probes: torch.Tensor, surface: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import distributed, nn
-from torch.nn import functional
 
 from dentalign.dataset.latents import choose_device
 from dentalign.errors import DentalignError
@@ -126,18 +125,23 @@ def prepare(network: nn.Module) -> None:
         _do(distributed.broadcast, value.detach(), 0)
     for parent in list(network.modules()):
         for name, child in parent.named_children():
-            if type(child) is nn.Dropout:
-                setattr(parent, name, _DropoutOfTheBatch(child.p))
+            if isinstance(child, nn.Dropout) and not isinstance(parent, _DropoutOfTheBatch):
+                setattr(parent, name, _DropoutOfTheBatch(child))
 
 
-class _DropoutOfTheBatch(nn.Dropout):
+class _DropoutOfTheBatch(nn.Module):
     """The rows of this process of the mask that one process would draw for the whole batch."""
+
+    def __init__(self, whole: nn.Dropout):
+        super().__init__()
+        self.whole = whole
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return x
         count, rows = _batch
-        return x * functional.dropout(x.new_ones(count, *x.shape[1:]), self.p)[rows]
+        mask: torch.Tensor = self.whole(x.new_ones(count, *x.shape[1:]))
+        return x * mask[rows]
 
 
 def add_up(parameters: Sequence[torch.Tensor], loss: torch.Tensor) -> torch.Tensor:
