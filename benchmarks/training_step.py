@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from dentalign import state
+from dentalign.cases.case_list import split_of
 from dentalign.dataset import case_store
 from dentalign.dataset.case_store import CaseStore, Layout
 from dentalign.dataset.latents import choose_device
@@ -172,24 +173,34 @@ def measure(name: str, task: FullyConnectedTask | AttentionTask, cases: int, rou
     print(f"  share of the step that it waits for the loader: {loader:.3f}")
 
 
+def of_split(split: str, count: int) -> list[str]:
+    """Names of so many made-up cases of a split."""
+    names = synthetic_cases.case_ids(20 * count)
+    return [name for name in names if split_of(name) == split][:count]
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--cases", type=int, default=160, help="of the train split, about")
+    parser.add_argument("--cases", type=int, default=192, help=f"to learn from, a multiple of {FC_LARGE}")
     parser.add_argument("--points", type=int, default=256, help="of a tooth")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
+    if given.cases % FC_LARGE:
+        parser.error(
+            f"--cases must be a multiple of {FC_LARGE}: a last batch of fewer would count as a whole one"
+        )
     torch.set_num_threads(given.threads)
     print(timing.machine())
     with tempfile.TemporaryDirectory() as name, state.kept_in(Path(name) / "state"):
         folder = Path(name)
         encoder, decoder, latents = (folder / file for file in ("encoder.pt", "decoder.pt", "latents.h5"))
         synthetic_cases.write_networks(encoder, decoder, given.points)
-        ids = synthetic_cases.case_ids(round(given.cases / 0.8))
+        ids = [*of_split("train", given.cases), *of_split("val", 4)]
         attributes = {"encoder_sha256": weights.file_sha256(encoder)}
         with case_store.create(latents, Layout(given.points, FEATURES), attributes) as writer:
             for row in synthetic_cases.rows_with_latents(ids, given.points, FEATURES):

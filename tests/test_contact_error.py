@@ -138,10 +138,8 @@ def plain_depth_mm(
     """Of one pair, in the mouth's own frame, every distance looked at: () mm."""
     depths = []
     for probing, standing in (pair, pair[::-1]):
-        turned, turn = (
-            points[probing] @ rotations.matrix(vector[probing]).mT,
-            rotations.matrix(vector[standing]),
-        )
+        turned = points[probing] @ rotations.matrix(vector[probing]).mT
+        turn = rotations.matrix(vector[standing])
         probes, surface = turned[::2] + middle[probing], points[standing] @ turn.mT + middle[standing]
         for probe in probes[(probes - middle[standing]).norm(dim=1).argsort()[:16]]:
             nearest = int((surface - probe).norm(dim=1).argmin())
@@ -173,13 +171,13 @@ def test_it_is_the_plain_formula_in_double_precision_and_so_is_its_gradient(coun
     costs = contact_error_mm(teeth[0], normals, planned_depth_mm(teeth[1], normals, there).detach(), pairs)
     gradients = torch.autograd.grad(costs.sum(), found)
 
-    crowns = [value[0].double() for value in (points, normals)]
+    crowns = (points[0].double(), normals[0].double())
     plain = [
         [value.detach()[0].double().requires_grad_(True) for value in stage] for stage in (found, planned)
     ]
     wanted = []
     for pair in torch.stack(pairs[1:3], 1).tolist():
-        depths = [plain_depth_mm(*crowns, *stage, pair) for stage in plain]
+        depths = [plain_depth_mm(*crowns, vector, middle, pair) for vector, middle in plain]
         wanted.append((depths[0] - depths[1].detach()).abs())
     assert len(wanted) == 5
     torch.testing.assert_close(costs.detach().double(), torch.stack(wanted).detach(), atol=1e-5, rtol=0)

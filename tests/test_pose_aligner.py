@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from dentalign.errors import DentalignError
 from dentalign.geometry import mouth_motion, rigid
@@ -16,12 +17,39 @@ from dentalign.networks import aligner, pose_aligner
 from dentalign.networks.alignment import MouthsAtT1
 from dentalign.networks.decoder import Decoder, DecoderConfig
 from dentalign.networks.pose_aligner import PoseAligner
-from dentalign.networks.tooth_attention import ToothAttentionConfig
+from dentalign.networks.tooth_attention import Block, ToothAttentionConfig
 from dentalign.teeth import MIRRORED_SLOT
 
 POINTS = 16
 SLOT = 7  # any
 DECODER = Decoder(DecoderConfig(4, 4))
+
+
+class TorchsAttention(Block):
+    """A block whose attention is torch's own."""
+
+    def forward(self, x: torch.Tensor, unseen: torch.Tensor) -> torch.Tensor:
+        n, slots, width = x.shape
+        asked = self.ask(self.before_attention(x)).view(n, slots, 3, self.heads, -1)
+        query, key, value = asked.permute(2, 0, 3, 1, 4)
+        mask = self.neighbourhood + unseen
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        x = x + self.answer(seen.transpose(1, 2).reshape(n, slots, width))
+        out: torch.Tensor = x + self.own(self.before_own(x))
+        return out
+
+
+def test_a_block_attends_as_torch_does() -> None:
+    block, torchs = Block(48, 4, 0.0).double(), TorchsAttention(48, 4, 0.0).double()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for value in block.parameters():
+            value.copy_(torch.randn(value.shape))
+    torchs.load_state_dict(block.state_dict())
+    unseen = torch.zeros(3, 1, 1, 32).double()
+    unseen[0, ..., :20] = unseen[1, ..., 5] = -1e4
+    x = torch.randn(3, 32, 48).double()
+    torch.testing.assert_close(block(x, unseen), torchs(x, unseen))
 
 
 def random_model(midway: float = 0.5) -> PoseAligner:

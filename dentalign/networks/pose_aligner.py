@@ -135,7 +135,7 @@ def mirrored(teeth: PosedTeeth) -> PosedTeeth:
 
 
 def mirrored_points(points: torch.Tensor) -> torch.Tensor:
-    """The points (N, 32, p, 3) of the teeth of the mouths in a mirror, or the normals there, tooth-local."""
+    """The points (N, 32, p, 3) of mirrored mouths, tooth-local; or the normals there."""
     slots = torch.from_numpy(MIRRORED_SLOT).to(points.device)
     order = torch.from_numpy(mirror_permutation(points.shape[2])).to(points.device)
     flip = torch.tensor([-1.0, 1.0, 1.0]).to(points)

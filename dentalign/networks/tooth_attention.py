@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from dentalign.networks import rotations
 from dentalign.networks.dropout import Dropout
@@ -109,9 +108,10 @@ class Block(nn.Module):
         n, slots, width = x.shape
         asked = self.ask(self.before_attention(x)).view(n, slots, 3, self.heads, width // self.heads)
         query, key, value = asked.permute(2, 0, 3, 1, 4)
-        seen = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=self.neighbourhood + unseen
-        )
+        # What `scaled_dot_product_attention` does, which on a CPU takes a quarter longer where the mask has a
+        # gradient, as in training here.
+        scores = (query * (width // self.heads) ** -0.5) @ key.mT + self.neighbourhood + unseen
+        seen = scores.softmax(-1) @ value
         x = x + self.answer(seen.transpose(1, 2).reshape(n, slots, width))
         out: torch.Tensor = x + self.own(self.before_own(x))
         return out

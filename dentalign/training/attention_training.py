@@ -142,7 +142,7 @@ class AttentionTask:
             rotation.copy_(rotations.nearest(turned + 1e-6 * torch.eye(3).to(turned)))
 
     def _measure_contacts(self) -> None:
-        """Set how deep neighbours are to stand in each other; no motion of a mouth changes that."""
+        """Set how deep neighbours are to stand in each other at T2; moving a mouth does not change it."""
         for start, part in self.examples.parts(self.device):
             depth = planned_depth_mm(part.t2, part.normals, part.stays & self.network.known_at_t2)
             self.examples.put(start, part._replace(planned_mm=depth))

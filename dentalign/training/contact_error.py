@@ -19,8 +19,8 @@ from dentalign.networks.pose_aligner import thinned
 from dentalign.networks.tooth_attention import PosedTeeth
 from dentalign.teeth import ARCHES
 
-# So many of half of a tooth's points, the nearest to the other's middle, are held against it: the deepest of
-# this half is among them in 99 of 100 pairs.
+# Of every second point of a tooth, so many are held against its neighbour: those nearest to the neighbour's
+# middle. The deepest is among them in 99 of 100 pairs.
 _PROBES = 16
 
 
@@ -44,8 +44,8 @@ class Neighbours(NamedTuple):
 def neighbours(teeth: torch.Tensor, counted: torch.Tensor, as_many: bool = False) -> Neighbours:
     """The pairs of neighbours among teeth (N, 32) bool, empty slots skipped.
 
-    counted : (N, 32) bool, some of the teeth. A pair is one only if both are: those on either side of a tooth
-              that is not counted do not become neighbours
+    counted : (N, 32) bool, those of the teeth that the loss counts. A pair needs both of its teeth among
+              them; a tooth that is not counted still stands between those on either side of it
     as_many : whether to fill up to as many as N mouths can have, so that their number does not tell
     """
     pairs = []
@@ -54,8 +54,8 @@ def neighbours(teeth: torch.Tensor, counted: torch.Tensor, as_many: bool = False
         here = teeth[:, slots]
         latest = torch.where(here, slots, -1).cummax(1).values  # the slots of an arch increase
         before = torch.cat([torch.full_like(latest[:, :1], -1), latest[:, :-1]], 1)
-        both = (before >= 0) & counted[:, slots] & counted.gather(1, before.clamp(min=0))
-        mouth, place = torch.nonzero(here & both, as_tuple=True)
+        both = counted[:, slots] & (before >= 0) & counted.gather(1, before.clamp(min=0))
+        mouth, place = torch.nonzero(both, as_tuple=True)
         pairs.append((mouth, before[mouth, place], slots[place]))
     mouths, lefts, rights = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     found = Neighbours(mouths, lefts, rights, torch.ones_like(mouths, dtype=torch.bool))
@@ -79,9 +79,9 @@ def contact_error_mm(
 
 
 def planned_depth_mm(planned: PosedTeeth, normals: torch.Tensor, teeth: torch.Tensor) -> torch.Tensor:
-    """How deep each of the teeth (N, 32) bool is to stand in its neighbours: (N, 32, 2) mm, 0 where is none.
+    """How deep each of the teeth (N, 32) bool is to stand in its neighbours, mm.
 
-    In the one before it in the arch, and in the one after it.
+    returns : (N, 32, 2), in the one before it in the arch and in the one after it; 0 where there is none
     """
     pairs = neighbours(teeth, teeth)
     both = torch.zeros(*teeth.shape, 2).to(planned.middle)
@@ -92,7 +92,8 @@ def planned_depth_mm(planned: PosedTeeth, normals: torch.Tensor, teeth: torch.Te
 def depth_mm(teeth: PosedTeeth, normals: torch.Tensor, pairs: Neighbours) -> torch.Tensor:
     """How deep the deepest point of either of each pair is in the other (K,), mm; below 0 in a gap."""
     mouth, left, right, _ = pairs
-    halves = teeth.points.unflatten(2, (2, -1))  # mirror images: every second point is one in both
+    # Halves mirror each other: every second point of each, so that a mirror image has the same probes.
+    halves = teeth.points.unflatten(2, (2, -1))
     depth = []
     for probing, standing in ((left, right), (right, left)):
         probes, surface = halves[mouth, probing, :, ::2].flatten(1, 2), teeth.points[mouth, standing]
@@ -150,7 +151,7 @@ def _one_way_mm(
         depth = ((_at(surface, nearest) - moved) * _at(normals, nearest)).sum(-1)
         deepest = depth.argmax(1, keepdim=True)
         probe, nearest = facing.gather(1, deepest), nearest.gather(1, deepest)
-    # It alone has a gradient, which goes to the poses: 1 point instead of 16.
+    # Only the deepest point is computed with a gradient, which goes to the poses.
     moved = _at(probes, probe) @ turn.mT + shift[:, None]
     return ((_at(surface, nearest) - moved) * _at(normals, nearest)).sum(-1)[:, 0]
 
