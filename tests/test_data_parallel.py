@@ -63,8 +63,9 @@ def assert_the_curves_agree(one: Project, two: Project) -> None:
         assert after == pytest.approx(before, rel=TOLERANCE)
     assert len({epoch["loss"] for epoch in a}) == EPOCHS  # it does learn
     weights = [torch.load(p.root / MODEL[0], weights_only=True)["state_dict"] for p in (one, two)]
+    # AdamW steps as far along a small gradient: where one is next to nothing, rounding moves a weight.
     for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_two_processes_follow_the_curve_of_one(
