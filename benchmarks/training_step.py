@@ -1,7 +1,7 @@
 """A step of the training: how near it is to the matrix products that it needs, and what the loader costs.
 
     python benchmarks/training_step.py
-    python benchmarks/training_step.py --cases 2000 --device cuda
+    python benchmarks/training_step.py --cases 1984 --device cuda
 
 For each model three loops over the same batches: the training's own (examples from disk), the same with the
 examples in memory, and the matrix products of a step alone, forward and backward, at the shapes that the
@@ -170,7 +170,7 @@ def measure(name: str, task: FullyConnectedTask | AttentionTask, cases: int, rou
     share = float(np.median(timed[alone].seconds / timed[memory].seconds))
     loader = float(np.median(1 - timed[memory].seconds / timed[disk].seconds))
     print(f"  share of the step that its matrix products would take: {share:.2f} (wanted: at least 0.6)")
-    print(f"  share of the step that it waits for the loader: {loader:.3f}")
+    print(f"  share of the step that the loader takes: {loader:.3f}")
 
 
 def of_split(split: str, count: int) -> list[str]:

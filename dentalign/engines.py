@@ -47,7 +47,7 @@ def in_order(
             try:
                 yield from _ordered(pool.submit, function, calls, workers)
             finally:  # an interruption waits for the cases under way alone
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)
 
 
 def _ordered(

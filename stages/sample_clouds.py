@@ -25,7 +25,7 @@ def main(
     with MeshStore(source.meshes, limits, pseudonym_map=source.pseudonym_map) as meshes:
         sampler = Sampler(source.buccal_axis, sample, limits)
         cases, left_out = make_clouds(manifest, meshes, out, sampler, params.load_engine(params_file))
-    typer.echo(f"sample_clouds: {cases} cases, {left_out} lines left out -> {out}", err=True)
+    typer.echo(f"sample_clouds: {cases} cases, {left_out} teeth and cases left out so far -> {out}", err=True)
 
 
 if __name__ == "__main__":

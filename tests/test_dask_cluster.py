@@ -1,12 +1,15 @@
 """Cases on a cluster of two nodes: the bytes of the local run, whoever dies on the way."""
 
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +250,12 @@ def test_answers_come_in_order_and_calls_are_made_no_earlier_than_needed(workers
     assert list(found) == [number * number for number in range(3, 100)]
     with pytest.raises(DentalignError, match="-1 is negative"):
         list(engines.in_order(square, [(1,), (-1,), (2,)], "local", workers))
+
+
+def test_when_all_is_answered_no_process_and_no_thread_is_left_to_disturb_the_end() -> None:
+    before = set(threading.enumerate())
+    for calls in ([(1,), (2,)], [(-1,), (2,)]):
+        with suppress(DentalignError):
+            list(engines.in_order(square, calls, "local", 2))
+        assert set(threading.enumerate()) == before
+        assert not multiprocessing.active_children()
