@@ -28,4 +28,4 @@ RUN grep -v '^torch==' constraints.txt > /tmp/constraints.txt \
 RUN useradd --create-home trainer
 USER trainer
 WORKDIR /work
-CMD ["python", "-c", "import dentalign.cli, dentalign.training.align_training, dvc_s3, dvc_ssh, torch; print('torch', torch.__version__, 'CUDA', torch.version.cuda, 'GPUs', torch.cuda.device_count())"]
+CMD ["python", "-c", "import dentalign.cli, dentalign.alignment.training, dvc_s3, dvc_ssh, torch; print('torch', torch.__version__, 'CUDA', torch.version.cuda, 'GPUs', torch.cuda.device_count())"]

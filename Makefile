@@ -7,7 +7,7 @@ IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 BY_FILE := -n auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro test test-all check docs deps dist clean
+.PHONY: help setup demo repro test test-all check docs layers shards dist clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name does; do \
@@ -58,13 +58,15 @@ check: setup ## lint and check types
 
 docs: setup ## build the docs site into build/site/html, without a warning; installs the generator
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
-	@$(IN_VENV) python tests/site_pages.py
+	@$(IN_VENV) python -m tools.site_pages
 	@$(IN_VENV) zensical build --strict --clean
-	@$(IN_VENV) python -m pytest -q tests/test_docs_site.py tests/test_forge_files.py
+	@$(IN_VENV) python -m pytest -q tests/docs/test_docs_site.py tests/docs/test_forge_files.py
 
-deps: setup ## write the modules that each stage reaches into dvc.yaml, and draw docs/pictures/module-layers.svg
-	@$(IN_VENV) python tests/module_reach.py
-	@$(IN_VENV) python tests/module_layers.py
+layers: setup ## draw docs/pictures/module-layers.svg from the imports
+	@$(IN_VENV) python -m tools.module_layers
+
+shards: setup ## write the number of shards, N=16, into params.yaml and dvc.yaml
+	@$(IN_VENV) python -m tools.shards "$(N)"
 
 dist: setup ## build the sdist and the wheel into dist/
 	@$(IN_VENV) python -m build --no-isolation

@@ -43,8 +43,8 @@ class Row:
     edits: tuple[Edit, ...] = ()
 
 
-_FC, _ALIGNER = "dentalign/training/fc_training.py", "dentalign/networks/latent_aligner.py"
-_ATTENTION, _POSES = "dentalign/training/attention_training.py", "dentalign/networks/pose_aligner.py"
+_FC, _ALIGNMENT = "dentalign/alignment/fc/training.py", "dentalign/alignment/fc/model.py"
+_ATTENTION, _POSES = "dentalign/alignment/attention/training.py", "dentalign/alignment/attention/model.py"
 _CHANGE = "change = self.network(held.z[part].to(self.device), masks[:, 0], masks[:, 1])"
 _CHANGE_PREDICTED = "change = self.network(basis.encode(t1), present, stays)"
 
@@ -74,7 +74,7 @@ ROWS = {
                 Edit(_FC, "change = (z[:, 1] - z[:, 0]) * pairs[case]", "change = z[:, 1] * pairs[case]"),
                 Edit(_FC, " - (z[:, 1] - start)", " - z[:, 1]"),
                 Edit(_FC, _CHANGE, _CHANGE + " - held.z[part].to(self.device)"),
-                Edit(_ALIGNER, _CHANGE_PREDICTED, _CHANGE_PREDICTED + " - basis.encode(t1)"),
+                Edit(_ALIGNMENT, _CHANGE_PREDICTED, _CHANGE_PREDICTED + " - basis.encode(t1)"),
             ),
         ),
         Row(
@@ -90,9 +90,7 @@ ROWS = {
         ),
         Row(
             "points in no order",
-            edits=(
-                Edit("dentalign/dataset/clouds.py", "return tooth_points.order(points)", "return points"),
-            ),
+            edits=(Edit("dentalign/dataset/clouds.py", "return sampling.order(points)", "return points"),),
         ),
     ),
     "attention": (

@@ -1,4 +1,4 @@
-"""How an aligner fares where mouths are hard, and where the input is not as it was in training.
+"""How an alignment model fares where mouths are hard, and where the input is not as it was in training.
 
     python benchmarks/alignment.py                   # models/ and data/latents.h5, test split
 
@@ -17,12 +17,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dentalign.dataset.case_store import CaseStore
-from dentalign.dataset.latents import ToothEncoder
+from dentalign.alignment import registry
+from dentalign.alignment.base import AlignmentModel, Mouths
+from dentalign.autoencoder.decoder import Decoder, DecoderConfig
+from dentalign.autoencoder.encoding import ToothEncoder
+from dentalign.dataset.mouth_store import MouthStore
+from dentalign.files import weights
 from dentalign.geometry import rigid
-from dentalign.networks import aligner, weights
-from dentalign.networks.alignment import Aligner, MouthsAtT1
-from dentalign.networks.decoder import Decoder, DecoderConfig
 from dentalign.teeth import ARCHES
 from dentalign.validation import metrics
 
@@ -34,18 +35,18 @@ _COLUMNS = ("points", "t1/pose", "t2/pose", "t1/mask", "t2/mask")
 class Models:
     """The three models in use."""
 
-    aligner: Aligner
+    alignment_model: AlignmentModel
     encoder: ToothEncoder
     decoder: Decoder
 
-    def place(self, mouths: MouthsAtT1) -> tuple[Array, Array | None]:
+    def place(self, mouths: Mouths) -> tuple[Array, Array | None]:
         """Poses (N, 32, 4, 4) at T2, and the expected errors (N, 32), mm, of a model that has such."""
         poses, expected = [], []
         for number in range(len(mouths.present)):  # one at a time: latents of many would not fit
             one = mouths.part(slice(number, number + 1))
-            if self.aligner.uses_latents:
+            if self.alignment_model.uses_latents:
                 one = replace(one, latents=self.encoder.encode(one.points[0], one.pose, one.present))
-            placed = self.aligner.place(one, self.decoder)
+            placed = self.alignment_model.place(one, self.decoder)
             poses.append(placed.pose)
             if placed.expected_add_mm is not None:
                 expected.append(placed.expected_add_mm)
@@ -62,15 +63,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     models = Models(
-        aligner.load(given.models / "aligner.pt"),
+        registry.load(given.models / "alignment.pt"),
         ToothEncoder(given.models / "encoder.pt", "cpu"),
         weights.load(given.models / "decoder.pt", Decoder, DecoderConfig),
     )
-    with CaseStore(given.latents) as store:
+    with MouthStore(given.latents) as store:
         rows = store.rows_of("test")
         columns = {name: store.column(name, rows) for name in _COLUMNS}
     both = columns["t1/mask"] & columns["t2/mask"]
-    mouths = MouthsAtT1(columns["points"], columns["t1/pose"], columns["t1/mask"], both)
+    mouths = Mouths(columns["points"], columns["t1/pose"], columns["t1/mask"], both)
     true = rigid.apply(columns["t2/pose"], columns["points"])
 
     def errors(pose: Array) -> Array:  # (N, 32), not a number where there is no tooth
@@ -80,7 +81,7 @@ def main() -> None:
 
     answer, expected = models.place(mouths)
     plain, still = errors(answer), errors(mouths.pose)
-    print(f"model '{models.aligner.config.model}', {len(rows)} test cases, {both.sum()} teeth")
+    print(f"model '{models.alignment_model.config.model}', {len(rows)} test cases, {both.sum()} teeth")
     print(f"{'':44}cases  add_mm  no movement_mm  ratio")
 
     def line(
@@ -133,7 +134,7 @@ def _mean_of_slots(errors: Array) -> Array:
     return mean
 
 
-def _without(mouths: MouthsAtT1, count: int, rng: np.random.Generator) -> MouthsAtT1:
+def _without(mouths: Mouths, count: int, rng: np.random.Generator) -> Mouths:
     present = mouths.present.copy()
     for row in present:
         row[rng.choice(np.flatnonzero(row), count, replace=False)] = False

@@ -21,8 +21,8 @@ import timing
 import trimesh
 from scipy.spatial import cKDTree
 
-from dentalign import worker_processes
-from dentalign.geometry import rigid, stl, tooth_points
+from dentalign.geometry import rigid, sampling, stl
+from dentalign.running import worker_processes
 
 POINTS, OVERSAMPLING = 256, 8
 POSES = rigid.from_rotation(
@@ -38,7 +38,7 @@ def read(file: Path) -> np.ndarray:
 
 def ours(file: Path) -> np.ndarray:
     """The whole of dentalign's way: clouds (2, 256, 3) at T1 and T2, ordered."""
-    points = tooth_points.order(tooth_points.sample_surface(read(file), POINTS, OVERSAMPLING, 0))
+    points = sampling.order(sampling.sample_surface(read(file), POINTS, OVERSAMPLING, 0))
     return rigid.apply(POSES, np.broadcast_to(points, (2, *points.shape)))
 
 
@@ -84,7 +84,7 @@ def draw_many(part: tuple[list[Path], int, int]) -> int:
     shapes += [np.asarray(box), np.asarray(trimesh.creation.box((8.0, 0.01, 0.01)).triangles)]
     short = 0
     for seed in range(first, first + draws):
-        points = tooth_points.sample_surface(shapes[seed % len(shapes)], POINTS, OVERSAMPLING, seed)
+        points = sampling.sample_surface(shapes[seed % len(shapes)], POINTS, OVERSAMPLING, seed)
         short += points.shape != (POINTS, 3) or not np.isfinite(points).all()
     return short
 

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from peers.pointnet_graph import PointNetGraph
 from peers.token_transformer import TokenTransformer
 
-from dentalign.dataset.case_store import CaseStore
+from dentalign.alignment.attention import model as attention_model
+from dentalign.alignment.attention.model import AttentionModel
+from dentalign.alignment.attention.network import PoseNetwork, ToothAttention, ToothAttentionConfig
+from dentalign.alignment.attention.training import AttentionTask, AttentionTraining, network_config
+from dentalign.alignment.base import Mouths
+from dentalign.dataset.mouth_store import MouthStore
 from dentalign.geometry import rigid
-from dentalign.networks import pose_aligner
-from dentalign.networks.alignment import MouthsAtT1
-from dentalign.networks.pose_aligner import PoseAligner
-from dentalign.networks.tooth_attention import PoseNetwork, ToothAttention, ToothAttentionConfig
-from dentalign.training.attention_training import AttentionTask, AttentionTraining, network_config
 from dentalign.training.loop import Schedule, checkpoint_key, train
 from dentalign.validation import metrics
 
@@ -39,15 +39,15 @@ NETWORKS: dict[str, Callable[[ToothAttentionConfig], PoseNetwork]] = {
 }
 
 
-def made(model: str, settings: AttentionTraining, points: int) -> PoseAligner:
+def made(model: str, settings: AttentionTraining, points: int) -> AttentionModel:
     """An untrained aligner around one of the networks."""
     config = network_config(settings, points)
-    aligner = pose_aligner.build(config, (points, 1), "", "")
-    aligner.network = NETWORKS[model](config)
-    return aligner
+    alignment_model = attention_model.build(config, (points, 1), "", "")
+    alignment_model.network = NETWORKS[model](config)
+    return alignment_model
 
 
-class CasesForFew(CaseStore):
+class CasesForFew(MouthStore):
     """A store of which the training sees only the first `most` training cases; 0: all."""
 
     def __init__(self, path: Path, most: int):
@@ -60,12 +60,12 @@ class CasesForFew(CaseStore):
         return rows[: self.most] if split == "train" and self.most else rows
 
 
-def measured(store: CaseStore, aligner: PoseAligner) -> dict[str, float]:
+def measured(store: MouthStore, alignment_model: AttentionModel) -> dict[str, float]:
     """The figures of the test split."""
     rows = store.rows_of("test")
     columns = {n: store.column(n, rows) for n in ("points", "t1/pose", "t2/pose", "t1/mask", "t2/mask")}
     both = columns["t1/mask"] & columns["t2/mask"]
-    placed = aligner.place(MouthsAtT1(columns["points"], columns["t1/pose"], columns["t1/mask"], both))
+    placed = alignment_model.place(Mouths(columns["points"], columns["t1/pose"], columns["t1/mask"], both))
     true = rigid.apply(columns["t2/pose"][both], columns["points"][both])
     still = rigid.apply(columns["t1/pose"][both], columns["points"][both])
     add, none = metrics.add_mm(placed.points[both], true), metrics.add_mm(still, true)
@@ -116,9 +116,9 @@ def one(
     started = time.monotonic()
     torch.manual_seed(seed)
     with CasesForFew(latents, most) as store:
-        aligner = made(model, settings, store.layout.points)
-        aligner.midway *= twice
-        task = AttentionTask(store, aligner, settings, 128)
+        alignment_model = made(model, settings, store.layout.points)
+        alignment_model.midway *= twice
+        task = AttentionTask(store, alignment_model, settings, 128)
         schedule = Schedule(
             epochs,
             epochs,
@@ -132,11 +132,12 @@ def one(
         key = checkpoint_key(
             [latents, *networks],
             {**settings.model_dump(), "model": model, "most": most, "seed": seed, "twice": twice},
+            __file__,
         )
         outcome = train(task, schedule, seed, f"compare/{key}", lambda *_: None)
-        aligner.network.load_state_dict(outcome.best_state)
+        alignment_model.network.load_state_dict(outcome.best_state)
         task.finish()
-        figures = measured(store, aligner)
+        figures = measured(store, alignment_model)
         return {
             "model": model,
             "train_cases": len(store.rows_of("train")),
@@ -145,7 +146,7 @@ def one(
             "learning_rate": settings.learning_rate,
             "contact": settings.contact,
             "twice": twice,
-            "weights": sum(value.numel() for value in aligner.network.parameters()),
+            "weights": sum(value.numel() for value in alignment_model.network.parameters()),
             "best_epoch": outcome.best_epoch,
             "val_add_mm": float(f"{outcome.history[outcome.best_epoch - 1]['val_add_mm']:.4g}"),
             **{name: float(f"{value:.4g}") for name, value in figures.items()},

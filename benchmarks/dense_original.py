@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from peers.dense_autoencoder import Decode, DenseAutoencoder, DenseTask, Mouths, WholeToothDecoder
 
-from dentalign.dataset.case_store import CaseStore
+from dentalign.autoencoder.decoder import Decoder, DecoderConfig
+from dentalign.dataset.mouth_store import MouthStore
+from dentalign.files import weights
 from dentalign.geometry import rigid
-from dentalign.networks import weights
-from dentalign.networks.decoder import Decoder, DecoderConfig
 from dentalign.training.loop import Schedule, checkpoint_key, train
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    with CaseStore(given.latents) as store:
+    with MouthStore(given.latents) as store:
         splits = {split: _mouths(store, split) for split in ("train", "val", "test")}
     decoder: Decode
     if given.decoder == "whole":
@@ -63,7 +63,7 @@ def main() -> None:
             network = DenseAutoencoder(test.latents[0, 0].size, given.wide, given.narrow, dropout)
             task = DenseTask(network, splits["train"], splits["val"], decoder, batch=16)
             settings = {"wide": given.wide, "narrow": given.narrow, "dropout": dropout, "seed": seed}
-            key = checkpoint_key(files, {**settings, "decoder": str(given.decoder)})
+            key = checkpoint_key(files, {**settings, "decoder": str(given.decoder)}, __file__)
             schedule = Schedule(given.epochs, given.patience, 3e-4, 200, 2000, 0.995, 0.05)
             outcome = train(task, schedule, seed, f"dense/{key}", lambda *_: None)
             network.load_state_dict(outcome.best_state)
@@ -75,7 +75,7 @@ def main() -> None:
             )
 
 
-def _mouths(store: CaseStore, split: str) -> Mouths:
+def _mouths(store: MouthStore, split: str) -> Mouths:
     rows = store.rows_of(split)
     present, at_t2 = store.column("t1/mask", rows), store.column("t2/mask", rows)
     latents = np.stack([store.column(f"{s}/latents", rows) for s in ("t1", "t2")], 1)

@@ -22,12 +22,12 @@ import torch
 from scipy.spatial import cKDTree
 from torch.nn import functional
 
-from dentalign import allocator
-from dentalign.dataset.case_store import CaseStore, Row
-from dentalign.dataset.latents import ToothEncoder
-from dentalign.networks.encoder import Encoder
-from dentalign.networks.neighbours import nearest_neighbours
-from dentalign.training.latent_codes import mouth_of
+from dentalign.alignment.fc.latent_codes import mouth_of
+from dentalign.autoencoder.encoder import Encoder
+from dentalign.autoencoder.encoding import ToothEncoder
+from dentalign.autoencoder.neighbours import nearest_neighbours
+from dentalign.dataset.mouth_store import MouthStore, Row
+from dentalign.running import allocator
 
 
 class Peer:
@@ -154,7 +154,7 @@ def main() -> None:
     given = parser.parse_args()
     allocator.keep_freed_memory()  # as every command does; the peer gains as well
     if given.threads:
-        with CaseStore(given.clouds) as store:
+        with MouthStore(given.clouds) as store:
             rows = [store.row(index) for index in range(min(given.cases, len(store)))]
         compare(rows, given.weights, given.threads, given.rounds)
         return

@@ -20,12 +20,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import pipeline_project
-from pipeline_project import Project
-
-from dentalign.dvc_files import remove_half_written
+from dentalign.repair import remove_half_written
+from tests.support import pipeline_project
+from tests.support.pipeline_project import Project
 
 OUTPUTS = ("data", "models", "metrics", "reports", "dvc.lock")
 DVC_S_OWN = re.compile(r"(^|/)\.[\w-]{20,}\.tmp$")  # with which it finds out what the disk can do

@@ -89,7 +89,7 @@ def measure(
         latents = [folder / "data/latents" / file.name for file in clouds]
         for given, out in zip(clouds, latents, strict=True):
             stage("encode", "encode_latents_sharded.py", str(given), str(out))
-        stage("concat", "concat_hdf5.py", *map(str, latents))
+        stage("concat", "concat_hdf5.py", str(folder / "data/latents"), "--shards", str(len(latents)))
         shutil.rmtree(folder / "data/latents")
         for model in models:
             write(model)

@@ -23,13 +23,13 @@ import synthetic_cases
 import timing
 import torch
 
-from dentalign import state
-from dentalign.dataset.case_store import CaseStore
-from dentalign.dataset.concatenation import concatenate
-from dentalign.dataset.latents import ToothEncoder, encode_shard
-from dentalign.params import Encoder
-from dentalign.training.align_training import Train, train_align
-from dentalign.training.latent_codes import mouth_of
+from dentalign.alignment.fc.latent_codes import mouth_of
+from dentalign.alignment.training import Train, train_align
+from dentalign.autoencoder.encoding import ToothEncoder, encode_shard
+from dentalign.autoencoder.settings import EncoderFile
+from dentalign.dataset.concat import concatenate
+from dentalign.dataset.mouth_store import MouthStore
+from dentalign.running import state_dir
 from dentalign.validation.measurement import Validate, validate
 
 SHARDS = ["shard-000"]
@@ -43,7 +43,7 @@ def busy_share(clouds: Path, encoder: str, device: str, cases: int) -> float | N
     from torch.profiler import ProfilerActivity, profile
 
     ours = ToothEncoder(encoder, device)
-    with CaseStore(clouds) as store:
+    with MouthStore(clouds) as store:
         mouths = [mouth_of(store.row(index)) for index in range(min(cases, len(store)))]
     ours.encode(mouths[0].points, mouths[0].poses, mouths[0].masks)
 
@@ -64,8 +64,8 @@ def train(
     latents: Path, encoder: str, decoder: str, settings: Train, mixed: bool
 ) -> tuple[float, dict[str, Any]]:
     """Seconds of the training from the latents on, and the figures of the model on the test split."""
-    with tempfile.TemporaryDirectory() as folder, state.kept_in(folder):
-        model, log = Path(folder) / "aligner.pt", Path(folder) / "log"
+    with tempfile.TemporaryDirectory() as folder, state_dir.kept_in(folder):
+        model, log = Path(folder) / "alignment.pt", Path(folder) / "log"
         torch.set_float32_matmul_precision("high" if mixed else "highest")
         start = time.perf_counter()
         train_align(latents, encoder, decoder, model, log, settings)
@@ -108,7 +108,7 @@ def main() -> None:
             clouds = synthetic_cases.write_clouds(folder / "clouds", ids, SHARDS, given.points)
         shards, latents = [folder / path.name for path in clouds], folder / "latents.h5"
         start = time.perf_counter()
-        settings = Encoder(weights=encoder, device=given.device, threads=given.threads)
+        settings = EncoderFile(weights=encoder, device=given.device, threads=given.threads)
         cases = sum(encode_shard(path, settings, shard) for path, shard in zip(clouds, shards, strict=True))
         encoding_s = time.perf_counter() - start
         busy = busy_share(clouds[0], encoder, given.device, 50)

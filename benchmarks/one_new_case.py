@@ -21,16 +21,16 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import pipeline_project
 import synthetic_cases
 import timing
-from pipeline_project import Project
 
 from dentalign.cases import case_list
 from dentalign.demo_clinic import clinic, export
 from dentalign.geometry import stl
+from tests.support import pipeline_project
+from tests.support.pipeline_project import Project
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = 8  # different made-up mouths

@@ -23,9 +23,9 @@ import numpy as np
 import timing
 import torch
 
-from dentalign.dataset.case_store import CaseStore
-from dentalign.dataset.latents import ToothEncoder
-from dentalign.training.latent_codes import mouth_of
+from dentalign.alignment.fc.latent_codes import mouth_of
+from dentalign.autoencoder.encoding import ToothEncoder
+from dentalign.dataset.mouth_store import MouthStore
 
 _GZIP = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
 _LZF = {"compression": "lzf", "shuffle": True}
@@ -43,7 +43,7 @@ IN_USE = "float16"
 def encoded(clouds: Path, weights: str, cases: int) -> np.ndarray:
     """Latents (N, 2, 32, P, F) float32 of the first cases of a file of clouds."""
     encoder = ToothEncoder(weights, "cpu")
-    with CaseStore(clouds) as store:
+    with MouthStore(clouds) as store:
         mouths = [mouth_of(store.row(index)) for index in range(min(cases, len(store)))]
     return np.stack([encoder.encode(mouth.points, mouth.poses, mouth.masks) for mouth in mouths])
 

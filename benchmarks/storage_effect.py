@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from dentalign import state
-from dentalign.dataset.case_store import CaseStore
-from dentalign.dataset.latents import ToothEncoder
-from dentalign.training import align_training
-from dentalign.training.align_training import Train, train_align
-from dentalign.training.latent_codes import mouth_of
+from dentalign.alignment import training
+from dentalign.alignment.fc.latent_codes import mouth_of
+from dentalign.alignment.training import Train, train_align
+from dentalign.autoencoder.encoding import ToothEncoder
+from dentalign.dataset.mouth_store import MouthStore
+from dentalign.running import state_dir
 from dentalign.validation import measurement
 from dentalign.validation.measurement import Validate, validate
 
 
-class InSinglePrecision(CaseStore):
+class InSinglePrecision(MouthStore):
     """A file whose latents are encoded anew from its points instead of read."""
 
     encoder: ToothEncoder
@@ -37,11 +37,11 @@ def compare(latents: Path, encoder: str, decoder: str, epochs: int) -> None:
     """Train `fc` and validate it on the test split, once on each, and print `add_mm`."""
     InSinglePrecision.encoder = ToothEncoder(encoder, "cpu")
     found = {}
-    for name, store in (("float16", CaseStore), ("float32", InSinglePrecision)):
-        for module in (align_training, measurement):
-            vars(module)["CaseStore"] = store
-        with tempfile.TemporaryDirectory() as folder, state.kept_in(folder):
-            model, log = Path(folder) / "aligner.pt", Path(folder) / "log"
+    for name, store in (("float16", MouthStore), ("float32", InSinglePrecision)):
+        for module in (training, measurement):
+            vars(module)["MouthStore"] = store
+        with tempfile.TemporaryDirectory() as folder, state_dir.kept_in(folder):
+            model, log = Path(folder) / "alignment.pt", Path(folder) / "log"
             train_align(latents, encoder, decoder, model, log, Train(epochs=epochs, device="cpu"))
             metrics = validate(latents, decoder, model, Validate(device="cpu")).metrics
         found[name] = metrics["model"]["add_mm"], metrics["reconstruction_mm"]

@@ -14,15 +14,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dentalign.autoencoder.decoder import Decoder, DecoderConfig
+from dentalign.autoencoder.encoder import Encoder, EncoderConfig
 from dentalign.cases.case_list import shard_of, split_of
-from dentalign.dataset import case_store
-from dentalign.dataset.case_store import Layout, Row
+from dentalign.dataset import mouth_store
+from dentalign.dataset.mouth_store import Layout, Row
+from dentalign.files import weights
 from dentalign.geometry import rigid
 from dentalign.geometry.average_mouth import average_mouth
-from dentalign.geometry.tooth_points import directions
-from dentalign.networks import weights
-from dentalign.networks.decoder import Decoder, DecoderConfig
-from dentalign.networks.encoder import Encoder, EncoderConfig
+from dentalign.geometry.sampling import directions
 from dentalign.teeth import ARCHES, SLOT_COUNT, SLOTS
 
 _WISDOM = [slot for slot, fdi in enumerate(SLOTS) if fdi % 10 == 8]
@@ -79,7 +79,7 @@ def write_clouds(folder: Path, ids: Sequence[str], shards: Sequence[str], points
         counted = f'{{"cases": {len(mine)}, "teeth": {_TEETH * len(mine)}}}'
         attributes = {"shard": shard, "left_out": "[]", "listed": counted}
         files.append(folder / f"{shard}.h5")
-        with case_store.create(files[-1], Layout(points), attributes) as writer:
+        with mouth_store.create(files[-1], Layout(points), attributes) as writer:
             for case_id in mine:
                 writer.append(row(case_id, points))
     return files

@@ -22,15 +22,15 @@ import timing
 import torch
 from torch import nn
 
-from dentalign import state
+from dentalign.alignment.attention.training import AttentionTask, AttentionTraining
+from dentalign.alignment.fc.training import FullyConnectedTask, FullyConnectedTraining
+from dentalign.alignment.task import TrainingData
 from dentalign.cases.case_list import split_of
-from dentalign.dataset import case_store
-from dentalign.dataset.case_store import CaseStore, Layout
-from dentalign.dataset.latents import choose_device
-from dentalign.networks import weights
-from dentalign.training.align_task import TrainingData
-from dentalign.training.attention_training import AttentionTask, AttentionTraining
-from dentalign.training.fc_training import FullyConnectedTask, FullyConnectedTraining
+from dentalign.dataset import mouth_store
+from dentalign.dataset.mouth_store import Layout, MouthStore
+from dentalign.files import weights
+from dentalign.running import state_dir
+from dentalign.running.device import choose_device
 
 FEATURES = 32
 FC_LARGE = 64  # cases a batch, as docs/performance.md has it for data sets of a thousand cases
@@ -196,16 +196,16 @@ def main() -> None:
         )
     torch.set_num_threads(given.threads)
     print(timing.machine())
-    with tempfile.TemporaryDirectory() as name, state.kept_in(Path(name) / "state"):
+    with tempfile.TemporaryDirectory() as name, state_dir.kept_in(Path(name) / "state"):
         folder = Path(name)
         encoder, decoder, latents = (folder / file for file in ("encoder.pt", "decoder.pt", "latents.h5"))
         synthetic_cases.write_networks(encoder, decoder, given.points)
         ids = [*of_split("train", given.cases), *of_split("val", 4)]
         attributes = {"encoder_sha256": weights.file_sha256(encoder)}
-        with case_store.create(latents, Layout(given.points, FEATURES), attributes) as writer:
+        with mouth_store.create(latents, Layout(given.points, FEATURES), attributes) as writer:
             for row in synthetic_cases.rows_with_latents(ids, given.points, FEATURES):
                 writer.append(row)
-        with CaseStore(latents) as store:
+        with MouthStore(latents) as store:
             cases = len(store.rows_of("train"))
             data = TrainingData(
                 store=store, latents=latents, encoder_weights=str(encoder), decoder_weights=str(decoder),

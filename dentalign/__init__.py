@@ -8,11 +8,11 @@ from typing import Any
 
 # By name, so that the stages, which all pass through here, do not reach these modules.
 _OFFERED = {
-    "MouthsAtT1": "dentalign.networks.alignment",
-    "MouthsAtT2": "dentalign.networks.alignment",
+    "Mouths": "dentalign.mouth",
+    "PredictedT2": "dentalign.alignment.base",
     "Prediction": "dentalign.prediction.predictor",
     "Predictor": "dentalign.prediction.predictor",
-    "load_aligner": "dentalign.prediction.model_files",
+    "load_alignment_model": "dentalign.prediction.model_files",
     "load_decoder": "dentalign.prediction.model_files",
     "load_encoder": "dentalign.prediction.model_files",
 }

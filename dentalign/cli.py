@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from dentalign import __version__, command
+from dentalign import __version__
+from dentalign.running import command
 
 app = typer.Typer(
     name="dentalign",
@@ -82,7 +83,7 @@ def predict_(
     models: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with encoder.pt, decoder.pt and aligner.pt. Default: models/, and encoder.weights "
+            help="Folder with encoder.pt, decoder.pt and alignment.pt. Default: models/, and encoder.weights "
             "and decoder.weights of the parameters."
         ),
     ] = None,
@@ -107,11 +108,14 @@ def predict_(
     cases and teeth that a person should see to.
     """
     from dentalign import params
-    from dentalign.prediction import prediction_batch
-    from dentalign.prediction.prediction_files import Wanted
+    from dentalign.autoencoder.settings import DecoderFile, EncoderFile
+    from dentalign.cases.settings import Fetch, Limits, Source
+    from dentalign.dataset.settings import Sample
+    from dentalign.prediction import batch
+    from dentalign.prediction.files import Wanted
     from dentalign.prediction.predictor import Predictor
+    from dentalign.prediction.review import Thresholds
     from dentalign.prediction.staging import Predict
-    from dentalign.prediction.to_look_at import Thresholds
 
     if moved not in ("none", "stl", "glb"):
         raise typer.BadParameter(f"none, stl or glb, got {moved!r}", param_hint="--moved")
@@ -124,17 +128,17 @@ def predict_(
     limits = params.load(file, Predict, "predict") if given else Predict()
     predictor = Predictor(
         models or "models",
-        encoder=params.load(file, params.Encoder, "encoder").weights if own else None,
-        decoder=params.load(file, params.Weights, "decoder").weights if own else None,
+        encoder=params.load(file, EncoderFile, "encoder").weights if own else None,
+        decoder=params.load(file, DecoderFile, "decoder").weights if own else None,
         device=device,
-        buccal_axis=params.load(file, params.Source, "source").buccal_axis if given else "+y",
-        sample=params.load(file, params.Sample, "sample") if given else None,
-        limits=params.load(file, params.Limits, "limits") if given else None,
-        fetch=params.load(file, params.Fetch, "fetch") if given else None,
+        buccal_axis=params.load(file, Source, "source").buccal_axis if given else "+y",
+        sample=params.load(file, Sample, "sample") if given else None,
+        limits=params.load(file, Limits, "limits") if given else None,
+        fetch=params.load(file, Fetch, "fetch") if given else None,
         look=Thresholds(limits.look_above_mm, limits.look_overlap_mm),
     )
     wanted = Wanted(stages, moved, not poses_only, limits)  # type: ignore[arg-type]
-    done = prediction_batch.predict_cases(case, meshes, out, predictor, wanted, **numbers)
+    done = batch.predict_cases(case, meshes, out, predictor, wanted, **numbers)
     for line in done.left_out:
         tooth = f" tooth {line.tooth}" if line.tooth else ""
         typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.mend} [{line.file}]", err=True)
@@ -180,19 +184,20 @@ def check_(
 
     Exit code: 0 nothing, 1 something would be left out, 3 no case is usable.
     """
-    from dentalign import params
-    from dentalign.cases import check, left_out
+    from dentalign import check, params
+    from dentalign.cases import left_out
+    from dentalign.cases.settings import Fetch, Limits, Source
     from dentalign.errors import NothingUsable
 
     if not source.exists():
         raise typer.BadParameter(f"{source} is not there", param_hint="SOURCE")
-    limits, fetch_settings = params.Limits(), params.Fetch()
+    limits, fetch_settings = Limits(), Fetch()
     axis: Literal["+y", "-y"] = buccal_axis or "+y"
     file = params_file or Path("params.yaml")
     if params_file is not None or file.is_file():
-        limits = params.load(file, params.Limits, "limits")
-        fetch_settings = params.load(file, params.Fetch, "fetch")
-        axis = buccal_axis or params.load(file, params.Source, "source").buccal_axis
+        limits = params.load(file, Limits, "limits")
+        fetch_settings = params.load(file, Fetch, "fetch")
+        axis = buccal_axis or params.load(file, Source, "source").buccal_axis
     with check.places_of(source, json, meshes) as places:
         checked = check.check(places, buccal_axis=axis, limits=limits, fetch_settings=fetch_settings)
     if checked.lines:
@@ -225,7 +230,7 @@ def import_(
 
     A case is imported whole or not at all; run again, it goes on. docs/public-data-sets.md has the rest.
     """
-    from dentalign.importing import import_run, importers
+    from dentalign.importers import import_run, importers
 
     if matrices and data_set != "teethalign3d":
         raise typer.BadParameter("only teethalign3d has matrices", param_hint="--matrices")
@@ -246,17 +251,17 @@ def metrics_(
     ),
 ) -> None:
     """Print the figures on the test split as a table: model, baselines, true T2."""
-    from dentalign.validation import validation_table
+    from dentalign.validation.report import tables
 
-    typer.echo(validation_table.format_table(validation_table.read(file)))
+    typer.echo(tables.format_table(tables.read(file)))
 
 
 @app.command("export", epilog=command.EPILOG)
 def export_(
     models: Annotated[
-        Path, typer.Option(help="Folder with encoder.pt, decoder.pt, aligner.pt, or some of them.")
+        Path, typer.Option(help="Folder with encoder.pt, decoder.pt, alignment.pt, or some of them.")
     ] = Path("models"),
-    out: Annotated[Path, typer.Option(help="Folder for encoder.onnx, decoder.onnx, aligner.onnx.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for encoder.onnx, decoder.onnx, alignment.onnx.")] = Path(
         "onnx"
     ),
 ) -> None:
@@ -284,9 +289,9 @@ def mend(
     Else DVC refuses to start. `dvc repro` then finds in its cache of runs what was finished. Say this before
     an unattended `dvc repro`; `make repro` does.
     """
-    from dentalign import dvc_files
+    from dentalign import repair
 
-    for path in dvc_files.remove_half_written(root):
+    for path in repair.remove_half_written(root):
         typer.echo(f"mend: {path}, left half written by a killed DVC, deleted", err=True)
 
 

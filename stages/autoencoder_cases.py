@@ -5,21 +5,24 @@ from typing import Annotated
 
 import typer
 
-from dentalign import command, params
+from dentalign import params
+from dentalign.autoencoder.settings import Autoencoder
+from dentalign.cases.settings import Source
 from dentalign.dataset.autoencoder_cases import extract
+from dentalign.running import command
 
 
 def main(
-    shards: Annotated[list[Path], typer.Argument(help="The clouds of every shard.")],
+    clouds: Annotated[Path, typer.Argument(help="Folder with the clouds of every shard.")],
+    shards: Annotated[int, typer.Option(help="Number of shards that dvc.yaml lists.")],
     out: Annotated[Path, typer.Option(help="The listed clouds (HDF5).")] = Path("data/autoencoder_clouds.h5"),
-    case_list: Annotated[Path, typer.Option("--list", help="The list (CSV with a column case_id).")] = Path(
-        "data/autoencoder_cases.csv"
-    ),
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
     """Copy out what the autoencoder learns from; the same bytes whatever other cases come or go."""
-    source = params.load(params_file, params.Source, "source")
-    cases, absent = extract(shards, case_list, out, source.pseudonym_map)
+    source = params.load(params_file, Source, "source")
+    case_list = params.load(params_file, Autoencoder, "autoencoder").cases
+    files = [clouds / f"{name}.h5" for name in params.load_shards(params_file, shards)]
+    cases, absent = extract(files, case_list, out, source.pseudonym_map)
     names = f": {', '.join(absent[:10])}{' ...' if len(absent) > 10 else ''}" if absent else ""
     typer.echo(f"autoencoder_cases: {cases} cases, {len(absent)} listed but absent{names} -> {out}", err=True)
 

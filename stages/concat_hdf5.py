@@ -5,14 +5,16 @@ from typing import Annotated
 
 import typer
 
-from dentalign import command, params
+from dentalign import params
 from dentalign.cases import left_out
-from dentalign.dataset.concatenation import account, concatenate
+from dentalign.dataset.concat import account, concatenate
 from dentalign.reports import left_out_page
+from dentalign.running import command
 
 
 def main(
-    shards: Annotated[list[Path], typer.Argument(help="The latents of every shard.")],
+    latents: Annotated[Path, typer.Argument(help="Folder with the latents of every shard.")],
+    shards: Annotated[int, typer.Option(help="Number of shards that dvc.yaml lists.")],
     out: Annotated[Path, typer.Option(help="The joined file (HDF5).")] = Path("data/latents.h5"),
     left_out_csv: Annotated[Path, typer.Option("--left-out", help="The list (CSV).")] = Path(
         "reports/left_out.csv"
@@ -23,11 +25,12 @@ def main(
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
     """Join exactly the shards that params.yaml lists; rows sorted by case id."""
-    names = params.load_shards(params_file)
-    totals, lines = account(shards, names)
+    names = params.load_shards(params_file, shards)
+    files = [latents / f"{name}.h5" for name in names]
+    totals, lines = account(files, names)
     left_out.write_csv(left_out_csv, lines)  # first, because where no case is left it says why
     left_out_page.write(left_out_html, lines, totals)
-    concatenate(shards, names, out)
+    concatenate(files, names, out)
     typer.echo(f"concat_hdf5: {totals} -> {out}, {left_out_csv}, {left_out_html}", err=True)
 
 

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from dentalign import command, params
+from dentalign import params
 from dentalign.demo_clinic import broken, clinic
+from dentalign.running import command
 
 
 def main(

@@ -5,21 +5,21 @@ from typing import Annotated
 
 import typer
 
-from dentalign import command, params, reached_modules
-from dentalign.dataset.latents import encode_shard
+from dentalign import params
+from dentalign.autoencoder.encoding import encode_shard
+from dentalign.autoencoder.settings import EncoderFile
+from dentalign.running import command
+from dentalign.running.engines import load_engine
 
 
 def main(
     clouds: Annotated[Path, typer.Argument(help="The shard's clouds (HDF5).")],
     out: Annotated[Path, typer.Argument(help="The shard's latents (HDF5).")],
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
-    code: Annotated[Path | None, typer.Option(help="Run only if the code is that of this list.")] = None,
 ) -> None:
     """Encode every tooth at T1 and T2 with the weights that params.yaml names (encoder.weights)."""
-    if code:
-        reached_modules.check(code)
-    encoder = params.load(params_file, params.Encoder, "encoder")
-    cases = encode_shard(clouds, encoder, out, params.load_engine(params_file))
+    encoder = params.load(params_file, EncoderFile, "encoder")
+    cases = encode_shard(clouds, encoder, out, load_engine(params_file))
     typer.echo(f"encode_latents_sharded: {cases} cases -> {out}", err=True)
 
 

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from dentalign import command, params
+from dentalign import params
 from dentalign.cases import fetch
+from dentalign.cases.settings import Fetch, Limits, Source
+from dentalign.running import command
 
 
 def main(
@@ -22,15 +24,15 @@ def main(
     ),
 ) -> None:
     """Fetch the listed cases; one that cannot be had is listed, not hidden."""
-    source = params.load(params_file, params.Source, "source")
+    source = params.load(params_file, Source, "source")
     done = fetch.fetch_cases(
         source.cases,
         source.json_,
         out=out,
         cases_out=cases_out,
         left_out=left_out,
-        fetch=params.load(params_file, params.Fetch, "fetch"),
-        limits=params.load(params_file, params.Limits, "limits"),
+        fetch=params.load(params_file, Fetch, "fetch"),
+        limits=params.load(params_file, Limits, "limits"),
         pseudonym_map=source.pseudonym_map,
     )
     summary = f"{done.cases} cases ({done.unchanged} unchanged), {done.left_out} left out"

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from dentalign import command, params
+from dentalign import params
 from dentalign.cases.rigid_transforms import make_manifests
+from dentalign.cases.settings import Fetch, Limits, Source
+from dentalign.running import command
 
 
 def main(
@@ -26,9 +28,9 @@ def main(
         cases,
         left_out,
         out,
-        source=params.load(params_file, params.Source, "source"),
-        fetch=params.load(params_file, params.Fetch, "fetch"),
-        limits=params.load(params_file, params.Limits, "limits"),
+        source=params.load(params_file, Source, "source"),
+        fetch=params.load(params_file, Fetch, "fetch"),
+        limits=params.load(params_file, Limits, "limits"),
         shards=params.load_shards(params_file),
     )
     summary = f"{made.cases} cases, {made.excluded} excluded, {made.dropped_teeth} teeth dropped"

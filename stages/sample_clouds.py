@@ -5,26 +5,27 @@ from typing import Annotated
 
 import typer
 
-from dentalign import command, params, reached_modules
-from dentalign.cases.mesh_store import MeshStore
+from dentalign import params
+from dentalign.cases.settings import Limits, Source
+from dentalign.cases.sources.meshes import MeshStore
 from dentalign.dataset.clouds import Sampler, make_clouds
+from dentalign.dataset.settings import Sample
+from dentalign.running import command
+from dentalign.running.engines import load_engine
 
 
 def main(
     manifest: Annotated[Path, typer.Argument(help="The shard's manifest, written by rigid_transforms.")],
     out: Annotated[Path, typer.Argument(help="The shard's clouds (HDF5).")],
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
-    code: Annotated[Path | None, typer.Option(help="Run only if the code is that of this list.")] = None,
 ) -> None:
     """Sample every tooth once, in tooth-local coordinates; T1 and T2 are the same points moved."""
-    if code:
-        reached_modules.check(code)
-    source = params.load(params_file, params.Source, "source")
-    limits = params.load(params_file, params.Limits, "limits")
-    sample = params.load(params_file, params.Sample, "sample")
+    source = params.load(params_file, Source, "source")
+    limits = params.load(params_file, Limits, "limits")
+    sample = params.load(params_file, Sample, "sample")
     with MeshStore(source.meshes, limits, pseudonym_map=source.pseudonym_map) as meshes:
         sampler = Sampler(source.buccal_axis, sample, limits)
-        cases, left_out = make_clouds(manifest, meshes, out, sampler, params.load_engine(params_file))
+        cases, left_out = make_clouds(manifest, meshes, out, sampler, load_engine(params_file))
     typer.echo(f"sample_clouds: {cases} cases, {left_out} teeth and cases left out so far -> {out}", err=True)
 
 

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
-from dentalign import command, params
-from dentalign.training.autoencoder_training import Autoencoder, train_autoencoder
+from dentalign import params
+from dentalign.autoencoder.settings import Autoencoder
+from dentalign.autoencoder.training import train_autoencoder
+from dentalign.running import command
 
 
 def main(

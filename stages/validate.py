@@ -1,4 +1,4 @@
-"""Stage validate: latents, aligner and decoder -> metrics/validation.json, reports/validation."""
+"""Stage validate: latents, alignment model and decoder -> metrics/validation.json, reports/validation."""
 
 import json
 from pathlib import Path
@@ -6,17 +6,21 @@ from typing import Annotated
 
 import typer
 
-from dentalign import atomic, command, params
-from dentalign.locks import exclusive
-from dentalign.validation import model_cards, validation_report
+from dentalign import params
+from dentalign.autoencoder.settings import DecoderFile, EncoderFile
+from dentalign.files import atomic
+from dentalign.running import command
+from dentalign.running.locks import exclusive
 from dentalign.validation.measurement import Validate, validate
-from dentalign.validation.validation_pictures import write_pictures
-from dentalign.validation.validation_table import format_table, write_tables
+from dentalign.validation.report import cards as report_cards
+from dentalign.validation.report import page as report_page
+from dentalign.validation.report.pictures import write_pictures
+from dentalign.validation.report.tables import format_table, write_tables
 
 
 def main(
     latents: Annotated[Path, typer.Option(help="All latents (HDF5).")] = Path("data/latents.h5"),
-    aligner: Annotated[Path, typer.Option(help="Aligner weights.")] = Path("models/aligner.pt"),
+    alignment_model: Annotated[Path, typer.Option(help="Alignment model.")] = Path("models/alignment.pt"),
     train_log: Annotated[Path, typer.Option(help="Folder with the curves of the training.")] = Path(
         "reports/train_align"
     ),
@@ -32,17 +36,17 @@ def main(
 ) -> None:
     """Measure the models on the test split, beside two baselines."""
     settings = params.load(params_file, Validate, "validate")
-    encoder = params.load(params_file, params.Encoder, "encoder").weights
-    decoder = params.load(params_file, params.Weights, "decoder").weights
-    found = validate(latents, decoder, aligner, settings)
+    encoder = params.load(params_file, EncoderFile, "encoder").weights
+    decoder = params.load(params_file, DecoderFile, "decoder").weights
+    found = validate(latents, decoder, alignment_model, settings)
     with exclusive(report), atomic.replacing(report) as folder:
         folder.mkdir()
         write_tables(folder, found)
         write_pictures(folder / "pictures", found, latents, train_log)
-        model_cards.write(folder / "model_cards", found, latents, encoder, decoder, aligner)
-        cards = {name: f"model_cards/{name}.md" for name in model_cards.CARDS}
+        report_cards.write(folder / "model_cards", found, latents, encoder, decoder, alignment_model)
+        cards = {name: f"model_cards/{name}.md" for name in report_cards.CARDS}
         parameters = {"validate": settings.model_dump(), "decoder": {"weights": decoder}}
-        validation_report.write(folder / "index.html", found, latents, train_log, left_out, parameters, cards)
+        report_page.write(folder / "index.html", found, latents, train_log, left_out, parameters, cards)
     atomic.write_text(metrics, json.dumps(found.metrics, indent=2) + "\n")
     model, identity = found.metrics["model"]["add_mm"], found.metrics["identity"]["add_mm"]
     typer.echo(

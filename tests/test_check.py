@@ -14,16 +14,18 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
-from dentalign import params
-from dentalign.cases import case_document, case_list, check, fetch, rigid_transforms
+from dentalign import check
+from dentalign.cases import case_document, case_list, fetch, rigid_transforms
 from dentalign.cases.left_out import LeftOut
-from dentalign.cases.manifest import path_of
-from dentalign.cases.mesh_store import MeshStore
-from dentalign.cases.stage_poses import stage_poses
+from dentalign.cases.manifests import path_of
+from dentalign.cases.poses import stage_poses
+from dentalign.cases.settings import Fetch, Limits, Source
+from dentalign.cases.sources.meshes import MeshStore
 from dentalign.cli import app
 from dentalign.dataset import clouds
-from dentalign.dataset.case_store import CaseStore
-from dentalign.dataset.concatenation import account
+from dentalign.dataset.concat import account
+from dentalign.dataset.mouth_store import MouthStore
+from dentalign.dataset.settings import Sample
 from dentalign.demo_clinic.clinic import make_clinic
 from dentalign.errors import ParamError
 from dentalign.geometry import stl
@@ -224,7 +226,7 @@ def test_the_pipeline_leaves_out_what_check_said(
     checked: check.Checked, hostile: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    limits, settings, folder = params.Limits(), params.Fetch(max_failed_share=0.5), hostile[0]
+    limits, settings, folder = Limits(), Fetch(max_failed_share=0.5), hostile[0]
     fetch.fetch_cases(
         folder / "cases.csv",
         str(folder / "json"),
@@ -240,12 +242,12 @@ def test_the_pipeline_leaves_out_what_check_said(
         tmp_path / "cases.csv",
         tmp_path / "left_out.json",
         tmp_path / "transforms",
-        source=params.Source.model_validate(source),
+        source=Source.model_validate(source),
         fetch=settings,
         limits=limits,
         shards=SHARDS,
     )
-    sampler = clouds.Sampler("+y", params.Sample(points=64, workers=1), limits)
+    sampler = clouds.Sampler("+y", Sample(points=64, workers=1), limits)
     files = [tmp_path / f"{shard}.h5" for shard in SHARDS]
     with MeshStore(source["meshes"], limits) as meshes:
         for shard, file in zip(SHARDS, files, strict=True):
@@ -256,7 +258,7 @@ def test_the_pipeline_leaves_out_what_check_said(
 
     points = {}
     for file in files:
-        with CaseStore(file) as store:
+        with MouthStore(file) as store:
             for index, case_id in enumerate(store.case_ids):
                 points[case_id] = store.row(index)
     for stage in ("t1/pose", "t2/pose"):

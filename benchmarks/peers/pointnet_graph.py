@@ -10,8 +10,8 @@ axes, which `attention` is given too.
 import torch
 from torch import nn
 
-from dentalign.networks import rotations
-from dentalign.networks.tooth_attention import PosedTeeth, PoseNetwork
+from dentalign.alignment.attention.network import PosedTeeth, PoseNetwork
+from dentalign.geometry import rotations
 from dentalign.teeth import ARCHES, SLOT_COUNT
 from peers.tooth_pointnet import ToothPointNet
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dentalign.networks.tooth_attention import PosedTeeth, PoseNetwork
+from dentalign.alignment.attention.network import PosedTeeth, PoseNetwork
 from dentalign.teeth import SLOT_COUNT
 from peers.tooth_pointnet import ToothPointNet
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from dentalign import atomic
 from dentalign.cases.left_out import LeftOut
 from dentalign.errors import CaseDefect, DentalignError
+from dentalign.files import atomic
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

@@ -10,17 +10,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dentalign import atomic, params
 from dentalign.cases import case_document, case_list, pseudonyms
 from dentalign.cases.case_list import ListedCase
-from dentalign.cases.case_source import CaseSource, Unreachable
 from dentalign.cases.left_out import LeftOut, to_list
 from dentalign.cases.pseudonyms import Renamed
-from dentalign.cases.source_location import open_source
+from dentalign.cases.settings import Fetch, Limits
+from dentalign.cases.sources.base import CaseSource, Unreachable
+from dentalign.cases.sources.location import open_source
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ToothDefect
-from dentalign.locks import exclusive
-from dentalign.progress import track
-from dentalign.state import state_dir
+from dentalign.files import atomic
+from dentalign.running.locks import exclusive
+from dentalign.running.progress import track
+from dentalign.running.state_dir import state_dir
 
 STAGE = "fetch_json"
 CACHE_FORMAT = 3
@@ -59,8 +60,8 @@ def fetch_cases(
     out: str | Path,
     cases_out: str | Path,
     left_out: str | Path,
-    fetch: params.Fetch,
-    limits: params.Limits,
+    fetch: Fetch,
+    limits: Limits,
     pseudonym_map: str = "",
 ) -> Fetched:
     """Fetch every listed case, sanitised, and write who was had and who was not.

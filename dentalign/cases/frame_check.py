@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dentalign import params
+from dentalign.cases.settings import Limits
 from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.geometry.arch_fit import (
     CLEAR_COSINE,
@@ -60,7 +60,7 @@ def problems(
     mask: Mask,
     *,
     file: str = "",
-    limits: params.Limits | None = None,
+    limits: Limits | None = None,
     arches: Sequence[Arch] | None = None,
 ) -> list[CaseDefect]:
     """What is wrong with the frame of a case; an empty list where nothing is, or where it cannot be told.
@@ -73,7 +73,7 @@ def problems(
     returns : defects with a code of CODES, the figures seen, and the mend
     raises  : ValueError if the pose of a tooth that is there is not finite
     """
-    limits = limits or params.Limits()
+    limits = limits or Limits()
     if not np.isfinite(pose[mask]).all():
         raise ValueError("poses must be finite")
     found = _problems(np.asarray(pose, np.float64), np.asarray(mask, bool), limits, arches)
@@ -83,7 +83,7 @@ def problems(
 def far_off(
     pose: Array,
     mask: Mask,
-    limits: params.Limits | None = None,
+    limits: Limits | None = None,
     arches: Sequence[Arch] | None = None,
 ) -> dict[int, float]:
     """Teeth that stand nowhere near the arch that the others form: slot -> distance in mm.
@@ -98,7 +98,7 @@ def far_off(
     slots = np.flatnonzero(mask)
     if len(slots) < MIN_TEETH:
         return {}
-    return _far_off(pose, slots, arches or find_arches(pose, slots), limits or params.Limits())
+    return _far_off(pose, slots, arches or find_arches(pose, slots), limits or Limits())
 
 
 def stray(fdi: int, away_mm: float, file: str = "") -> ToothDefect:
@@ -109,7 +109,7 @@ def stray(fdi: int, away_mm: float, file: str = "") -> ToothDefect:
 
 
 def _problems(
-    pose: Array, mask: Mask, limits: params.Limits, arches: Sequence[Arch] | None
+    pose: Array, mask: Mask, limits: Limits, arches: Sequence[Arch] | None
 ) -> Iterator[tuple[str, str, str]]:
     """(code, seen, mend) of each problem."""
     slots = np.flatnonzero(mask)
@@ -135,7 +135,7 @@ def _problems(
 
 
 def _far_off(
-    pose: Array, slots: NDArray[np.intp], arches: Sequence[Arch], limits: params.Limits
+    pose: Array, slots: NDArray[np.intp], arches: Sequence[Arch], limits: Limits
 ) -> dict[int, float]:
     """As `far_off`: by the fit of its arch, or by the middle of the mouth where too few teeth tell."""
     place = pose[slots, :3, 3]
@@ -157,7 +157,7 @@ def _reflected(pose: Array, slots: NDArray[np.intp]) -> Iterator[tuple[str, str,
         yield "pose_reflected", seen, "mirror or scale the meshes instead, and give each tooth a rigid pose"
 
 
-def _wrong_size(size: float, place: Array, limits: params.Limits) -> tuple[str, str, str]:
+def _wrong_size(size: float, place: Array, limits: Limits) -> tuple[str, str, str]:
     spread = float(np.linalg.norm(place.max(0) - place.min(0)))
     if size < ONE_PLACE:
         seen = f"all teeth stand within {spread:.2g} mm"

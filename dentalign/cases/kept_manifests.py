@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from dentalign import atomic
 from dentalign.errors import DiskFull
-from dentalign.locks import exclusive
-from dentalign.state import state_dir
+from dentalign.files import atomic
+from dentalign.running.locks import exclusive
+from dentalign.running.state_dir import state_dir
 
 
 @dataclass(frozen=True)

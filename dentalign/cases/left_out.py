@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dentalign import atomic
 from dentalign.errors import CaseDefect, Defect
+from dentalign.files import atomic
 
 
 @dataclass(frozen=True, order=True)

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from dentalign import atomic
 from dentalign.cases.case_list import ListedCase
-from dentalign.cases.case_source import BaseSource, CaseSource, Content
+from dentalign.cases.sources.base import BaseSource, CaseSource, Content
 from dentalign.errors import CaseDefect, DentalignError, ParamError
-from dentalign.state import state_dir
+from dentalign.files import atomic
+from dentalign.running.state_dir import state_dir
 
 KEY_VARIABLE = "DENTALIGN_ID_KEY"
 SHORTEST_KEY = 16

@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dentalign import atomic, params
 from dentalign.cases import case_list, kept_manifests
-from dentalign.cases.case_entries import STAGE, MadeCase, make_cases, stop_if_store_fails
 from dentalign.cases.kept_manifests import Counts, KeptManifest
 from dentalign.cases.left_out import LeftOut, excluded_cases, from_list, to_list
-from dentalign.cases.manifest import Manifest, path_of
-from dentalign.cases.mesh_store import MeshStore
+from dentalign.cases.manifests import Manifest, path_of
+from dentalign.cases.reading import STAGE, MadeCase, make_cases, stop_if_store_fails
+from dentalign.cases.settings import Fetch, Limits, Source
+from dentalign.cases.sources.meshes import MeshStore
 from dentalign.errors import DentalignError, NothingUsable
-from dentalign.locks import exclusive
+from dentalign.files import atomic
+from dentalign.running.locks import exclusive
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ def make_manifests(
     left_out: str | Path | None,
     out: str | Path,
     *,
-    source: params.Source,
-    fetch: params.Fetch,
-    limits: params.Limits,
+    source: Source,
+    fetch: Fetch,
+    limits: Limits,
     shards: Sequence[str],
 ) -> Summary:
     """Write `<out>/<shard>.json` for every shard, an empty one too.

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from dentalign.cases import pseudonyms
-from dentalign.dataset import case_store
-from dentalign.dataset.case_store import CaseStore
+from dentalign.dataset import mouth_store
+from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
 
 
@@ -30,7 +30,7 @@ def extract(
         names = {case_id: name for name, case_id in pseudonyms.read_map(pseudonym_map).items()}
         wanted = {names.get(case_id, "(one without a pseudonym)") for case_id in wanted}
     with ExitStack() as stack:
-        stores = [stack.enter_context(CaseStore(path)) for path in shards]
+        stores = [stack.enter_context(MouthStore(path)) for path in shards]
         found = sorted(
             (case_id, number, index)
             for number, store in enumerate(stores)
@@ -48,9 +48,9 @@ def extract(
                 f"{case_list}: none of its {len(wanted)} cases is in the data set; "
                 "make a list of your own with `dentalign list SOURCE --autoencoder 64`"
             )
-        with case_store.create(out, stores[0].layout, {}) as writer:
+        with mouth_store.create(out, stores[0].layout, {}) as writer:
             for _, number, index in found:
-                writer.append(stores[number].row(index))
+                writer.append(stores[number].mouth(index))
     return len(found), sorted(wanted - {case_id for case_id, _, _ in found})
 
 

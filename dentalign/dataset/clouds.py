@@ -1,6 +1,5 @@
 """Tooth meshes and poses -> clouds: the same ordered points of a tooth at T1 and at T2."""
 
-import json
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -9,17 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from dentalign import engines, profiling
 from dentalign.cases.left_out import NO_TEETH_OF_T1, LeftOut, to_list
-from dentalign.cases.manifest import CaseEntry, Manifest, ToothEntry
-from dentalign.cases.mesh_store import MeshStore
-from dentalign.cases.positioner import BuccalAxis, refuse_nothing_left, refuse_too_many_dropped, to_our_frame
-from dentalign.dataset import case_store
-from dentalign.dataset.case_store import Layout, Row
+from dentalign.cases.manifests import CaseEntry, Manifest, ToothEntry
+from dentalign.cases.settings import BuccalAxis, Limits
+from dentalign.cases.slots import refuse_nothing_left, refuse_too_many_dropped, to_our_frame
+from dentalign.cases.sources.meshes import MeshStore
+from dentalign.dataset import mouth_store
+from dentalign.dataset.mouth_store import Layout
+from dentalign.dataset.settings import Sample
 from dentalign.errors import CaseDefect, Defect, DentalignError, ToothDefect
-from dentalign.geometry import stl, tooth_points
-from dentalign.params import Engine, Limits, Sample
-from dentalign.progress import track
+from dentalign.geometry import sampling, stl
+from dentalign.mouth import T1, T2, Mouth
+from dentalign.running import engines, profiling
+from dentalign.running.engines import Engine
+from dentalign.running.progress import track
 from dentalign.teeth import SLOT_COUNT
 
 STAGE = "sample_clouds"
@@ -72,7 +74,7 @@ class Sampler:
         ours = triangles @ to_our_frame(self.buccal_axis).T  # first, so that the frame changes no point
         try:
             with profiling.span("sample"):
-                points = tooth_points.sample_surface(
+                points = sampling.sample_surface(
                     ours, self.sample.points, self.sample.oversampling, self.sample.seed
                 )
         except ValueError:
@@ -81,7 +83,7 @@ class Sampler:
                 file=file, tooth=fdi,
             ) from None  # fmt: skip
         with profiling.span("order"):
-            return tooth_points.order(points)
+            return sampling.order(points)
 
     def _check_size(self, triangles: np.ndarray, file: str, fdi: int) -> None:
         low, high = triangles.min((0, 1)), triangles.max((0, 1))
@@ -99,43 +101,40 @@ class Sampler:
 
     def case(
         self, case: CaseEntry, files: Sequence[MeshFile], lost_before: int
-    ) -> tuple[Row | None, list[LeftOut]]:
-        """The row of a case, or None where too little of it is left; and what was left out.
+    ) -> tuple[Mouth | None, list[LeftOut]]:
+        """The mouth of a case, or None where too little of it is left; and what was left out.
 
         files       : the mesh of each of the case's teeth
         lost_before : teeth that rigid_transforms dropped, those without a slot included
         """
-        row: Row = {
-            "case_id": case.case_id,
-            "split": case.split,
-            "fdi": np.zeros(SLOT_COUNT, np.uint8),
-            "dropped": np.zeros(SLOT_COUNT, bool),
-            "points": np.zeros((SLOT_COUNT, self.sample.points, 3), np.float32),
-        }
-        for stage in ("t1", "t2"):
-            row[f"{stage}/mask"] = np.zeros(SLOT_COUNT, bool)
-            row[f"{stage}/pose"] = np.tile(np.eye(4), (SLOT_COUNT, 1, 1))
+        mouth = Mouth(
+            points=np.zeros((SLOT_COUNT, self.sample.points, 3), np.float32),
+            pose=np.tile(np.eye(4), (2, SLOT_COUNT, 1, 1)),
+            present=np.zeros((2, SLOT_COUNT), bool),
+            case_id=case.case_id,
+            split=case.split,
+        )
         lines: list[LeftOut] = []
         for lost in case.dropped:
-            row["dropped"][lost.slot], row["fdi"][lost.slot] = True, lost.fdi
+            mouth.dropped[lost.slot], mouth.fdi[lost.slot] = True, lost.fdi
         for tooth, mesh in zip(case.teeth, files, strict=True):
             slot = tooth.slot
-            row["fdi"][slot] = tooth.fdi
+            mouth.fdi[slot] = tooth.fdi
             try:
-                row["points"][slot] = self.tooth(tooth, mesh)
+                mouth.points[slot] = self.tooth(tooth, mesh)
             except Defect as defect:
                 lines.append(LeftOut.of(case.case_id, STAGE, defect))
-                row["dropped"][slot] = True
+                mouth.dropped[slot] = True
                 continue
-            for stage, pose in (("t1", tooth.t1), ("t2", tooth.t2)):
+            for stage, pose in ((T1, tooth.t1), (T2, tooth.t2)):
                 if pose is not None:
-                    row[f"{stage}/mask"][slot], row[f"{stage}/pose"][slot] = True, pose
+                    mouth.present[stage, slot], mouth.pose[stage, slot] = True, pose
         try:
             refuse_too_many_dropped(lost_before + len(lines), self.limits.max_dropped_teeth)
-            refuse_nothing_left(row["t1/mask"], row["t2/mask"])
+            refuse_nothing_left(*mouth.present)
         except CaseDefect as defect:
             return None, [*lines, LeftOut.of(case.case_id, STAGE, defect)]
-        return row, lines
+        return mouth, lines
 
 
 def make_clouds(
@@ -149,19 +148,19 @@ def make_clouds(
     left_out = list(shard.left_out)
     layout = Layout(sampler.sample.points)
     with (
-        case_store.create(out, layout, {"shard": shard.shard}) as writer,
+        mouth_store.create(out, layout, {"shard": shard.shard}) as writer,
         # closing, so that an interruption does not wait for every case
-        closing(sampled_rows(shard, meshes, sampler, engine)) as rows,
+        closing(sampled(shard, meshes, sampler, engine)) as mouths,
     ):
         teeth = 0
-        for case, (row, lines) in zip(shard.cases, rows, strict=True):
+        for case, (mouth, lines) in zip(shard.cases, mouths, strict=True):
             left_out += lines
-            if row is not None:
-                writer.append(row)
+            if mouth is not None:
+                writer.append(mouth)
                 teeth += case.teeth_at_t1
             profiling.step()
-        writer.set_attribute("left_out", json.dumps(to_list(left_out)))
-        writer.set_attribute("listed", json.dumps({"cases": shard.listed, "teeth": teeth}))
+        writer.write_record("left_out", to_list(left_out))
+        writer.write_record("listed", {"cases": shard.listed, "teeth": teeth})
         return writer.rows, len(left_out)
 
 
@@ -176,9 +175,9 @@ def _mesh_file(meshes: MeshStore, name: str) -> MeshFile:
         ) from defect
 
 
-def sampled_rows(
+def sampled(
     shard: Manifest, meshes: MeshStore, sampler: Sampler, engine: Engine = "local"
-) -> Generator[tuple[Row | None, list[LeftOut]], None, None]:
+) -> Generator[tuple[Mouth | None, list[LeftOut]], None, None]:
     """`Sampler.case` of the cases in order, computed in parallel where that pays, see `engines`."""
     cases = shard.cases
     dropped = Counter(

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from dentalign import atomic
 from dentalign.demo_clinic import broken, export, malocclusion, patient, treatment_plan
 from dentalign.demo_clinic.patient import Patient
 from dentalign.demo_clinic.treatment_plan import Poses
 from dentalign.errors import DentalignError
+from dentalign.files import atomic
 from dentalign.geometry import rigid, stl
-from dentalign.locks import exclusive
 from dentalign.params import NotNegative, Positive, Section
-from dentalign.progress import track
+from dentalign.running.locks import exclusive
+from dentalign.running.progress import track
 
 # The planner's own scatter: what T1 and the crowns do not determine, root mean square per tooth.
 NOISE_MM, NOISE_DEG = 0.15, 1.0

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dentalign.networks.encoder import ChebyshevLayer, Encoder
-from dentalign.networks.latent_aligner import LatentAligner
-from dentalign.networks.pose_aligner import PoseAligner
-from dentalign.networks.tooth_attention import PosedTeeth, spread_about
+from dentalign.alignment.attention.model import AttentionModel
+from dentalign.alignment.attention.network import PosedTeeth, spread_about
+from dentalign.alignment.fc.model import FullyConnectedModel
+from dentalign.autoencoder.encoder import ChebyshevLayer, Encoder
 
 _SQUARINGS = 32
 
@@ -43,31 +43,31 @@ class ExportableEncoder(nn.Module):
         return out
 
 
-class ExportableLatentAligner(nn.Module):
-    """`LatentAligner.predict`."""
+class ExportableFullyConnectedModel(nn.Module):
+    """`FullyConnectedModel.predict`."""
 
-    def __init__(self, aligner: LatentAligner):
+    def __init__(self, alignment_model: FullyConnectedModel):
         super().__init__()
-        self.aligner = aligner
+        self.alignment_model = alignment_model
 
     def forward(self, latents: torch.Tensor, present: torch.Tensor, stays: torch.Tensor) -> torch.Tensor:
         """latents (N, 32, P, F), present and stays (N, 32) bool -> (N, 32, P, F)."""
-        basis = self.aligner.basis
-        return basis.shift(latents, self.aligner.network(basis.encode(latents), present, stays))
+        basis = self.alignment_model.basis
+        return basis.shift(latents, self.alignment_model.network(basis.encode(latents), present, stays))
 
 
-class ExportablePoseAligner(nn.Module):
-    """`PoseAligner.place`, whole."""
+class ExportableAttentionModel(nn.Module):
+    """`AttentionModel.place`, whole."""
 
-    def __init__(self, aligner: PoseAligner):
+    def __init__(self, alignment_model: AttentionModel):
         super().__init__()
-        self.aligner = aligner
+        self.alignment_model = alignment_model
 
     def forward(
         self, points: torch.Tensor, pose: torch.Tensor, present: torch.Tensor, stays: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """points (N, 32, P, 3), pose (N, 32, 4, 4) float64 -> pose (N, 32, 4, 4), expected_add_mm (N, 32)."""
-        network = self.aligner.network
+        network = self.alignment_model.network
         local = points[:, :, :: points.shape[2] // network.points].double()
         centre = local.mean(2)  # (N, 32, 3)
         middle = _apply(pose[..., :3, :3], centre) + pose[..., :3, 3]
@@ -75,7 +75,7 @@ class ExportablePoseAligner(nn.Module):
         wanted = stays & present
         present = present & network.known_at_t1
         stays = stays & present
-        rotation, there, doubt = self.aligner.answer(teeth, present, stays, self._to_standard_place)
+        rotation, there, doubt = self.alignment_model.answer(teeth, present, stays, self._to_standard_place)
         exact = nearest_rotation(rotation.double())
         found = _pose(exact, there.double() - _apply(exact, centre))
         here = stays & network.known_at_t2
@@ -89,7 +89,7 @@ class ExportablePoseAligner(nn.Module):
         self, middle: torch.Tensor, present: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `PoseNetwork.to_standard_place`."""
-        spread, here, there = spread_about(self.aligner.network.reference, middle, present)
+        spread, here, there = spread_about(self.alignment_model.network.reference, middle, present)
         turn = nearest_rotation(spread.double()).float()
         return turn, (there - here @ turn.mT)[:, 0]
 

@@ -1,4 +1,4 @@
-"""`dentalign export`: encoder.pt, decoder.pt and aligner.pt as ONNX files."""
+"""`dentalign export`: encoder.pt, decoder.pt and alignment.pt as ONNX files."""
 
 import json
 from collections.abc import Callable
@@ -10,21 +10,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dentalign.alignment import interfaces
+from dentalign.alignment.attention.model import AttentionModel
+from dentalign.alignment.base import AlignmentModel
+from dentalign.alignment.fc.model import FullyConnectedModel
+from dentalign.autoencoder.decoder import Decoder
+from dentalign.autoencoder.encoder import Encoder
 from dentalign.errors import DentalignError
 from dentalign.export import onnx_file
-from dentalign.export.exportable import ExportableEncoder, ExportableLatentAligner, ExportablePoseAligner
+from dentalign.export.exportable import (
+    ExportableAttentionModel,
+    ExportableEncoder,
+    ExportableFullyConnectedModel,
+)
 from dentalign.export.neighbour_graph import neighbours
 from dentalign.export.onnx_file import Arrays
+from dentalign.files import weights
 from dentalign.geometry import rigid
 from dentalign.geometry.average_mouth import average_mouth
-from dentalign.geometry.tooth_points import directions
-from dentalign.networks import interfaces, weights
-from dentalign.networks.alignment import Aligner, MouthsAtT1
-from dentalign.networks.decoder import Decoder
-from dentalign.networks.encoder import Encoder
-from dentalign.networks.latent_aligner import LatentAligner
-from dentalign.networks.pose_aligner import PoseAligner
-from dentalign.prediction.model_files import load_aligner, load_decoder, load_encoder
+from dentalign.geometry.sampling import directions
+from dentalign.mouth import Mouths
+from dentalign.prediction.model_files import load_alignment_model, load_decoder, load_encoder
 from dentalign.teeth import SLOT_COUNT, SLOTS
 
 INTENDED_USE = "planning support by a professional; not a medical device"
@@ -40,7 +46,7 @@ class Exported:
 
 
 def export_models(models: str | Path, out: str | Path) -> list[Exported]:
-    """Export those of encoder.pt, decoder.pt and aligner.pt that a folder holds; returns what was written.
+    """Export those of encoder.pt, decoder.pt and alignment.pt that a folder holds; returns what was written.
 
     raises: DentalignError where there is none of them, one is damaged, or an exported file does not answer
             as the model does
@@ -48,7 +54,7 @@ def export_models(models: str | Path, out: str | Path) -> list[Exported]:
     onnx_file.require_onnx()
     folder = Path(models)
     writers: dict[str, Callable[[Path, Path], float | None]] = {
-        "encoder": _encoder, "decoder": _decoder, "aligner": _aligner,
+        "encoder": _encoder, "decoder": _decoder, "alignment": _alignment_model,
     }  # fmt: skip
     here = [name for name in writers if (folder / f"{name}.pt").is_file()]
     if not here:
@@ -87,31 +93,31 @@ def _decoder(source: Path, target: Path) -> float | None:
     return onnx_file.write(target, decoder, interface, _about(source, decoder), examples, wanted)
 
 
-def _aligner(source: Path, target: Path) -> float | None:
-    aligner = load_aligner(source)
-    interface, about = interfaces.of_aligner(aligner.config), _about(source, aligner)
+def _alignment_model(source: Path, target: Path) -> float | None:
+    alignment_model = load_alignment_model(source)
+    interface, about = interfaces.of_alignment_model(alignment_model.config), _about(source, alignment_model)
     rng = np.random.default_rng(0)
-    if isinstance(aligner, LatentAligner):
-        network: torch.nn.Module = ExportableLatentAligner(aligner)
-        examples = [_latents(aligner, count, rng) for count in _BATCHES]
-    elif isinstance(aligner, PoseAligner):
-        network = ExportablePoseAligner(aligner)
-        examples = [_mouths(aligner, count, rng) for count in _BATCHES]
+    if isinstance(alignment_model, FullyConnectedModel):
+        network: torch.nn.Module = ExportableFullyConnectedModel(alignment_model)
+        examples = [_latents(alignment_model, count, rng) for count in _BATCHES]
+    elif isinstance(alignment_model, AttentionModel):
+        network = ExportableAttentionModel(alignment_model)
+        examples = [_mouths(alignment_model, count, rng) for count in _BATCHES]
     else:
-        raise DentalignError(f"{source}: model {aligner.config.model!r} has no ONNX form yet")
+        raise DentalignError(f"{source}: model {alignment_model.config.model!r} has no ONNX form yet")
 
     def wanted(given: Arrays) -> Arrays:
-        if isinstance(aligner, LatentAligner):
+        if isinstance(alignment_model, FullyConnectedModel):
             latents, present, stays = given
-            return [aligner.predict(latents, present, stays).numpy()]
-        placed = aligner.place(MouthsAtT1(*given))
+            return [alignment_model.predict(latents, present, stays).numpy()]
+        placed = alignment_model.place(Mouths.at_t1(*given))
         assert placed.expected_add_mm is not None
         return [placed.pose, placed.expected_add_mm]
 
     return onnx_file.write(target, network, interface, about, examples, wanted)
 
 
-def _about(source: Path, model: Encoder | Decoder | Aligner) -> dict[str, str]:
+def _about(source: Path, model: Encoder | Decoder | AlignmentModel) -> dict[str, str]:
     return {
         "config": json.dumps(asdict(model.config), sort_keys=True),
         "intended_use": INTENDED_USE,
@@ -138,22 +144,24 @@ def _masks(count: int, rng: np.random.Generator) -> tuple[NDArray[np.bool_], NDA
     return present, present & (rng.random((count, SLOT_COUNT)) < 0.9)
 
 
-def _latents(aligner: LatentAligner, count: int, rng: np.random.Generator) -> list[NDArray[Any]]:
+def _latents(
+    alignment_model: FullyConnectedModel, count: int, rng: np.random.Generator
+) -> list[NDArray[Any]]:
     """Latents as the model's own code spreads them."""
-    basis, config = aligner.basis, aligner.config
+    basis, config = alignment_model.basis, alignment_model.config
     z = torch.from_numpy(rng.normal(size=(count, *basis.spread.shape)).astype(np.float32)) * basis.spread
     middle = basis.mean.reshape(SLOT_COUNT, config.points, config.features)
     latents = basis.shift(middle.expand(count, *middle.shape), z).numpy()
     return [latents, *_masks(count, rng)]
 
 
-def _mouths(aligner: PoseAligner, count: int, rng: np.random.Generator) -> list[NDArray[Any]]:
+def _mouths(alignment_model: AttentionModel, count: int, rng: np.random.Generator) -> list[NDArray[Any]]:
     """Mouths like those it has learnt from: each tooth shaken about its mean, and the whole turned and moved.
 
     Others would tell nothing: of a tooth turned by nearly a half turn, single precision decides which way.
     """
-    network = aligner.network
-    local = directions(aligner.config.points) * rng.uniform(3, 5, (count, SLOT_COUNT, 1, 3))
+    network = alignment_model.network
+    local = directions(alignment_model.config.points) * rng.uniform(3, 5, (count, SLOT_COUNT, 1, 3))
     mean = network.t1_rotation.double().numpy()
     turned = mean @ rigid.rotation_matrix(rng.normal(0, 0.2, (count, SLOT_COUNT, 3)))
     place = network.t1_middle.double().numpy() + rng.normal(0, 1, (count, SLOT_COUNT, 3))

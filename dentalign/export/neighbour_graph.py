@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 def neighbours(points: ArrayLike, count: int) -> NDArray[np.int64]:
     """For each point the indices of its `count` nearest other points of the same tooth.
 
-    The plain form of `dentalign.networks.neighbours.nearest_neighbours`; the two may differ where two
+    The plain form of `dentalign.autoencoder.neighbours.nearest_neighbours`; the two may differ where two
     distances agree to 1.6e-5 of themselves.
 
     points  : (B, P, 3), mm, any frame: a rigid motion leaves the graph as it is

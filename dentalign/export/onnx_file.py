@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dentalign.atomic import replacing
+from dentalign.alignment.interfaces import Interface, Port
 from dentalign.errors import DentalignError
-from dentalign.networks.interfaces import Interface, Port
+from dentalign.files.atomic import replacing
 
 OPSET = 18
 TOLERANCE = 1e-4  # of the largest value of an output

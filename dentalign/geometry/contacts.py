@@ -9,7 +9,7 @@ doi:10.1145/2461912.2461916): where triangles are folded over, the normal alone 
 
 How exact: 256 points lie about 1 mm apart on a crown, so the flat triangles cut a surface of radius
 r = 4 mm by up to 0.04 mm, and contacts between probes are seen up to as much too shallow. Two spheres
-of radius 4 mm come out within 0.1 mm (tests/test_contacts.py). Only the `_NEAREST` triangles whose
+of radius 4 mm come out within 0.1 mm (tests/geometry/test_contacts.py). Only the `_NEAREST` triangles whose
 middles are nearest are looked at: on 54 pairs of real crowns that gave what looking at all of them gives.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from dentalign.geometry.tooth_points import triangulation
+from dentalign.geometry.sampling import triangulation
 from dentalign.teeth import ARCHES
 
 Array = NDArray[np.float64]

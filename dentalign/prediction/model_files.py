@@ -5,11 +5,12 @@ Each is an `nn.Module` in eval mode without gradients; its file is all that it n
 
 from pathlib import Path
 
-from dentalign.dataset.latents import choose_device
-from dentalign.networks import aligner, weights
-from dentalign.networks.alignment import Aligner
-from dentalign.networks.decoder import Decoder, DecoderConfig
-from dentalign.networks.encoder import Encoder, EncoderConfig
+from dentalign.alignment import registry
+from dentalign.alignment.base import AlignmentModel
+from dentalign.autoencoder.decoder import Decoder, DecoderConfig
+from dentalign.autoencoder.encoder import Encoder, EncoderConfig
+from dentalign.files import weights
+from dentalign.running.device import choose_device
 
 
 def load_encoder(path: str | Path, device: str = "cpu") -> Encoder:
@@ -38,15 +39,15 @@ def load_decoder(path: str | Path, device: str = "cpu") -> Decoder:
     return weights.load(path, Decoder, DecoderConfig).to(choose_device(device))
 
 
-def load_aligner(path: str | Path, device: str = "cpu") -> Aligner:
-    """The alignment model, `fc` or `attention` (`aligner.config.model`): `aligner.place(mouths, decoder)`.
+def load_alignment_model(path: str | Path, device: str = "cpu") -> AlignmentModel:
+    """The alignment model, `fc` or `attention` (`alignment_model.config.model`): `alignment_model.place(mouths, decoder)`.
 
-    mouths  : `dentalign.MouthsAtT1`, N mouths before treatment: points of each tooth in its own frame, poses
+    mouths  : `dentalign.Mouths`, N mouths before treatment: points of each tooth in its own frame, poses
               tooth-local -> head in mm, which teeth are there and which stay, and for `fc`
-              (`aligner.uses_latents`) the latents of the teeth, in the 32 slots of `dentalign.teeth.SLOTS`
+              (`alignment_model.uses_latents`) the latents of the teeth, in the 32 slots of `dentalign.teeth.SLOTS`
     decoder : that of the same training; `attention` does without
-    answers : `dentalign.MouthsAtT2`, a pose for each tooth that stays, tooth-local -> head in mm
+    answers : `dentalign.PredictedT2`, a pose for each tooth that stays, tooth-local -> head in mm
 
     path, device, raises : as for `load_encoder`
     """
-    return aligner.load(path).to(choose_device(device))
+    return registry.load(path).to(choose_device(device))

@@ -7,15 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dentalign import params
 from dentalign.cases import case_document, frame_check
 from dentalign.cases.case_document import CaseDocument
 from dentalign.cases.case_list import check_id
-from dentalign.cases.case_source import LocalSource
 from dentalign.cases.left_out import LeftOut
-from dentalign.cases.mesh_store import MeshStore
-from dentalign.cases.positioner import (
-    BuccalAxis,
+from dentalign.cases.poses import stage_poses, t2_position
+from dentalign.cases.settings import BuccalAxis, Fetch
+from dentalign.cases.slots import (
     in_our_frame,
     place,
     refuse_nothing_left,
@@ -23,7 +21,8 @@ from dentalign.cases.positioner import (
     slot_of,
     to_our_frame,
 )
-from dentalign.cases.stage_poses import stage_poses, t2_position
+from dentalign.cases.sources.folder import LocalSource
+from dentalign.cases.sources.meshes import MeshStore
 from dentalign.dataset.clouds import Sampler
 from dentalign.errors import CaseDefect, Defect
 from dentalign.geometry import stl
@@ -73,7 +72,7 @@ def read(
     meshes: str | Path,
     sampler: Sampler,
     *,
-    fetch: params.Fetch | None = None,
+    fetch: Fetch | None = None,
     flat: bool = True,
     lines: list[LeftOut] | None = None,
 ) -> NewCase:
@@ -102,7 +101,7 @@ def _read(
     case_id: str,
     meshes: str | Path,
     sampler: Sampler,
-    fetch: params.Fetch | None,
+    fetch: Fetch | None,
     flat: bool,
     lines: list[LeftOut],
 ) -> NewCase:

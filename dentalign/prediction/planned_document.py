@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from dentalign.cases.case_document import CaseDocument, Pose
-from dentalign.cases.stage_poses import jaw_pose
+from dentalign.cases.poses import jaw_pose
 from dentalign.geometry import rigid
 from dentalign.geometry.rigid import Array
 from dentalign.teeth import is_upper

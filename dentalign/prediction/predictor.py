@@ -8,19 +8,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dentalign.cases.positioner import BuccalAxis
+from dentalign.alignment import registry
+from dentalign.autoencoder.decoder import Decoder, DecoderConfig
+from dentalign.autoencoder.encoding import ToothEncoder
+from dentalign.cases.settings import BuccalAxis, Fetch, Limits
 from dentalign.dataset.clouds import Sampler
-from dentalign.dataset.latents import ToothEncoder, choose_device
+from dentalign.dataset.settings import Sample
 from dentalign.errors import CaseDefect, DentalignError, ParamError
+from dentalign.files import weights
 from dentalign.geometry import rigid
 from dentalign.geometry.rigid import Array
-from dentalign.networks import aligner, weights
-from dentalign.networks.alignment import MouthsAtT1
-from dentalign.networks.decoder import Decoder, DecoderConfig
-from dentalign.params import Fetch, Limits, Sample
-from dentalign.prediction import new_case, to_look_at
+from dentalign.mouth import Mouths
+from dentalign.prediction import new_case, review
 from dentalign.prediction.new_case import NewCase
-from dentalign.prediction.to_look_at import Thresholds, ToLookAt
+from dentalign.prediction.review import Thresholds, ToLookAt
+from dentalign.running.device import choose_device
 from dentalign.teeth import ARCHES, SLOT_COUNT
 from dentalign.validation.metrics import rigidity_residual_mm
 
@@ -55,7 +57,7 @@ class Prediction:
 
 
 class Predictor:
-    """Encoder, aligner and decoder, loaded once for many cases.
+    """Encoder, alignment model and decoder, loaded once for many cases.
 
     predictor = Predictor("models")
     prediction = predictor.predict("case.json", "stl")
@@ -77,7 +79,7 @@ class Predictor:
     ):
         """Load the models.
 
-        models           : folder with encoder.pt, decoder.pt and aligner.pt
+        models           : folder with encoder.pt, decoder.pt and alignment.pt
         encoder, decoder : weights of the user's own instead
         device           : auto, cpu or cuda
         buccal_axis      : where buccal points in the exporter's tooth-local frame
@@ -92,12 +94,12 @@ class Predictor:
         decoder_file = Path(decoder or folder / "decoder.pt")
         self.encoder = ToothEncoder(encoder_file, device)
         self.decoder = weights.load(decoder_file, Decoder, DecoderConfig).to(choose_device(device))
-        self.aligner = aligner.load(folder / "aligner.pt").to(choose_device(device))
+        self.alignment_model = registry.load(folder / "alignment.pt").to(choose_device(device))
         for part, file in (("encoder", encoder_file), ("decoder", decoder_file)):
-            wanted, found = getattr(self.aligner.config, f"{part}_sha256"), weights.file_sha256(file)
+            wanted, found = getattr(self.alignment_model.config, f"{part}_sha256"), weights.file_sha256(file)
             if wanted != found:
                 raise DentalignError(
-                    f"{folder / 'aligner.pt'}: trained with the {part} {wanted[:12]}, {file} is "
+                    f"{folder / 'alignment.pt'}: trained with the {part} {wanted[:12]}, {file} is "
                     f"{found[:12]}: take the three files of one training"
                 )
         sample = sample or Sample(points=self.encoder.config.points)
@@ -147,10 +149,12 @@ class Predictor:
             mend = "see to the teeth planned away or extracted"
             raise CaseDefect("no_pairs", "no tooth is left at T2", mend)
         poses, present = case.pose[None], case.mask[None]
-        latents = self.encoder.encode(case.points, poses, present) if self.aligner.uses_latents else None
-        mouth = MouthsAtT1(case.points[None], poses, present, mask[None], latents)
+        latents = (
+            self.encoder.encode(case.points, poses, present) if self.alignment_model.uses_latents else None
+        )
+        mouth = Mouths.at_t1(case.points[None], poses, present, mask[None], latents)
         try:
-            placed = self.aligner.place(mouth, self.decoder)
+            placed = self.alignment_model.place(mouth, self.decoder)
         except DentalignError as error:
             raise DentalignError(f"case {case.case_id}: {error}") from error
         moving = np.flatnonzero(mask & ~held)
@@ -162,11 +166,11 @@ class Predictor:
         expected = (
             None if placed.expected_add_mm is None else np.where(held, np.nan, placed.expected_add_mm[0])
         )
-        looks = to_look_at.find(
+        looks = review.find(
             case, mask, pose, moving, None if expected is None else expected[moving],
-            self.aligner.patterns, self.look,
+            self.alignment_model.patterns, self.look,
         )  # fmt: skip
-        notes = (*_notes(case, mask, held, unmoved), *to_look_at.in_words(looks, self.look))
+        notes = (*_notes(case, mask, held, unmoved), *review.in_words(looks, self.look))
         return Prediction(case, mask, pose, mask & held, unmoved, residual, expected, looks, notes)
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from dentalign import atomic
-from dentalign.reports import report_page
+from dentalign.files import atomic
+from dentalign.reports import page as reports_page
 from dentalign.reports.scene import Scene
 
 
@@ -13,4 +13,4 @@ def write(path: str | Path, scene: Scene) -> None:
     It opens from disk without a network. A tooth's surface is thinned to `scene_mesh.MOST_FACES`, so that
     a full mouth stays under 5 MB. The same scene gives the same bytes.
     """
-    atomic.write_bytes(path, report_page.render("case.html", [scene], case_id=scene.case_id))
+    atomic.write_bytes(path, reports_page.render("case.html", [scene], case_id=scene.case_id))

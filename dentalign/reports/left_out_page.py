@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from dentalign import atomic
 from dentalign.cases.left_out import NO_TEETH_OF_T1, LeftOut, Totals
+from dentalign.files import atomic
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8882; --bad: #b3261e; }

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from dentalign import atomic
+from dentalign.files import atomic
 
 Array = NDArray[np.float64]
 Colour = tuple[float, float, float]

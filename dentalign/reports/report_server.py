@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from dentalign.errors import DentalignError
-from dentalign.reports.report_page import REVISION_PLACE, plain
+from dentalign.reports.page import REVISION_PLACE, plain
 
 HOST = "127.0.0.1"
 SERVED = (".html", ".png", ".svg", ".csv", ".json", ".glb", ".stl", ".txt", ".md")

@@ -20,8 +20,8 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed, nn
 
-from dentalign.dataset.latents import choose_device
 from dentalign.errors import DentalignError
+from dentalign.running.device import choose_device
 
 Value = TypeVar("Value")
 

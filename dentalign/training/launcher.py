@@ -6,9 +6,9 @@ import signal
 import sys
 import uuid
 
-from dentalign import command, profiling
-from dentalign.dataset.latents import choose_device
 from dentalign.errors import DentalignError
+from dentalign.running import command, profiling
+from dentalign.running.device import choose_device
 from dentalign.training.data_parallel import check_gpus
 
 

@@ -19,13 +19,14 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from dentalign import profiling
-from dentalign.atomic import write_bytes
 from dentalign.errors import DentalignError
-from dentalign.locks import exclusive
-from dentalign.networks import weights
-from dentalign.progress import track
-from dentalign.state import state_dir
+from dentalign.files import weights
+from dentalign.files.atomic import write_bytes
+from dentalign.running import profiling
+from dentalign.running.locks import exclusive
+from dentalign.running.progress import track
+from dentalign.running.stage_code import code_digest
+from dentalign.running.state_dir import state_dir
 from dentalign.training import data_parallel
 
 SAVE_EVERY_S = float(os.environ.get("DENTALIGN_SAVE_EVERY_S", "20"))
@@ -98,15 +99,14 @@ class Outcome:
     stopped_early: bool
 
 
-def checkpoint_key(inputs: Sequence[str | Path], settings: dict[str, Any]) -> str:
-    """A name for a training: hash of its input files, its parameters and this package's loaded code.
+def checkpoint_key(inputs: Sequence[str | Path], settings: dict[str, Any], code: str | Path) -> str:
+    """Name of a training: hash of its input files, its parameters, torch's version and the code that runs.
 
-    `settings` leaves out what only says how far to go (epochs), so that a longer run finds the shorter.
+    settings : leaves out what only says how far to go (epochs), so that a longer run finds the shorter
+    code     : `__file__` of the module that trains; what it reaches counts (`stage_code.code_digest`)
     """
-    modules = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "dentalign"}
     parts = [weights.file_sha256(path) for path in inputs]
-    parts += [f"{name} {weights.file_sha256(str(modules[name].__file__))}" for name in sorted(modules)]
-    parts += [json.dumps(settings, sort_keys=True), torch.__version__]
+    parts += [code_digest(code), json.dumps(settings, sort_keys=True), torch.__version__]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 

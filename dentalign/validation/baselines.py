@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dentalign.dataset.case_store import CaseStore
+from dentalign.dataset.mouth_store import MouthStore
 from dentalign.geometry import rigid
+from dentalign.mouth import T1, T2
 from dentalign.teeth import SLOT_COUNT
 
 Array = NDArray[np.float64]
@@ -48,7 +49,7 @@ class MeanMotion:
         return rigid.from_rotation(rotation, centroid - (rotation @ middle[..., None])[..., 0])
 
 
-def mean_motion(store: CaseStore) -> MeanMotion:
+def mean_motion(store: MouthStore) -> MeanMotion:
     """The mean movement of each slot over the train split, teeth present at both T1 and T2.
 
     The mean of rotations is that of their rotation vectors, close to the geodesic mean for the small
@@ -58,10 +59,11 @@ def mean_motion(store: CaseStore) -> MeanMotion:
     rows = store.rows_of("train")
     for start in range(0, len(rows), _BATCH_CASES):
         part = rows[start : start + _BATCH_CASES]
-        both = store.column("t1/mask", part) & store.column("t2/mask", part)
+        mouths = store.mouths(part)
+        both = mouths.stays
         slot = np.nonzero(both)[1]
-        t1, t2 = store.column("t1/pose", part)[both], store.column("t2/pose", part)[both]
-        middle = store.column("points", part)[both].mean(-2, dtype=np.float64)
+        t1, t2 = mouths.pose[:, T1][both], mouths.pose[:, T2][both]
+        middle = mouths.points[both].mean(-2, dtype=np.float64)
         np.add.at(shift, slot, _moved(t2, middle) - _moved(t1, middle))
         np.add.at(turn, slot, rigid.rotation_vector(t2[:, :3, :3] @ np.swapaxes(t1[:, :3, :3], -1, -2)))
         np.add.at(teeth, slot, 1)

@@ -9,25 +9,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dentalign import profiling
-from dentalign.dataset.case_store import CaseStore
-from dentalign.dataset.latents import choose_device
+from dentalign.alignment import registry
+from dentalign.alignment.base import AlignmentModel
+from dentalign.autoencoder.decoder import Decoder, DecoderConfig
+from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
+from dentalign.files import weights
 from dentalign.geometry import contacts, rigid
-from dentalign.networks import aligner, weights
-from dentalign.networks.alignment import Aligner, MouthsAtT1
-from dentalign.networks.decoder import Decoder, DecoderConfig
+from dentalign.mouth import T1, T2, Mouths
 from dentalign.params import Device, Positive, Section
+from dentalign.running import profiling
+from dentalign.running.device import choose_device
 from dentalign.teeth import ARCHES, SLOT_COUNT
 from dentalign.validation import baselines, metrics
 from dentalign.validation.reported_metrics import TOOTH_METRICS, MeasuredTeeth
 
 Array = NDArray[np.float64]
-Columns = dict[str, NDArray[Any]]
 
 METHODS = ("model", "identity", "mean_motion")
 _SIGNIFICANT_DIGITS = 6
-_COLUMNS = ("points", "t1/latents", "t2/latents", "t1/mask", "t2/mask", "t1/pose", "t2/pose")
 
 
 class Validate(Section):
@@ -69,7 +69,7 @@ class Validation:
 def validate(
     latents: str | Path,
     decoder_weights: str | Path,
-    aligner_weights: str | Path,
+    alignment_weights: str | Path,
     settings: Validate,
 ) -> Validation:
     """Predict every test case, measure it, and measure both baselines on the same teeth.
@@ -81,10 +81,10 @@ def validate(
     """
     torch.set_num_threads(settings.threads)
     device = choose_device(settings.device)
-    model = aligner.load(aligner_weights).to(device)
+    model = registry.load(alignment_weights).to(device)
     decoder = weights.load(decoder_weights, Decoder, DecoderConfig).to(device)
-    with CaseStore(latents) as store:
-        _check(store, model, aligner_weights, decoder, decoder_weights)
+    with MouthStore(latents) as store:
+        _check(store, model, alignment_weights, decoder, decoder_weights)
         rows = store.rows_of("test")
         if not len(rows):
             raise NothingUsable(
@@ -96,8 +96,7 @@ def validate(
         profiling.step()  # there may be but one batch, which is to be traced
         for start in range(0, len(rows), settings.batch_cases):
             part = rows[start : start + settings.batch_cases]
-            columns = {name: store.column(name, part) for name in _COLUMNS}
-            _measure(found, columns, start, model, decoder, motion)
+            _measure(found, store.mouths(part, latents=True), start, model, decoder, motion)
             profiling.step()
         case_ids = [store.case_ids[row] for row in rows]
         counts = {f"{split}_cases": len(store.rows_of(split)) for split in ("train", "val", "test")}
@@ -107,7 +106,7 @@ def validate(
         "latents_sha256": weights.file_sha256(latents),
         "encoder_sha256": model.config.encoder_sha256,
         "decoder_sha256": weights.file_sha256(decoder_weights),
-        "aligner_sha256": weights.file_sha256(aligner_weights),
+        "alignment_sha256": weights.file_sha256(alignment_weights),
     }
     return found.finish(case_ids, rows, counts, lineage)
 
@@ -168,9 +167,9 @@ class _Found:
 
 
 def _check(
-    store: CaseStore,
-    model: Aligner,
-    aligner_weights: str | Path,
+    store: MouthStore,
+    model: AlignmentModel,
+    alignment_weights: str | Path,
     decoder: Decoder,
     decoder_weights: str | Path,
 ) -> None:
@@ -178,18 +177,18 @@ def _check(
     encoder, layout = store.attributes.get("encoder_sha256"), store.layout
     if model.config.encoder_sha256 != encoder:
         raise DentalignError(
-            f"{aligner_weights}: trained on latents of encoder {model.config.encoder_sha256[:12]}, "
+            f"{alignment_weights}: trained on latents of encoder {model.config.encoder_sha256[:12]}, "
             f"{store.path} was encoded by {str(encoder)[:12]}: train it again (`dvc repro`)"
         )
     decoder_sha256 = weights.file_sha256(decoder_weights)
     if model.uses_latents and model.config.decoder_sha256 != decoder_sha256:
         raise DentalignError(
-            f"{aligner_weights}: trained through decoder {model.config.decoder_sha256[:12]}, "
+            f"{alignment_weights}: trained through decoder {model.config.decoder_sha256[:12]}, "
             f"{decoder_weights} is {decoder_sha256[:12]}: train it again (`dvc repro`)"
         )
     if (model.config.points, model.config.features) != (layout.points, layout.features):
         raise DentalignError(
-            f"{aligner_weights}: made for latents of {model.config.points} x {model.config.features} "
+            f"{alignment_weights}: made for latents of {model.config.points} x {model.config.features} "
             f"numbers, {store.path} has {layout.points} x {layout.features}"
         )
     if decoder.config.features != layout.features:
@@ -201,20 +200,21 @@ def _check(
 
 def _measure(
     found: _Found,
-    columns: Columns,
+    mouths: Mouths,
     start: int,
-    model: Aligner,
+    model: AlignmentModel,
     decoder: Decoder,
     motion: baselines.MeanMotion,
 ) -> None:
     """One batch of B cases; `start` is the number of the first among the test cases."""
-    points, t1_pose, t2_pose = columns["points"], columns["t1/pose"], columns["t2/pose"]
-    t1_mask, t2_mask = columns["t1/mask"], columns["t2/mask"]
-    for stage, mask, pose in (("t1", t1_mask, t1_pose), ("t2", t2_mask, t2_pose)):
-        decoded = _decode(decoder, columns[f"{stage}/latents"])[mask]
+    assert mouths.latents is not None
+    points, both = mouths.points, mouths.stays  # both: (B, 32)
+    (t1_pose, t2_pose), (t1_mask, t2_mask) = mouths.pose.swapaxes(0, 1), mouths.present.swapaxes(0, 1)
+    for stage in (T1, T2):
+        mask, pose = mouths.present[:, stage], mouths.pose[:, stage]
+        decoded = _decode(decoder, mouths.latents[:, stage])[mask]
         found.reconstruction_mm.append(metrics.add_mm(decoded, rigid.apply(pose[mask], points[mask])))
         found.reconstruction_slot.append(np.nonzero(mask)[1])
-    both = t1_mask & t2_mask  # (B, 32)
     found.t1_only += int((t1_mask & ~t2_mask).sum())
     case, slot = np.nonzero(both)
     found.case.append(case + start)
@@ -222,7 +222,7 @@ def _measure(
     local = points[both].astype(np.float64)  # (T, P, 3)
     true_pose = t2_pose[both]
     true = rigid.apply(true_pose, local)
-    placed = model.place(MouthsAtT1(points, t1_pose, t1_mask, both, columns["t1/latents"]), decoder)
+    placed = model.place(mouths.without_plan(), decoder)
     predicted, said = placed.pose, placed.points[both]
     found.predicted.append(predicted)
     if placed.expected_add_mm is not None:

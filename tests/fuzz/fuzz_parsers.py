@@ -23,11 +23,13 @@ if __name__ == "__main__":
     import atheris
 
     with atheris.instrument_imports(include=["dentalign"]):
-        from dentalign.cases import case_document, positioner, stage_poses
+        from dentalign.cases import case_document, slots
+        from dentalign.cases.poses import stage_poses
         from dentalign.errors import CaseDefect, ToothDefect
         from dentalign.geometry import stl
 else:
-    from dentalign.cases import case_document, positioner, stage_poses
+    from dentalign.cases import case_document, slots
+    from dentalign.cases.poses import stage_poses
     from dentalign.errors import CaseDefect, ToothDefect
     from dentalign.geometry import stl
 
@@ -39,8 +41,8 @@ def one_document(data: bytes) -> None:
         written = case_document.canonical(document)
         assert case_document.canonical(case_document.parse(written, "c1")) == written
         json.loads(written, parse_constant=_refuse)
-        poses = stage_poses.stage_poses(document, require_t2=False)
-        placement = positioner.place(poses, 4)
+        poses = stage_poses(document, require_t2=False)
+        placement = slots.place(poses, 4)
     except CaseDefect:
         return
     assert np.isfinite(placement.t1_pose).all()

@@ -1,0 +1,1 @@
+"""Tooth autoencoder: points of a tooth in, a latent of one feature vector per point out, and back."""

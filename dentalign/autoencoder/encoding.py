@@ -1,0 +1,140 @@
+"""Clouds -> latents: every tooth of a case at T1 and T2 through the encoder, on one graph."""
+
+import functools
+from collections import deque
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dentalign.autoencoder.encoder import Encoder, EncoderConfig
+from dentalign.autoencoder.neighbours import nearest_neighbours
+from dentalign.autoencoder.settings import EncoderFile
+from dentalign.dataset import mouth_store
+from dentalign.dataset.mouth_store import Layout, MouthStore
+from dentalign.errors import DentalignError
+from dentalign.files import weights
+from dentalign.geometry import rigid
+from dentalign.mouth import Mouth
+from dentalign.running import engines, profiling
+from dentalign.running.device import choose_device
+from dentalign.running.engines import Engine
+from dentalign.running.progress import track
+
+Latents = NDArray[np.float32]
+
+# On a CPU: T1 and T2 of a mouth. Work on fewer teeth is over before a second thread has begun, and Python's
+# own threads would wait for each other between the short operations.
+STATES_AT_ONCE = 2
+
+
+class ToothEncoder:
+    """The encoder of a weights file, ready to encode the teeth of a case; keeps no gradients."""
+
+    def __init__(self, path: str | Path, device: str):
+        self.network = weights.load(path, Encoder, EncoderConfig).to(choose_device(device))
+        self.config = self.network.config
+        self.device = next(self.network.parameters()).device
+
+    @torch.inference_mode()
+    def encode(
+        self, points: NDArray[np.floating], poses: NDArray[np.float64], masks: NDArray[np.bool_]
+    ) -> Latents:
+        """Latents of the 32 slots in each of S states of the mouth (T1, T2, moved copies).
+
+        points  : (32, P, 3), tooth-local mm
+        poses   : (S, 32, 4, 4), tooth-local -> head, mm
+        masks   : (S, 32) bool
+        returns : (S, 32, P, features) float32, zero where masked
+        """
+        latents = np.zeros((*masks.shape, self.config.points, self.config.features), np.float32)
+        slots = np.flatnonzero(masks.any(0))
+        if not len(slots):
+            return latents
+        local = torch.from_numpy(points[slots] - points[slots].mean(1, keepdims=True)).float()
+        head = np.stack([rigid.apply(pose[slots], points[slots]) for pose in poses]).astype(np.float32)
+
+        with profiling.span("neighbours"):
+            graph = nearest_neighbours(local.to(self.device), self.config.neighbours)  # (B, P, k)
+        at_once = STATES_AT_ONCE if self.device.type == "cpu" else len(masks)
+        for start in range(0, len(masks), at_once):
+            states = slice(start, start + at_once)
+            given = torch.from_numpy(head[states]).to(self.device)
+            with profiling.span("network"):
+                encoded = self.network.encode_states(given, graph).cpu().numpy()
+            latents[states, slots] = encoded
+        latents[~masks] = 0
+        return latents
+
+
+def encode_shard(clouds: str | Path, settings: EncoderFile, out: str | Path, engine: Engine = "local") -> int:
+    """Write the latents of one shard; returns its number of cases. Memory does not grow with it.
+
+    raises: DentalignError where the encoder is made for another number of points
+    """
+    file = Path(settings.weights)
+    sha256, remote = weights.file_sha256(file), engine != "local"
+    # On a cluster it is the workers that have a GPU or not, and all of them must work alike.
+    device = settings.device if not remote else ("cuda" if settings.device == "cuda" else "cpu")
+    config = _encoder(str(file), sha256, "cpu" if remote else device).config
+    with MouthStore(clouds) as source:
+        if source.layout.points != config.points:
+            raise DentalignError(
+                f"{file}: made for {config.points} points a tooth, "
+                f"{clouds} has {source.layout.points}; set sample.points to {config.points}"
+            )
+        attributes = {
+            "shard": source.attributes["shard"],
+            "encoder_sha256": sha256,
+        }
+        how = (str(file.resolve() if remote else file), sha256, device, settings.threads)
+        under_way: deque[Mouth] = deque()
+
+        def calls() -> Iterator[tuple[Any, ...]]:
+            for index in range(len(source)):
+                under_way.append(mouth := source.mouth(index))
+                yield *how, mouth.points, mouth.pose, mouth.present
+
+        layout = Layout(source.layout.points, config.features)
+        with (
+            mouth_store.create(out, layout, attributes) as writer,
+            closing(engines.in_order(encode_case, calls(), engine, gpu=device == "cuda")) as encoded,
+        ):
+            for latents in track(encoded, "encoding", len(source)):
+                writer.append(replace(under_way.popleft(), latents=latents))
+                profiling.step()
+            for record in ("left_out", "listed"):
+                writer.write_record(record, source.record(record))
+        return len(source)
+
+
+def encode_case(
+    encoder_weights: str,
+    sha256: str,
+    device: str,
+    threads: int,
+    points: NDArray[np.float32],
+    poses: NDArray[np.float64],
+    masks: NDArray[np.bool_],
+) -> NDArray[np.float16]:
+    """`ToothEncoder.encode` by the weights of a file, in the type that they are stored in.
+
+    raises: DentalignError where the file is not the one with this SHA-256
+    """
+    torch.set_num_threads(threads)
+    latents = _encoder(encoder_weights, sha256, device).encode(points, poses, masks)
+    return torch.from_numpy(latents).half().numpy()  # as numpy rounds, many times as fast
+
+
+@functools.lru_cache(maxsize=1)
+def _encoder(path: str, sha256: str, device: str) -> ToothEncoder:
+    if weights.file_sha256(path) != sha256:
+        raise DentalignError(
+            f"{path}: not the same file here as where the stage runs; share the project's folder"
+        )
+    return ToothEncoder(path, device)

@@ -1,0 +1,44 @@
+"""Sections `source`, `fetch` and `limits` of params.yaml."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from dentalign.params import NotNegative, Positive, PositiveFloat, Section, Share
+
+BuccalAxis = Literal["+y", "-y"]
+
+
+class Source(Section):
+    """Where the cases are: a list, and for JSONs and meshes a directory, a URL, or a `.url` file."""
+
+    cases: str
+    json_: str = Field(alias="json")
+    meshes: str
+    buccal_axis: BuccalAxis = "+y"
+    pseudonym_map: str = ""
+
+
+class Fetch(Section):
+    """How JSONs are fetched."""
+
+    concurrency: Positive = 8
+    timeout_s: PositiveFloat = 30.0
+    retries: NotNegative = 4
+    backoff_s: PositiveFloat = 0.5
+    max_failed_share: Share = 0.2
+
+
+class Limits(Section):
+    """What is still taken for a usable case."""
+
+    max_dropped_teeth: NotNegative = 4
+    max_json_mb: PositiveFloat = 64.0
+    max_mesh_mb: PositiveFloat = 64.0
+    min_crown_mm: PositiveFloat = 2.0
+    max_crown_mm: PositiveFloat = 40.0
+    max_from_origin_mm: PositiveFloat = 500.0
+    min_mouth_size: PositiveFloat = 0.5
+    max_mouth_size: PositiveFloat = 2.0
+    max_turn_deg: PositiveFloat = 45.0
+    max_from_arch_mm: PositiveFloat = 30.0

@@ -1,0 +1,114 @@
+"""A folder as a source of case files."""
+
+import functools
+import os
+import stat
+import time
+from pathlib import Path
+
+from dentalign.cases.sources.base import (
+    BaseSource,
+    Content,
+    check_size,
+    safe_name,
+    unreadable,
+)
+from dentalign.errors import CaseDefect, DentalignError
+
+SETTLED_S = 2.0  # the coarsest tick of a file system's clock: FAT's
+
+
+class LocalSource(BaseSource):
+    """Files of a directory; a link that leads out of it is refused."""
+
+    is_local = True
+
+    def __init__(self, directory: str | Path):
+        self.prefix = str(directory)
+        self._root = Path(directory).resolve()
+        # The files of a case lie in one folder: looked up step by step once, not for each of 28.
+        self._folder = functools.lru_cache(64)(self._look_up)
+        if not self._root.is_dir():
+            mend = "correct it on the command line, or under `source` in params.yaml"
+            raise DentalignError(f"{directory}: no such folder; {mend}")
+
+    def path(self, name: str) -> Path:
+        """The file itself; raises Unreachable if it is not there, CaseDefect if it is no plain file here."""
+        file = self.location(name)
+        folder, _, last = safe_name(name).rpartition("/")
+        try:
+            home, inside = self._folder(folder)
+            real = home / last
+            mode = os.lstat(real).st_mode
+            if stat.S_ISLNK(mode):
+                real = real.resolve(strict=True)
+                inside, mode = real.is_relative_to(self._root), real.stat().st_mode
+        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+            raise unreadable(error, file) from error
+        if not inside:
+            raise CaseDefect(
+                "link_out_of_folder", "a link out of the folder", "put the file itself there", file=file
+            )
+        if not stat.S_ISREG(mode):
+            raise CaseDefect("no_file", "not a plain file", "put the file itself there", file=file)
+        return real
+
+    def _look_up(self, folder: str) -> tuple[Path, bool]:
+        """A folder below the prefix without links on the way, and whether it lies there."""
+        real = (self._root / folder).resolve(strict=True)
+        return real, real.is_relative_to(self._root)
+
+    def local_path(self, name: str) -> Path | None:
+        return self.path(name)
+
+    def read(self, name: str, limit: int) -> bytes:
+        try:
+            with open(self.path(name), "rb") as stream:
+                check_size(os.fstat(stream.fileno()).st_size, limit, self.location(name))
+                data = stream.read(limit + 1)  # it may have grown since
+        except OSError as error:
+            raise unreadable(error, self.location(name)) from error
+        check_size(len(data), limit, self.location(name))
+        return data
+
+    def validator(self, name: str) -> str | None:
+        try:
+            status = self.path(name).stat()
+        except OSError as error:
+            raise unreadable(error, self.location(name)) from error
+        return _version(status)
+
+    def folder_state(self, folder: str) -> str | None:
+        """None, too, where a file has just changed: a second change in the same tick would not be seen."""
+        try:
+            home, inside = self._folder(safe_name(folder))
+        except FileNotFoundError:
+            return "no such folder"
+        except (OSError, RuntimeError, CaseDefect):
+            return None
+        if not inside:
+            return None
+        status: dict[str, list[os.stat_result]] = {}
+        try:
+            with os.scandir(home) as entries:
+                for entry in entries:
+                    status[entry.name] = [entry.stat(follow_symlinks=False)]
+                    if entry.is_symlink() and os.path.exists(entry.path):  # not if it leads nowhere
+                        status[entry.name].append(entry.stat())
+        except OSError:
+            return None
+        newest = max((each.st_ctime for stats in status.values() for each in stats), default=0.0)
+        if newest > time.time() - SETTLED_S:
+            return None
+        return "\n".join(" ".join([name, *map(_version, stats)]) for name, stats in sorted(status.items()))
+
+    def read_if_changed(self, name: str, limit: int, known: str | None) -> Content | None:
+        current = self.validator(name)  # before the bytes: a change in between is then seen next time
+        if current == known:
+            return None
+        return Content(self.read(name, limit), current)
+
+
+def _version(status: os.stat_result) -> str:
+    # The change time too: copies and archives keep a file's modification time.
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"

@@ -1,0 +1,257 @@
+"""Files of a web server: time-outs, retries, and a token that goes to no other host."""
+
+import email.utils
+import os
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import quote
+
+import httpx
+
+from dentalign.cases.settings import Fetch
+from dentalign.cases.sources.base import BaseSource, Content, Unreachable, check_size, safe_name
+from dentalign.errors import ParamError
+
+TOKEN_VARIABLE = "DENTALIGN_TOKEN"
+MAX_REDIRECTS = 5
+# One file with all its retries may take this many time-outs: a server that trickles bytes never times out.
+DEADLINE_IN_TIMEOUTS = 10
+_LATE_S = 0.5  # after the deadline, which the body sees to itself: only headers that never end get this far
+
+_ETAG, _MODIFIED = "etag ", "modified "
+
+
+class _TryAgain(Exception):
+    """A failure that may pass; `wait_s` is what the server asked for."""
+
+    def __init__(self, reason: str, wait_s: float | None = None):
+        self.reason, self.wait_s = reason, wait_s
+        super().__init__(reason)
+
+
+class HttpSource(BaseSource):
+    """Files under an http(s) prefix, with the token of DENTALIGN_TOKEN as bearer where that is set."""
+
+    def __init__(self, prefix: str, fetch: Fetch):
+        try:
+            self._origin = httpx.URL(prefix)
+        except httpx.InvalidURL as error:
+            raise ParamError(f"the source's URL cannot be read: {error}") from None
+        if self._origin.userinfo or self._origin.query or self._origin.fragment or not self._origin.host:
+            raise ParamError(
+                f"{self._origin.host or 'URL'}: a prefix is https://server/folder, "
+                f"with no password, '?' or '#'; put a token into the environment variable {TOKEN_VARIABLE}"
+            )
+        self.prefix = prefix
+        self._fetch = fetch
+        self._closed = threading.Event()
+        token = os.environ.get(TOKEN_VARIABLE, "").strip()
+        if not token.isascii() or any(character.isspace() for character in token):
+            raise ParamError(f"{TOKEN_VARIABLE} holds characters that no token has")
+        self._headers = {"Accept-Encoding": "gzip"}  # the one that _decoded can bound
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._ssl = httpx.create_ssl_context()
+        # One client a thread: to end a request that never ends, its client is closed under it.
+        self._own = threading.local()
+        self._clients: set[httpx.Client] = set()
+        self._lock = threading.Lock()
+
+    def read(self, name: str, limit: int) -> bytes:
+        """As CaseSource.read."""
+        content = self.read_if_changed(name, limit, None)
+        assert content is not None  # without a validator no server answers 304, see _answer
+        return content.data
+
+    def validator(self, name: str) -> str | None:
+        """As CaseSource.validator, by a HEAD request."""
+        content = self._persist("HEAD", name, 0, None)
+        return content.validator if content else None
+
+    def read_if_changed(self, name: str, limit: int, known: str | None) -> Content | None:
+        """As CaseSource.read_if_changed, by a conditional request."""
+        return self._persist("GET", name, limit, known)
+
+    def close(self) -> None:
+        """Wake what waits for a retry, and close the connections."""
+        self._closed.set()
+        with self._lock:
+            clients = list(self._clients)
+        for client in clients:
+            client.close()
+
+    def _client(self) -> httpx.Client:
+        client: httpx.Client | None = getattr(self._own, "client", None)
+        if client is None or client.is_closed:
+            client = httpx.Client(
+                headers=self._headers, timeout=self._fetch.timeout_s, verify=self._ssl, follow_redirects=False
+            )
+            with self._lock:
+                self._clients = {known for known in self._clients if not known.is_closed} | {client}
+            self._own.client = client
+        return client
+
+    def _persist(self, method: str, name: str, limit: int, known: str | None) -> Content | None:
+        url = httpx.URL(f"{self.prefix.rstrip('/')}/{quote(safe_name(name))}")
+        deadline = time.monotonic() + DEADLINE_IN_TIMEOUTS * self._fetch.timeout_s
+        for attempt in range(self._fetch.retries + 1):
+            try:
+                return self._attempt(method, url, limit, known, deadline)
+            except _TryAgain as failure:
+                reason = failure.reason
+                wait = self._fetch.backoff_s * 2**attempt if failure.wait_s is None else failure.wait_s
+            if (
+                attempt == self._fetch.retries
+                or time.monotonic() + wait > deadline
+                or self._closed.wait(wait)
+            ):
+                break
+        raise Unreachable(
+            "unreachable", f"{reason}, {attempt + 1} times tried", "try again later", file=str(url)
+        )
+
+    def _attempt(
+        self, method: str, url: httpx.URL, limit: int, known: str | None, deadline: float
+    ) -> Content | None:
+        target = url
+        for _ in range(MAX_REDIRECTS + 1):
+            with self._request(method, target, known, deadline) as response:
+                if not response.has_redirect_location:
+                    return self._answer(response, url, limit, known, deadline)
+                target = self._redirected(response, target, url)
+        raise Unreachable(
+            "redirects", f"more than {MAX_REDIRECTS} redirects", "see to the server", file=str(url)
+        )
+
+    @contextmanager
+    def _request(
+        self, method: str, url: httpx.URL, known: str | None, deadline: float
+    ) -> Iterator[httpx.Response]:
+        headers = {}
+        if known and known.startswith(_ETAG):
+            headers["If-None-Match"] = known.removeprefix(_ETAG)
+        elif known and known.startswith(_MODIFIED):
+            headers["If-Modified-Since"] = known.removeprefix(_MODIFIED)
+        client = self._client()
+        # Time-outs are per read, and headers are read out of our sight.
+        guard = threading.Timer(max(0.0, deadline - time.monotonic()) + _LATE_S, client.close)
+        guard.daemon = True
+        guard.start()
+        try:
+            if self._closed.is_set():
+                raise _TryAgain("interrupted")
+            with client.stream(method, url, headers=headers) as response:
+                yield response
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            if client.is_closed and not self._closed.is_set():  # by the guard
+                raise _too_slow(str(url)) from error
+            raise _TryAgain(f"{type(error).__name__} of the connection") from error
+        except RuntimeError as error:  # what a closed client raises
+            if not client.is_closed:
+                raise
+            if not self._closed.is_set():
+                raise _too_slow(str(url)) from error
+            raise _TryAgain("interrupted") from error
+        finally:
+            guard.cancel()
+
+    def _redirected(self, response: httpx.Response, at: httpx.URL, asked: httpx.URL) -> httpx.URL:
+        try:
+            target = at.join(response.headers["location"])
+        except httpx.InvalidURL:
+            raise Unreachable(
+                "redirects", "a redirect to no URL", "see to the server", file=str(asked)
+            ) from None
+        if _place(target) != _place(self._origin):  # the token is for this server, and no file:// is
+            mend = "if that server is the right one, name it in params.yaml"
+            raise Unreachable("redirect_elsewhere", "a redirect to another server", mend, file=str(asked))
+        return target
+
+    def _answer(
+        self, response: httpx.Response, url: httpx.URL, limit: int, known: str | None, deadline: float
+    ) -> Content | None:
+        status, file = response.status_code, str(url)
+        if status == 304 and known:
+            return None
+        if status == 429 or status >= 500:
+            raise _TryAgain(f"the server answers {status}", _retry_after(response))
+        if status in (404, 410):
+            raise Unreachable(
+                "not_found", f"the server answers {status}", "put the file there, or unlist it", file=file
+            )
+        if status in (401, 403):
+            mend = f"set the environment variable {TOKEN_VARIABLE} to a valid token"
+            raise Unreachable("refused", f"the server answers {status}", mend, file=file)
+        if status != 200:
+            raise Unreachable("http_status", f"the server answers {status}", "see to the server", file=file)
+        data = b"" if response.request.method == "HEAD" else self._body(response, limit, deadline, file)
+        return Content(data, _validator(response))
+
+    def _body(self, response: httpx.Response, limit: int, deadline: float, file: str) -> bytes:
+        announced = response.headers.get("content-length", "")
+        if announced.isdigit():
+            check_size(int(announced), limit, file)
+        data = bytearray()
+        for chunk in _decoded(response, limit + 1, file):
+            data += chunk
+            check_size(len(data), limit, file)
+            if time.monotonic() > deadline:
+                raise _too_slow(file)
+            if self._closed.is_set():
+                raise _TryAgain("interrupted")
+        return bytes(data)
+
+
+def _decoded(response: httpx.Response, most: int, file: str) -> Iterator[bytes]:
+    """The body, unpacked where it is gzip, never more than `most` bytes at once.
+
+    httpx unpacks whatever a server names, several times over if it says so, and without a bound: a
+    thousandfold each time.
+    """
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        yield from response.iter_raw()
+        return
+    if encoding not in ("gzip", "x-gzip"):
+        raise Unreachable(
+            "http_encoding", "an encoding that was not asked for", "see to the server", file=file
+        )
+    unpack = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    for packed in response.iter_raw():
+        try:
+            yield unpack.decompress(packed, most)
+        except zlib.error as error:
+            raise _TryAgain("damaged gzip") from error
+    if not unpack.eof:
+        raise _TryAgain("half an answer")
+
+
+def _too_slow(file: str) -> Unreachable:
+    mend = "raise fetch.timeout_s, or see to the network"
+    return Unreachable("too_slow", "the whole file took too long", mend, file=file)
+
+
+def _place(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _validator(response: httpx.Response) -> str | None:
+    if etag := response.headers.get("etag"):
+        return _ETAG + str(etag)
+    if modified := response.headers.get("last-modified"):
+        return _MODIFIED + str(modified)
+    return None
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds that the server asks to wait: a number, or a date (RFC 9110, 10.2.3)."""
+    value = str(response.headers.get("retry-after", "")).strip()
+    if value.isdecimal() and len(value) < 9:
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None

@@ -1,0 +1,52 @@
+"""From a parameter to the source of case files that it names."""
+
+from collections.abc import Callable
+
+from dentalign.cases.settings import Fetch
+from dentalign.cases.sources.base import CaseSource
+from dentalign.cases.sources.folder import LocalSource
+from dentalign.cases.sources.fsspec_store import FsspecSource
+from dentalign.cases.sources.http import HttpSource
+from dentalign.errors import ParamError
+
+URL_FILE_SUFFIX = ".url"
+
+# Scheme of a URL prefix -> its source, from the prefix and the settings; fsspec knows the others.
+SOURCES: dict[str, Callable[[str, Fetch], CaseSource]] = {
+    "file": lambda prefix, _: LocalSource(prefix.removeprefix("file://")),
+    "http": HttpSource,
+    "https": HttpSource,
+}
+
+
+def open_source(location: str, fetch: Fetch | None = None) -> CaseSource:
+    """The source that a parameter names.
+
+    location : a directory; a URL prefix (http, https, file, or of an fsspec store such as s3://bucket/x);
+               or a file `*.url` that holds such a prefix in its only line, for DVC, whose deps are files
+    fetch    : time-outs and retries for http(s)
+    raises   : ParamError if it names none of these; DentalignError if the directory is not there
+    """
+    location = _resolve(location)
+    scheme, separator, _ = location.partition("://")
+    if not separator:
+        return LocalSource(location)
+    if scheme in SOURCES:
+        return SOURCES[scheme](location, fetch or Fetch())
+    return FsspecSource(location)
+
+
+def _resolve(location: str) -> str:
+    """The prefix itself, read from a `.url` file where one is named."""
+    if not location.endswith(URL_FILE_SUFFIX) or "://" in location:
+        return location
+    try:
+        with open(location, encoding="utf-8-sig") as stream:
+            lines = [line.strip() for line in stream.read(4096).splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamError(
+            f"{location}: cannot be read as a text with a URL prefix: {type(error).__name__}"
+        ) from error
+    if len(lines) != 1 or "://" not in lines[0]:
+        raise ParamError(f"{location}: must hold one line, a URL prefix such as https://server/cases/json")
+    return lines[0]

@@ -1,0 +1,140 @@
+"""The tooth meshes `<case_id>/<FDI>.stl` as local files: where they lie, or in a mirror of a remote store."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from dentalign.cases import pseudonyms
+from dentalign.cases.pseudonyms import Renamed
+from dentalign.cases.settings import Fetch, Limits
+from dentalign.cases.sources.base import CaseSource, check_size
+from dentalign.cases.sources.location import open_source
+from dentalign.errors import CaseDefect, ToothDefect
+from dentalign.files import atomic
+from dentalign.geometry import stl
+from dentalign.running.state_dir import state_dir
+
+
+class MeshStore:
+    """Meshes of a directory, a URL prefix or a `.url` file. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        location: str,
+        limits: Limits,
+        fetch: Fetch | None = None,
+        pseudonym_map: str = "",
+    ):
+        """Open it; raises as `source_location.open_source`.
+
+        pseudonym_map : where case ids are pseudonyms, the file that says whose; names, locations and
+                        errors of this store then hold pseudonyms only
+        """
+        real = pseudonyms.read_map(pseudonym_map) if pseudonym_map else None
+        self._source: CaseSource = open_source(location, fetch)
+        if real is not None:
+            self._source = Renamed(self._source, real)
+        self._limit = int(limits.max_mesh_mb * 1e6)
+        key = hashlib.sha256(self._source.prefix.encode()).hexdigest()[:32]
+        self._mirror = state_dir() / "meshes" / key
+
+    @staticmethod
+    def name(case_id: str, fdi: int) -> str:
+        """Name of a tooth's mesh below the prefix."""
+        return f"{case_id}/{fdi}.stl"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the meshes lie in a folder."""
+        return self._source.is_local
+
+    def state(self, case_id: str) -> str | None:
+        """What changes when a mesh of the case does; None where the store does not tell."""
+        return self._source.folder_state(case_id)
+
+    def location(self, name: str) -> str:
+        """Path or URL of a mesh, as the user knows it."""
+        return self._source.location(name)
+
+    def mesh_path(self, name: str) -> Path:
+        """The mesh as a local file; one mirrored before is not asked for again.
+
+        raises: CaseDefect, of the kind Unreachable where the mesh could not be had
+        """
+        if (path := self._source.local_path(name)) is not None:
+            return path
+        mirrored = self._mirror / name
+        if not mirrored.is_file():
+            self.refresh(name)
+        return mirrored
+
+    def refresh(self, name: str) -> str:
+        """The sha256 of the mesh as it is now at its source; a remote one is mirrored if it changed.
+
+        The sha256 and the mirror are without the free text of an STL file (`stl.without_text`).
+
+        raises: as `mesh_path`, and CaseDefect for a file over limits.max_mesh_mb
+        """
+        if (path := self._source.local_path(name)) is not None:
+            return self._hash_local(path, name)
+        mirrored, note = self._mirror / name, self._mirror / f"{name}.json"
+        known = _read_note(note)
+        if known and not (mirrored.is_file() and _sha256(mirrored) == known["sha256"]):
+            known = None  # the mirror is damaged
+        content = self._source.read_if_changed(name, self._limit, known["validator"] if known else None)
+        if content is None and known:
+            check_size(mirrored.stat().st_size, self._limit, self.location(name))
+            return str(known["sha256"])
+        assert content is not None  # without a known validator the source gives the file
+        data = stl.without_text(content.data)
+        digest = stl.mesh_sha256(data)
+        note.unlink(missing_ok=True)  # never a note of other bytes than those beside it
+        atomic.write_bytes(mirrored, data)
+        if content.validator is not None:
+            atomic.write_text(note, json.dumps({"validator": content.validator, "sha256": digest}))
+        return digest
+
+    def tooth_defect(self, defect: CaseDefect, name: str, fdi: int) -> ToothDefect:
+        """What it means for a tooth that its mesh cannot be had: it costs the tooth, not the case."""
+        if defect.code == "not_found":
+            seen, mend = "the mesh is missing", "export the mesh, or take the tooth out of the case"
+            return ToothDefect("missing_mesh", seen, mend, file=self.location(name), tooth=fdi)
+        return ToothDefect(f"mesh_{defect.code}", defect.seen, defect.mend, file=defect.file, tooth=fdi)
+
+    def close(self) -> None:
+        """Let go of connections; what waits for a retry gives up."""
+        self._source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _hash_local(self, path: Path, name: str) -> str:
+        try:
+            with open(path, "rb", buffering=0) as stream:
+                check_size(os.fstat(stream.fileno()).st_size, self._limit, self.location(name))
+                return stl.mesh_sha256(stream.readall())
+        except OSError as error:
+            seen = f"cannot be read: {error.strerror or type(error).__name__}"
+            raise CaseDefect(
+                "unreadable", seen, "see to its access rights", file=self.location(name)
+            ) from error
+
+
+def _sha256(path: Path) -> str:
+    return stl.mesh_sha256(path.read_bytes())
+
+
+def _read_note(path: Path) -> dict[str, Any] | None:
+    try:
+        note = json.loads(path.read_bytes())
+        return {"validator": str(note["validator"]), "sha256": str(note["sha256"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # none yet, or damaged: the mesh is fetched again

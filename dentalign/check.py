@@ -1,0 +1,184 @@
+"""What would be left out of a data set, and why: the pipeline's own steps up to the clouds, kept nowhere."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from dentalign.cases import case_list, fetch, reading, rigid_transforms
+from dentalign.cases.left_out import LeftOut, Totals, dropped_teeth, excluded_cases
+from dentalign.cases.manifests import Manifest
+from dentalign.cases.settings import BuccalAxis, Fetch, Limits, Source
+from dentalign.cases.sources.folder import LocalSource
+from dentalign.cases.sources.location import open_source
+from dentalign.cases.sources.meshes import MeshStore
+from dentalign.dataset import clouds
+from dentalign.dataset.settings import Sample
+from dentalign.errors import NothingUsable, ParamError
+from dentalign.running import state_dir
+
+STAGE = "check"
+COLUMNS = ("case", "tooth", "code", "seen", "mend")
+
+# Whether points can be sampled does not depend on how many.
+_FEW_POINTS = Sample(points=8, oversampling=2)
+_MESH_FOLDERS = ("stl", "meshes")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What would be left out, sorted by case, and the totals."""
+
+    lines: list[LeftOut]
+    totals: Totals
+
+    @property
+    def all_good(self) -> bool:
+        """Whether every case and tooth listed would be used."""
+        return not self.lines
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the cases to be checked are: the list (CSV), the JSONs, the meshes.
+
+    unusable : what cannot be a case and is therefore not in the list
+    """
+
+    cases: str
+    json: str
+    meshes: str
+    unusable: tuple[LeftOut, ...] = ()
+
+
+def check(
+    places: Places,
+    *,
+    buccal_axis: BuccalAxis = "+y",
+    limits: Limits | None = None,
+    fetch_settings: Fetch | None = None,
+) -> Checked:
+    """Run fetch_json, rigid_transforms and sample_clouds on cases, and keep nothing.
+
+    raises: DentalignError if the list, the JSONs or the meshes are not there at all. A case that cannot
+            be used, be it every one, is in the result.
+    """
+    limits = limits or Limits()
+    source = Source.model_validate(
+        {"cases": places.cases, "json": places.json, "meshes": places.meshes, "buccal_axis": buccal_axis}
+    )
+    # However many files cannot be had, each is a line of the result.
+    patient = (fetch_settings or Fetch()).model_copy(update={"max_failed_share": 1.0})
+    with tempfile.TemporaryDirectory(prefix="dentalign-check-") as name, _state(places, name):
+        folder = Path(name)
+        try:
+            fetch.fetch_cases(
+                source.cases,
+                source.json_,
+                out=folder / "json",
+                cases_out=folder / "cases.csv",
+                left_out=folder / "left_out.json",
+                fetch=patient,
+                limits=limits,
+            )
+            splits = dict(case_list.read_splits(folder / "cases.csv"))
+        except NothingUsable:  # the reasons are in left_out.json
+            splits = {}
+        rows, lines = rigid_transforms.read_listed(folder / "left_out.json")
+        rows += [line.case_id for line in places.unusable]
+        lines += places.unusable
+        entries, found = reading.read_cases(
+            folder / "json", splits, source=source, fetch=patient, limits=limits
+        )
+        given = open_source(places.json).prefix.rstrip("/")
+        lines += [replace(line, file=line.file.replace(str(folder / "json"), given)) for line in found]
+        manifest = Manifest(STAGE, tuple(entries), tuple(lines), len(rows))
+        sampler = clouds.Sampler(source.buccal_axis, _FEW_POINTS, limits)
+        cases = teeth = teeth_listed = 0
+        with MeshStore(source.meshes, limits, patient) as meshes:
+            sampled = clouds.sampled(manifest, meshes, sampler)
+            for entry, (mouth, more) in zip(entries, sampled, strict=True):
+                lines += more
+                if mouth is not None:
+                    cases += 1
+                    teeth += int(mouth.present[0].sum())
+                    teeth_listed += entry.teeth_at_t1
+    totals = Totals(
+        cases_listed=len(rows),
+        cases_used=cases,
+        cases_excluded=len(excluded_cases(lines)),
+        teeth_listed=teeth_listed,
+        teeth_used=teeth,
+        teeth_dropped=len(dropped_teeth(lines)),
+    )
+    return Checked(sorted(lines), totals)
+
+
+@contextmanager
+def places_of(source: Path, json: str | None = None, meshes: str | None = None) -> Iterator[Places]:
+    """The list, JSONs and meshes of a case store (a folder with json/ and stl/), or beside a case list.
+
+    Of a store a case list is made, for as long as the block lasts.
+
+    raises: ParamError where it is neither, or where the meshes are not where they are looked for
+    """
+    if not source.is_dir():
+        here = source.parent
+        yield Places(str(source), json or str(here / "json"), meshes or _meshes_in(here))
+        return
+    if json is not None:
+        raise ParamError("--json goes with a case list as SOURCE; a case store has its own folder json/")
+    if not (source / "json").is_dir():
+        raise ParamError(
+            f"{source}: no case store (it needs a folder json/ of <case_id>.json) and no case list"
+        )
+    cases, bad = case_list.find(source, STAGE)
+    with tempfile.TemporaryDirectory(prefix="dentalign-check-") as folder:
+        listed = Path(folder) / "cases.csv"
+        case_list.write(listed, cases)
+        yield Places(str(listed), str(source / "json"), meshes or _meshes_in(source), tuple(bad))
+
+
+def show(lines: Sequence[LeftOut], stream: IO[str]) -> None:
+    """Print the lines under COLUMNS: a table on a terminal, else one line each, columns divided by tabs."""
+    rows = [
+        [
+            " ".join(text.split())
+            for text in (line.case_id, line.tooth or "-", line.code, line.seen, line.mend)
+        ]
+        for line in lines
+    ]
+    if not stream.isatty():
+        stream.writelines("\t".join(row) + "\n" for row in (COLUMNS, *rows))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*COLUMNS)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(file=stream).print(table)
+
+
+def _meshes_in(store: Path) -> str:
+    for name in _MESH_FOLDERS:
+        if (store / name).is_dir():
+            return str(store / name)
+    wanted = " or ".join(f"{name}/" for name in _MESH_FOLDERS)
+    raise ParamError(f"{store}: no folder {wanted} with <case_id>/<FDI>.stl; name it with --meshes")
+
+
+@contextmanager
+def _state(places: Places, folder: str) -> Iterator[None]:
+    """Where files of a server are cached: as always. Local ones leave nothing behind."""
+    sources = [open_source(places.json), open_source(places.meshes)]
+    for source in sources:
+        source.close()
+    if any(not isinstance(source, LocalSource) for source in sources):
+        yield
+        return
+    with state_dir.kept_in(Path(folder) / "state"):
+        yield

@@ -1,0 +1,288 @@
+"""HDF5 files with one mouth a row: clouds, latents, and the shards joined.
+
+Frames and units are those of `Mouth`: `points` tooth-local mm; `t1/pose`, `t2/pose` tooth-local -> head, mm.
+HDF5 keeps a checksum (Fletcher-32) of every chunk and of its own structures: a damaged file is named, never
+taken for data.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from dentalign.dataset.hdf5_stream import TellsLater
+from dentalign.errors import DentalignError
+from dentalign.files.atomic import replacing
+from dentalign.mouth import Mouth, Mouths
+from dentalign.running.locks import exclusive
+from dentalign.teeth import SLOT_COUNT, SLOTS
+
+FORMAT_VERSION = 3
+
+# Of fixed width, as HDF5 has no checksum for texts of any length. A case id has 120 characters at most.
+_CASE_ID, _SPLIT = h5py.string_dtype("utf-8", 120), h5py.string_dtype("utf-8", 5)
+_MOST_ROWS, _CHUNK_BYTES = 64, 262_144  # of a chunk
+# HDF5 keeps no chunks: they are written whole, and what is read lies in the system's cache.
+_CHUNK_CACHE = 0
+# Bytes of a file's directory of chunks that HDF5 keeps; left to itself it keeps all that it has seen.
+_DIRECTORY_CACHE = 131_072
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns a file has; `features` 0 means clouds without latents."""
+
+    points: int
+    features: int = 0
+
+    def columns(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """Name -> (shape of one row, dtype)."""
+        teeth = (SLOT_COUNT,)
+        columns: dict[str, tuple[tuple[int, ...], Any]] = {
+            "case_id": ((), _CASE_ID),
+            "split": ((), _SPLIT),
+            "fdi": (teeth, np.uint8),
+            "dropped": (teeth, np.bool_),
+            "points": ((SLOT_COUNT, self.points, 3), np.float32),
+        }
+        for stage in ("t1", "t2"):
+            columns[f"{stage}/mask"] = (teeth, np.bool_)
+            columns[f"{stage}/pose"] = ((SLOT_COUNT, 4, 4), np.float64)
+            if self.features:
+                columns[f"{stage}/latents"] = ((SLOT_COUNT, self.points, self.features), np.float16)
+        return columns
+
+
+class _Column:
+    """A data set that is written a whole chunk at a time: HDF5 takes as long for a value as for a chunk."""
+
+    def __init__(self, file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any):
+        width = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize
+        chunk = max(1, min(_MOST_ROWS, _CHUNK_BYTES // width))
+        self._data = file.create_dataset(
+            name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(chunk, *shape), track_times=False,
+            fletcher32=True,
+        )  # fmt: skip
+        self._waiting = np.empty((chunk, *shape), dtype)
+        self._count = 0
+
+    def append(self, value: Any) -> None:
+        self._waiting[self._count] = value
+        self._count += 1
+        if self._count == len(self._waiting):
+            self.flush()
+
+    def flush(self) -> None:
+        if self._count:
+            start = len(self._data)
+            self._data.resize(start + self._count, axis=0)
+            self._data[start:] = self._waiting[: self._count]
+            self._count = 0
+
+
+class MouthWriter:
+    """Appends mouths; memory does not grow with their number."""
+
+    def __init__(self, file: h5py.File, layout: Layout, stream: TellsLater):
+        self._file, self._stream = file, stream
+        self._columns = {name: _Column(file, name, *kind) for name, kind in layout.columns().items()}
+        self.layout = layout
+        self.rows = 0
+
+    def append(self, mouth: Mouth) -> None:
+        """Add one mouth; raises ValueError where its points or latents are not those of the layout."""
+        features = 0 if mouth.latents is None else mouth.latents.shape[-1]
+        if Layout(mouth.points.shape[1], features) != self.layout:
+            raise ValueError(f"{mouth.case_id}: {mouth.points.shape[1]} points, {features} features a tooth")
+        values = {
+            "case_id": mouth.case_id.encode("utf-8"),
+            "split": mouth.split.encode("utf-8"),
+            "fdi": mouth.fdi,
+            "dropped": mouth.dropped,
+            "points": mouth.points,
+        }
+        for number, stage in enumerate(("t1", "t2")):
+            values |= {f"{stage}/mask": mouth.present[number], f"{stage}/pose": mouth.pose[number]}
+            if mouth.latents is not None:
+                values[f"{stage}/latents"] = mouth.latents[number]
+        for name, column in self._columns.items():
+            column.append(values[name])
+        self.rows += 1
+        if self._stream.failure:
+            raise self._stream.failure
+
+    def flush(self) -> None:
+        """Write what waits for its chunk to be full."""
+        for column in self._columns.values():
+            column.flush()
+
+    def write_record(self, name: str, value: Any) -> None:
+        """Add JSON values under a name, beside the columns: attributes of any length have no checksum."""
+        text = np.frombuffer(json.dumps(value).encode("utf-8"), np.uint8)
+        self._file.create_dataset(name, data=text, chunks=text.shape, track_times=False, fletcher32=True)
+
+
+@contextmanager
+def create(path: str | Path, layout: Layout, attributes: dict[str, Any]) -> Iterator[MouthWriter]:
+    """Write a file, all or nothing; the same mouths in the same order give the same bytes."""
+    with exclusive(path), replacing(path) as part, TellsLater(part, "w+") as stream:
+        try:
+            # From version 1.10 on HDF5 has checksums of its own structures too.
+            with h5py.File(stream, "w", rdcc_nbytes=_CHUNK_CACHE, libver=("v110", "v110")) as file:
+                _keep_little(file)
+                file.attrs["format_version"] = FORMAT_VERSION
+                file.attrs["slots"] = np.array(SLOTS, dtype=np.int64)
+                for name, value in sorted(attributes.items()):
+                    _set_attribute(file, name, value)
+                writer = MouthWriter(file, layout, stream)
+                yield writer
+                writer.flush()
+        finally:
+            if stream.failure:
+                raise stream.failure
+
+
+def require_shards(stores: Sequence["MouthStore"], names: Sequence[str]) -> None:
+    """Make sure that the files are exactly the shards of params.yaml; raises DentalignError."""
+    found = [str(store.attributes["shard"]) for store in stores]
+    if sorted(found) != sorted(names):
+        raise DentalignError(
+            f"params.shards names {len(names)} shards ({', '.join(names)}), but {len(found)} came "
+            f"({', '.join(found)}): run `dvc repro`"
+        )
+
+
+class MouthStore:
+    """A file opened for reading.
+
+    layout     : its columns
+    attributes : its attributes, texts as str
+    case_ids   : of its rows
+    splits     : train, val or test of its rows
+    """
+
+    def __init__(self, path: str | Path):
+        """Open it; raises DentalignError where it cannot be read, is damaged or of another format."""
+        self.path = str(path)
+        try:
+            self._file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
+        except OSError as error:
+            raise DentalignError(f"{path}: cannot be read as HDF5 ({str(error).splitlines()[0]})") from None
+        try:
+            with self._named():
+                self._open()
+        except DentalignError:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        _keep_little(self._file)
+        self.attributes: dict[str, Any] = {
+            name: value.decode("utf-8") if isinstance(value, bytes) else value
+            for name, value in self._file.attrs.items()
+        }
+        version = self.attributes.get("format_version")
+        if version != FORMAT_VERSION:
+            raise DentalignError(
+                f"{self.path}: format_version {version}, this program reads {FORMAT_VERSION}; "
+                "`dvc repro` makes it again, or use the program that made it"
+            )
+        features = self._file["t1/latents"].shape[-1] if "t1/latents" in self._file else 0
+        self.layout = Layout(self._file["points"].shape[2], features)
+        # Open once: to look one up in the file takes ten times as long as to read a row of it.
+        self._columns: dict[str, h5py.Dataset] = {name: self._file[name] for name in self.layout.columns()}
+        self.case_ids, self.splits = (
+            [text.decode("utf-8") for text in self.column(name)] for name in ("case_id", "split")
+        )
+
+    def __len__(self) -> int:
+        return len(self.case_ids)
+
+    def __enter__(self) -> "MouthStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def column(self, name: str, rows: NDArray[np.intp] | slice = slice(None)) -> NDArray[Any]:
+        """One column for increasing row numbers, or for all; raises DentalignError where it is damaged."""
+        with self._named():
+            return np.asarray(self._columns[name][rows])
+
+    def mouth(self, index: int, *, latents: bool = True) -> Mouth:
+        """One mouth, with its latents if the file has them and they are wanted; raises as `column`."""
+        index = range(len(self))[index]
+        row = slice(index, index + 1)
+        several = self.mouths(row, latents=latents and bool(self.layout.features))
+        return Mouth(
+            several.points[0],
+            several.pose[0],
+            several.present[0],
+            self.column("fdi", row)[0],
+            self.column("dropped", row)[0],
+            None if several.latents is None else several.latents[0],
+            self.case_ids[index],
+            self.splits[index],
+        )
+
+    def mouths(self, rows: NDArray[np.intp] | slice = slice(None), *, latents: bool = False) -> Mouths:
+        """Mouths of increasing row numbers; their latents (float16) only if wanted. Raises as `column`."""
+
+        def both(name: str) -> NDArray[Any]:
+            return np.stack([self.column(f"{stage}/{name}", rows) for stage in ("t1", "t2")], axis=1)
+
+        ids = np.arange(len(self))[rows]
+        return Mouths(
+            self.column("points", rows),
+            both("pose"),
+            self.present(rows),
+            both("latents") if latents else None,
+            [self.case_ids[index] for index in ids],
+        )
+
+    def present(self, rows: NDArray[np.intp] | slice = slice(None)) -> NDArray[np.bool_]:
+        """(N, 2, 32) bool, which teeth stand at T1 and at T2, of increasing row numbers."""
+        return np.stack([self.column(f"{stage}/mask", rows) for stage in ("t1", "t2")], axis=1)
+
+    def rows_of(self, split: str) -> NDArray[np.intp]:
+        """Row numbers of a split, increasing."""
+        return np.flatnonzero(np.array(self.splits, dtype=str) == split)
+
+    def record(self, name: str) -> Any:
+        """JSON values that `MouthWriter.write_record` added; raises DentalignError where damaged."""
+        with self._named():
+            return json.loads(self._file[name][:].tobytes())
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Whatever HDF5 trips over in a damaged file, it is this file's fault."""
+        try:
+            yield
+        except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError) as error:
+            reason = f"{type(error).__name__} on reading"
+            raise DentalignError(
+                f"{self.path}: damaged, {reason}; delete it, then `dvc repro` makes it again"
+            ) from error
+
+
+def _set_attribute(file: h5py.File, name: str, value: Any) -> None:
+    """Texts of fixed width, which HDF5's checksums cover; an empty one has the width 1."""
+    fixed = np.bytes_(value.encode("utf-8")) if isinstance(value, str) else value
+    file.attrs[name] = fixed if len(fixed) else ""
+
+
+def _keep_little(file: h5py.File) -> None:
+    config = file.id.get_mdc_config()
+    config.set_initial_size = True
+    config.initial_size = config.min_size = config.max_size = _DIRECTORY_CACHE
+    file.id.set_mdc_config(config)

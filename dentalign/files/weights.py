@@ -1,0 +1,103 @@
+"""Weights files: {"config": ..., "state_dict": ...}, read without running any code in them."""
+
+import hashlib
+import io
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from dentalign.errors import DentalignError
+from dentalign.files.atomic import write_bytes
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def save(path: str | Path, network: Any, **extra: Any) -> None:
+    """Write a network's config and state, all or nothing; the same weights give the same bytes.
+
+    The file also holds `sha256`, of its content, because torch does not check what it reads.
+    """
+    buffer = io.BytesIO()
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    content = {"config": asdict(network.config), "state_dict": state, **extra}
+    torch.save({**content, "sha256": content_sha256(content)}, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The content of a weights file; one without `sha256`, such as a user's own, is taken as it is.
+
+    raises: DentalignError where the file is missing, damaged or not of this form
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise DentalignError(f"{path}: no such weights file") from None
+    except Exception as error:  # torch raises many kinds for a damaged or unsafe file
+        # torch's own words are left out: some advise to load with weights_only off, which runs code.
+        raise DentalignError(
+            f"{path}: not a readable weights file ({type(error).__name__}); it is damaged or something else: "
+            "fetch or make it again"
+        ) from error
+    if not isinstance(content, dict) or not {"config", "state_dict"} <= content.keys():
+        raise DentalignError(f"{path}: a weights file holds 'config' and 'state_dict'")
+    claimed = content.pop("sha256", None)
+    if claimed is not None and claimed != content_sha256(content):
+        raise DentalignError(
+            f"{path}: damaged, or changed since it was written: its content does not fit its 'sha256'; "
+            "take a good copy, or leave 'sha256' out of weights that you change yourself"
+        )
+    return content
+
+
+def load(path: str | Path, network: type[Network], config: Any) -> Network:
+    """A network in eval mode from its weights file; `config` is the class of its config.
+
+    raises: DentalignError where the file does not fit the network
+    """
+    return restored(read(path), path, network, config)
+
+
+def restored(content: dict[str, Any], path: str | Path, network: type[Network], config: Any) -> Network:
+    """`load`, where the content of the file has been read already."""
+    try:
+        loaded = network(config(**content["config"]))
+        loaded.load_state_dict(content["state_dict"])
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        short = reason if len(reason) <= 300 else reason[:300].rsplit(" ", 1)[0] + " ..."
+        raise DentalignError(f"{path}: does not fit {network.__name__}: {short}") from None
+    return loaded.eval().requires_grad_(False)
+
+
+def content_sha256(content: Any) -> str:
+    """SHA-256, hexadecimal, of nested dicts and lists of tensors and plain values."""
+    digest = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            digest.update(f"tensor {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(value, dict):
+            digest.update(f"dict {len(value)}".encode())
+            for key in sorted(value, key=str):
+                add(key)
+                add(value[key])
+        elif isinstance(value, list | tuple):
+            digest.update(f"list {len(value)}".encode())
+            for item in value:
+                add(item)
+        else:
+            digest.update(f"{type(value).__name__} {value!r};".encode())
+
+    add(content)
+    return digest.hexdigest()
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,176 @@
+"""A mouth: up to 32 teeth in their slots at T1 and T2, the one type that goes from room to room.
+
+Slots are those of `dentalign.teeth.SLOTS`: lower 38 .. 48, then upper 18 .. 28. Coordinates are millimetres;
+tooth-local is our frame (+z root to crown tip, +y buccal), head is LPS (x patient's left, y posterior, z up).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dentalign.geometry import rigid
+from dentalign.geometry.rigid import Array
+from dentalign.geometry.sampling import mirror_permutation
+from dentalign.teeth import MIRRORED_SLOT, SLOT_COUNT
+
+T1, T2 = 0, 1  # index of the stage axis
+
+Bools = NDArray[np.bool_]
+
+_FLIP = np.array([-1.0, 1.0, 1.0])
+
+
+def _no_numbers() -> NDArray[np.uint8]:
+    return np.zeros(SLOT_COUNT, np.uint8)
+
+
+def _none_dropped() -> Bools:
+    return np.zeros(SLOT_COUNT, np.bool_)
+
+
+@dataclass(frozen=True)
+class Mouth:
+    """The teeth of one case.
+
+    points  : (32, P, 3) float32, ordered, tooth-local; the same points at T1 and T2, 0 in empty slots
+    pose    : (2, 32, 4, 4) float64, tooth-local -> head at T1 and T2; identity where not present
+    present : (2, 32) bool; present at T1 alone is an extraction
+    fdi     : (32,) uint8, number as in the file (55 in the slot of 15), 0 in empty slots
+    dropped : (32,) bool, a tooth stands there that cannot be used, which is not the same as an empty slot
+    latents : (2, 32, P, F) float16 or float32, raw encoder output, 0 where not present; None before encoding
+    case_id : stem of the case's file
+    split   : train, val or test
+    """
+
+    points: NDArray[np.float32]
+    pose: Array
+    present: Bools
+    fdi: NDArray[np.uint8] = field(default_factory=_no_numbers)
+    dropped: Bools = field(default_factory=_none_dropped)
+    latents: NDArray[Any] | None = None
+    case_id: str = ""
+    split: str = ""
+
+    @property
+    def stays(self) -> Bools:
+        """(32,) bool, teeth of T1 that T2 has too."""
+        return self.present[T1] & self.present[T2]
+
+    def mirrored(self) -> "Mouth":
+        """The mouth in a mirror (x -> -x): antimeres change places, each point keeps its meaning.
+
+        With S = diag(-1, 1, 1) a tooth's points p become S p, its rotation S R S, its translation S t.
+        Latents are left out: they hold coordinates that cannot be mirrored.
+        """
+        flip = np.diag([*_FLIP, 1.0])
+        return replace(
+            self,
+            points=self.points[MIRRORED_SLOT][:, mirror_permutation(self.points.shape[1])]
+            * _FLIP.astype(np.float32),
+            pose=flip @ self.pose[:, MIRRORED_SLOT] @ flip,
+            present=self.present[:, MIRRORED_SLOT],
+            fdi=self.fdi[MIRRORED_SLOT],
+            dropped=self.dropped[MIRRORED_SLOT],
+            latents=None,
+        )
+
+    def moved(self, motion: Array) -> "Mouth":
+        """The whole mouth, T1 and T2 alike, moved by a rigid motion (4, 4) head -> head; without latents."""
+        pose = np.where(self.present[..., None, None], motion @ self.pose, self.pose)
+        return replace(self, pose=pose, latents=None)
+
+
+@dataclass(frozen=True)
+class Mouths:
+    """N mouths: the arrays of `Mouth` with an axis more. Numbers in slots without a tooth mean nothing.
+
+    points   : (N, 32, P, 3) float32, tooth-local
+    pose     : (N, 2, 32, 4, 4) float64, tooth-local -> head
+    present  : (N, 2, 32) bool
+    latents  : (N, 2, 32, P, F), or None
+    case_ids : N names, or none
+    """
+
+    points: NDArray[Any]
+    pose: Array
+    present: Bools
+    latents: NDArray[Any] | None = None
+    case_ids: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, *mouths: Mouth) -> "Mouths":
+        """Mouths of the same number of points, latents where all have them."""
+        latents = [mouth.latents for mouth in mouths if mouth.latents is not None]
+        return cls(
+            np.stack([mouth.points for mouth in mouths]),
+            np.stack([mouth.pose for mouth in mouths]),
+            np.stack([mouth.present for mouth in mouths]),
+            np.stack(latents) if len(latents) == len(mouths) else None,
+            [mouth.case_id for mouth in mouths],
+        )
+
+    @classmethod
+    def at_t1(
+        cls,
+        points: NDArray[Any],
+        pose: Array,
+        present: Bools,
+        stays: Bools,
+        latents: NDArray[Any] | None = None,
+        case_ids: Sequence[str] = (),
+    ) -> "Mouths":
+        """Mouths before treatment: T2 has no poses and no latents, only which teeth stay.
+
+        points  : (N, 32, P, 3) tooth-local
+        pose    : (N, 32, 4, 4) tooth-local -> head
+        present : (N, 32) bool
+        stays   : (N, 32) bool, teeth of T1 that T2 has too
+        latents : (N, 32, P, F) of T1
+        """
+        none = np.broadcast_to(np.eye(4), pose.shape)
+        both = None if latents is None else np.stack([latents, np.zeros_like(latents)], axis=1)
+        return cls(points, np.stack([pose, none], 1), np.stack([present, stays], 1), both, case_ids)
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+    def subset(self, rows: slice) -> "Mouths":
+        """Some of the mouths."""
+        latents = None if self.latents is None else self.latents[rows]
+        return Mouths(self.points[rows], self.pose[rows], self.present[rows], latents, self.case_ids[rows])
+
+    @property
+    def stays(self) -> Bools:
+        """(N, 32) bool, teeth of T1 that T2 has too."""
+        return self.present[:, T1] & self.present[:, T2]
+
+    def without_plan(self) -> "Mouths":
+        """The same before anybody planned, see `at_t1`."""
+        latents = None if self.latents is None else self.latents[:, T1]
+        return Mouths.at_t1(
+            self.points, self.pose[:, T1], self.present[:, T1], self.stays, latents, self.case_ids
+        )
+
+
+def copies(
+    mouth: Mouth, count: int, rng: np.random.Generator, turn_deg: float, shift_mm: float
+) -> list[Mouth]:
+    """`count` versions of a mouth: itself, its mirror image, then both moved at random in turn.
+
+    turn_deg, shift_mm : root mean square of the angle about the centroid of T1, and of the shift
+    """
+    both = (mouth, mouth.mirrored())
+    return [
+        both[k % 2] if k < 2 else both[k % 2].moved(_random_motion(both[k % 2], rng, turn_deg, shift_mm))
+        for k in range(count)
+    ]
+
+
+def _random_motion(mouth: Mouth, rng: np.random.Generator, turn_deg: float, shift_mm: float) -> Array:
+    rotation = rigid.rotation_matrix(rng.normal(0, np.radians(turn_deg) / 3**0.5, 3))
+    shift = rng.normal(0, shift_mm / 3**0.5, 3)
+    centroid = mouth.pose[T1, mouth.present[T1], :3, 3].mean(0)
+    return rigid.from_rotation(rotation, centroid + shift - rotation @ centroid)

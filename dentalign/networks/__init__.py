@@ -1,1 +1,0 @@
-"""The networks and their weights files: tooth encoder and decoder, alignment models."""

@@ -1,0 +1,1 @@
+"""What the stage `validate` leaves for people: the HTML report, pictures, tables, model cards."""
