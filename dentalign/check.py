@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import IO
 
 from dentalign.cases import case_list, fetch, reading, rigid_transforms
+from dentalign.cases.crowns import Sampler
 from dentalign.cases.left_out import LeftOut, Totals, dropped_teeth, excluded_cases
 from dentalign.cases.manifests import Manifest
-from dentalign.cases.settings import BuccalAxis, Fetch, Limits, Source
+from dentalign.cases.settings import BuccalAxis, Fetch, Limits, Sample, Source
 from dentalign.cases.sources.folder import LocalSource
 from dentalign.cases.sources.location import open_source
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.dataset import clouds
-from dentalign.dataset.settings import Sample
 from dentalign.errors import NothingUsable, ParamError
 from dentalign.running import state_dir
 
@@ -95,7 +95,7 @@ def check(
         given = open_source(places.json).prefix.rstrip("/")
         lines += [replace(line, file=line.file.replace(str(folder / "json"), given)) for line in found]
         manifest = Manifest(STAGE, tuple(entries), tuple(lines), len(rows))
-        sampler = clouds.Sampler(source.buccal_axis, _FEW_POINTS, limits)
+        sampler = Sampler(source.buccal_axis, _FEW_POINTS, limits)
         cases = teeth = teeth_listed = 0
         with MeshStore(source.meshes, limits, patient) as meshes:
             sampled = clouds.sampled(manifest, meshes, sampler)

@@ -109,8 +109,7 @@ def predict_(
     """
     from dentalign import params
     from dentalign.autoencoder.settings import DecoderFile, EncoderFile
-    from dentalign.cases.settings import Fetch, Limits, Source
-    from dentalign.dataset.settings import Sample
+    from dentalign.cases.settings import Fetch, Limits, Sample, Source
     from dentalign.prediction import batch
     from dentalign.prediction.files import Wanted
     from dentalign.prediction.predictor import Predictor

@@ -4,7 +4,7 @@ Slots are those of `dentalign.teeth.SLOTS`: lower 38 .. 48, then upper 18 .. 28.
 tooth-local is our frame (+z root to crown tip, +y buccal), head is LPS (x patient's left, y posterior, z up).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -54,10 +54,32 @@ class Mouth:
     case_id: str = ""
     split: str = ""
 
+    @classmethod
+    def empty(cls, points: int = 0, case_id: str = "", split: str = "") -> "Mouth":
+        """A mouth without teeth, with room for so many points of each, to be filled in."""
+        return cls(
+            points=np.zeros((SLOT_COUNT, points, 3), np.float32),
+            pose=np.tile(np.eye(4), (2, SLOT_COUNT, 1, 1)),
+            present=np.zeros((2, SLOT_COUNT), np.bool_),
+            case_id=case_id,
+            split=split,
+        )
+
     @property
     def stays(self) -> Bools:
         """(32,) bool, teeth of T1 that T2 has too."""
         return self.present[T1] & self.present[T2]
+
+    def dropping(self, slots: Iterable[int]) -> "Mouth":
+        """The mouth without the teeth of some slots, which are dropped, not absent."""
+        gone = np.isin(np.arange(SLOT_COUNT), list(slots))
+        return replace(
+            self,
+            points=np.where(gone[:, None, None], np.float32(0), self.points),
+            pose=np.where(gone[:, None, None], np.eye(4), self.pose),
+            present=self.present & ~gone,
+            dropped=self.dropped | gone,
+        )
 
     def mirrored(self) -> "Mouth":
         """The mouth in a mirror (x -> -x): antimeres change places, each point keeps its meaning.

@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from dentalign import params
-from dentalign.cases.settings import Limits, Source
+from dentalign.cases.settings import Limits, Sample, Source
 from dentalign.cases.sources.meshes import MeshStore
-from dentalign.dataset.clouds import Sampler, make_clouds
-from dentalign.dataset.settings import Sample
+from dentalign.cases.crowns import Sampler
+from dentalign.dataset.clouds import make_clouds
 from dentalign.running import command
 from dentalign.running.engines import load_engine
 

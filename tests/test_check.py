@@ -19,13 +19,12 @@ from dentalign.cases import case_document, case_list, fetch, rigid_transforms
 from dentalign.cases.left_out import LeftOut
 from dentalign.cases.manifests import path_of
 from dentalign.cases.poses import stage_poses
-from dentalign.cases.settings import Fetch, Limits, Source
+from dentalign.cases.settings import Fetch, Limits, Sample, Source
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.cli import app
 from dentalign.dataset import clouds
 from dentalign.dataset.concat import account
 from dentalign.dataset.mouth_store import MouthStore
-from dentalign.dataset.settings import Sample
 from dentalign.demo_clinic.clinic import make_clinic
 from dentalign.errors import ParamError
 from dentalign.geometry import stl
@@ -256,15 +255,14 @@ def test_the_pipeline_leaves_out_what_check_said(
     assert totals == checked.totals
     assert reasons(lines) == reasons(checked.lines)
 
-    points = {}
+    found = {}
     for file in files:
         with MouthStore(file) as store:
             for index, case_id in enumerate(store.case_ids):
-                points[case_id] = store.row(index)
-    for stage in ("t1/pose", "t2/pose"):
-        np.testing.assert_allclose(points["g-odd"][stage], points[MODEL][stage], atol=1e-9)
+                found[case_id] = store.mouth(index)
+    np.testing.assert_allclose(found["g-odd"].pose, found[MODEL].pose, atol=1e-9)
     for fdi in ODD_MESHES:
-        odd, right = (points[case_id]["points"][SLOT_INDEX[fdi]] for case_id in ("g-odd", MODEL))
+        odd, right = (found[case_id].points[SLOT_INDEX[fdi]] for case_id in ("g-odd", MODEL))
         spacing = cKDTree(right).query(right, 2)[0][:, 1].mean()
         assert cKDTree(right).query(odd)[0].max() < 2 * spacing, fdi
         assert cKDTree(odd).query(right)[0].max() < 2 * spacing, fdi

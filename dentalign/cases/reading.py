@@ -1,28 +1,121 @@
-"""A case's JSON and meshes -> its entry of the manifest, with the pose of every tooth at T1 and T2."""
+"""JSON and meshes of a case -> its mouth: the only way there is, for stages, check, predict and importers.
+
+`read_poses` is the part that needs no mesh (stage rigid_transforms), `read_crowns` in `crowns` the other
+(stage sample_clouds); `read_case` is both. What cannot be used is named in `Findings`: a tooth is dropped, or
+CaseDefect excludes the case.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dentalign.cases import case_document, frame_check
+from dentalign.cases.case_document import CaseDocument
+from dentalign.cases.crowns import Sampler, read_crowns
+from dentalign.cases.findings import Findings
 from dentalign.cases.left_out import LeftOut
 from dentalign.cases.manifests import CaseEntry, DroppedTooth, ToothEntry
 from dentalign.cases.poses import stage_poses
-from dentalign.cases.settings import Fetch, Limits, Source
-from dentalign.cases.slots import Placement, in_our_frame, place, refuse_nothing_left, refuse_too_many_dropped
+from dentalign.cases.settings import BuccalAxis, Fetch, Limits, Source
+from dentalign.cases.slots import in_our_frame, place
 from dentalign.cases.sources.base import Unreachable
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.errors import CaseDefect, DentalignError, ToothDefect
+from dentalign.geometry import stl
 from dentalign.geometry.arch_fit import find_arches
+from dentalign.geometry.rigid import Array
+from dentalign.mouth import T1, T2, Mouth
 from dentalign.running.progress import track
 
 STAGE = "rigid_transforms"
 _UNREADABLE = ("not_found", "unreadable", "mesh_unreadable")  # a mesh that is not there is "missing_mesh"
+
+
+def read_poses(
+    document: CaseDocument,
+    file: str,
+    buccal_axis: BuccalAxis,
+    limits: Limits,
+    findings: Findings,
+    *,
+    plan: bool = True,
+) -> Mouth:
+    """The teeth of a case in their slots, in our frames, without points; poses are verified at T1 and T2.
+
+    file   : path or URL of the document, for the errors
+    plan   : if False T2 is not looked at: the mouth is that before treatment
+    raises : CaseDefect where the case cannot be used
+    """
+    if not plan:  # a first stage that is called T2 is no plan
+        document = document.model_copy(update={"t2_stage": None})
+    poses = stage_poses(document, file, require_t2=plan)
+    findings.add(*poses.defects.values())  # first: an excluded case, too, says which teeth were at fault
+    findings.teeth_at_t1 = len(poses.t1) + len(poses.defects)
+    mouth = place(poses, file)
+    findings.refuse_what_is_left(mouth, limits, file, plan=plan)
+    findings.add(*(_t2_only(number, file) for number in poses.t2_only))
+    mouth = in_our_frame(mouth, buccal_axis)
+    arches = find_arches(mouth.pose[T1], np.flatnonzero(mouth.present[T1]))
+    far = frame_check.far_off(mouth.pose[T2], mouth.present[T2], limits) if plan else {}
+    far |= frame_check.far_off(mouth.pose[T1], mouth.present[T1], limits, arches)
+    findings.add(*(frame_check.stray(int(mouth.fdi[slot]), mm, file) for slot, mm in far.items()))
+    mouth = mouth.dropping(far)
+    findings.refuse_what_is_left(mouth, limits, file, plan=plan)
+    # A case in a wrong frame would teach the model a mouth that does not exist.
+    wrong = frame_check.problems(
+        mouth.pose[T1], mouth.present[T1], file=file, limits=limits, arches=None if far else arches
+    )
+    if plan and not wrong:
+        at_t2 = frame_check.problems(mouth.pose[T2], mouth.present[T2], file=file, limits=limits)
+        wrong = [CaseDefect(one.code, f"at T2: {one.seen}", one.mend, file=file) for one in at_t2]
+    if wrong:
+        findings.add(*wrong[1:])
+        raise wrong[0]
+    return mouth
+
+
+def read_case(
+    document: CaseDocument,
+    file: str,
+    meshes: MeshStore,
+    sampler: Sampler,
+    findings: Findings,
+    *,
+    plan: bool = True,
+    flat: bool = False,
+) -> tuple[Mouth, dict[int, Array]]:
+    """The mouth of a case with points on its crowns, and the crowns.
+
+    plan, raises : as for `read_poses`
+    flat         : the store holds the crowns of this case alone, as `<FDI>.stl`
+    returns      : the mouth; slot -> triangles (F, 3, 3) of its crown, tooth-local mm, the exporter's frame
+    """
+    mouth = read_poses(document, file, sampler.buccal_axis, sampler.limits, findings, plan=plan)
+    crowns: dict[int, Array] = {}
+
+    def read_mesh(slot: int) -> tuple[Array, str]:
+        fdi = int(mouth.fdi[slot])
+        name = f"{fdi}.stl" if flat else meshes.name(findings.case_id, fdi)
+        try:
+            meshes.refresh(name)  # checks the size, and fetches what is remote
+            data = meshes.mesh_path(name).read_bytes()
+        except CaseDefect as defect:
+            raise meshes.tooth_defect(defect, name, fdi) from defect
+        crowns[slot] = stl.read_triangles(data, file=meshes.location(name), tooth=fdi)
+        return crowns[slot], meshes.location(name)
+
+    mouth = read_crowns(mouth, read_mesh, sampler, findings, plan=plan)
+    return mouth, {slot: crowns[slot] for slot in np.flatnonzero(mouth.present[T1]).tolist()}
+
+
+def _t2_only(fdi: int, file: str) -> ToothDefect:
+    seen, mend = "the tooth stands at T2 only", "nothing, if it erupts later; it is neither input nor label"
+    return ToothDefect("t2_only", seen, mend, file=file, tooth=fdi)
 
 
 @dataclass
@@ -107,75 +200,49 @@ class _CaseMaker:
     def __call__(self, case_id: str, split: str) -> MadeCase:
         made = MadeCase(case_id)
         file = str(self._json_dir / f"{case_id}.json")
+        findings = Findings(case_id, STAGE)
         try:
             document = case_document.read(file, case_id, ends_only=True)
-            poses = stage_poses(document, file)
-            # A case that is excluded still says which of its teeth were at fault.
-            made.lines += [LeftOut.of(case_id, STAGE, defect) for defect in poses.defects.values()]
-            placement = place(poses, self._limits.max_dropped_teeth, file)
-            made.lines += [LeftOut.of(case_id, STAGE, defect) for defect in placement.listed]
-            teeth_at_t1 = len(poses.t1) + len(poses.defects)
-            made.entry = self._with_meshes(case_id, split, placement, teeth_at_t1, file, made)
+            mouth = read_poses(document, file, self._buccal_axis, self._limits, findings)
+            hashes = self._hashes(mouth, findings, made)
+            mouth = mouth.dropping(set(np.flatnonzero(mouth.present[T1]).tolist()) - hashes.keys())
+            findings.refuse_what_is_left(mouth, self._limits, file)
+            made.entry = _entry(replace(mouth, case_id=case_id, split=split), hashes, findings.teeth_at_t1)
         except CaseDefect as defect:
-            made.lines.append(LeftOut.of(case_id, STAGE, defect))
+            findings.add(defect)
+        made.lines = findings.lines
         return made
 
-    def _with_meshes(
-        self, case_id: str, split: str, placement: Placement, teeth_at_t1: int, file: str, made: MadeCase
-    ) -> CaseEntry:
-        t1_pose = in_our_frame(placement.t1_pose, self._buccal_axis)
-        t2_pose = in_our_frame(placement.t2_pose, self._buccal_axis)
-        t1_mask, t2_mask = placement.t1_mask.copy(), placement.t2_mask.copy()
-        dropped = dict(placement.dropped)
-        lost = len(placement.defects)
-        teeth = []
-        arches = find_arches(t1_pose, np.flatnonzero(t1_mask))
-        far = frame_check.far_off(t2_pose, t2_mask, self._limits)
-        far |= frame_check.far_off(t1_pose, t1_mask, self._limits, arches)
-        for slot, away_mm in far.items():
-            stray = frame_check.stray(int(placement.fdi[slot]), away_mm, file)
-            made.lines.append(LeftOut.of(case_id, STAGE, stray))
-            t1_mask[slot] = t2_mask[slot] = False
-            dropped[slot] = int(placement.fdi[slot])
-            lost += 1
-        refuse_too_many_dropped(lost, self._limits.max_dropped_teeth, file)
-        problems = frame_check.problems(
-            t1_pose, t1_mask, file=file, limits=self._limits, arches=None if far else arches
-        )
-        if problems:  # a case in a wrong frame would teach the model a mouth that does not exist
-            made.lines += [LeftOut.of(case_id, STAGE, problem) for problem in problems[1:]]
-            raise problems[0]
-        for slot in np.flatnonzero(t1_mask).tolist():
-            fdi = int(placement.fdi[slot])
-            name = self._meshes.name(case_id, fdi)
+    def _hashes(self, mouth: Mouth, findings: Findings, made: MadeCase) -> dict[int, str]:
+        """Slot -> SHA-256 of the mesh, of the teeth that have one."""
+        hashes = {}
+        for slot in np.flatnonzero(mouth.present[T1]).tolist():
+            fdi = int(mouth.fdi[slot])
+            name = self._meshes.name(findings.case_id, fdi)
+            made.meshes += 1
             try:
-                digest = self._hash(name, fdi, made)
-            except ToothDefect as defect:
-                made.lines.append(LeftOut.of(case_id, STAGE, defect))
-                t1_mask[slot] = t2_mask[slot] = False
-                dropped[slot] = fdi
-                lost += 1
-                continue
-            t2 = t2_pose[slot] if t2_mask[slot] else None
-            teeth.append(ToothEntry(slot, fdi, name, digest, t1_pose[slot], t2))
-        refuse_too_many_dropped(lost, self._limits.max_dropped_teeth, file)
-        refuse_nothing_left(t1_mask, t2_mask, file)
-        return CaseEntry(
-            case_id,
-            split,
-            tuple(teeth),
-            tuple(DroppedTooth(slot, dropped[slot]) for slot in sorted(dropped)),
-            teeth_at_t1,
-        )
+                hashes[slot] = self._meshes.refresh(name)
+            except CaseDefect as defect:
+                if isinstance(defect, Unreachable) and defect.code != "not_found":
+                    made.unreachable.append(defect)
+                findings.add(self._meshes.tooth_defect(defect, name, fdi))
+        return hashes
 
-    def _hash(self, name: str, fdi: int, made: MadeCase) -> str:
-        made.meshes += 1
-        try:
-            return self._meshes.refresh(name)
-        except CaseDefect as defect:
-            if isinstance(defect, Unreachable) and defect.code != "not_found":
-                made.unreachable.append(defect)
-            raise self._meshes.tooth_defect(defect, name, fdi) from defect
+
+def _entry(mouth: Mouth, hashes: dict[int, str], teeth_at_t1: int) -> CaseEntry:
+    teeth = tuple(
+        ToothEntry(
+            slot,
+            int(mouth.fdi[slot]),
+            MeshStore.name(mouth.case_id, int(mouth.fdi[slot])),
+            digest,
+            mouth.pose[T1, slot],
+            mouth.pose[T2, slot] if mouth.present[T2, slot] else None,
+        )
+        for slot, digest in hashes.items()
+    )
+    dropped = tuple(DroppedTooth(s, int(mouth.fdi[s])) for s in np.flatnonzero(mouth.dropped).tolist())
+    return CaseEntry(mouth.case_id, mouth.split, teeth, dropped, teeth_at_t1)
 
 
 def stop_if_store_fails(made: Sequence[MadeCase], others: int, share: float, location: str) -> None:

@@ -1,6 +1,6 @@
-"""Sections `source`, `fetch` and `limits` of params.yaml."""
+"""Sections `source`, `fetch`, `limits` and `sample` of params.yaml."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -42,3 +42,12 @@ class Limits(Section):
     max_mouth_size: PositiveFloat = 2.0
     max_turn_deg: PositiveFloat = 45.0
     max_from_arch_mm: PositiveFloat = 30.0
+
+
+class Sample(Section):
+    """Points on a tooth."""
+
+    points: Annotated[int, Field(ge=8, multiple_of=2)] = 256
+    oversampling: Annotated[int, Field(ge=2, le=64)] = 8
+    seed: NotNegative = 0
+    workers: NotNegative = 0

@@ -8,12 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dentalign import check
-from dentalign.cases import case_document, frame_check
 from dentalign.cases.case_list import ListedCase, write
 from dentalign.cases.left_out import LeftOut
-from dentalign.cases.poses import stage_poses
-from dentalign.cases.settings import Limits
-from dentalign.cases.slots import place
 from dentalign.errors import CaseDefect
 from dentalign.geometry import stl
 from dentalign.importers.import_record import FOLDER
@@ -78,16 +74,6 @@ def _checked(part: Path, case_id: str) -> list[LeftOut]:
     if whole or not checked.totals.cases_used:
         line = (whole or checked.lines)[0]
         raise CaseDefect(line.code, line.seen, _MEND)
-    placed = place(stage_poses(case_document.read(part / "json" / f"{case_id}.json", case_id)), 0)
-    limits = Limits()
-    for problem in frame_check.problems(placed.t2_pose, placed.t2_mask, limits=limits):
-        raise CaseDefect(problem.code, f"at T2: {problem.seen}", _MEND)
-    far = frame_check.far_off(placed.t2_pose, placed.t2_mask, limits)
-    if far:
-        slot, away = next(iter(far.items()))
-        raise CaseDefect(
-            "t2_far_off", f"at T2 tooth {placed.fdi[slot]} stands {away:.3g} mm from its arch", _MEND
-        )
     return [
         LeftOut(case_id, line.tooth, "import", line.code, line.seen, line.mend, "") for line in checked.lines
     ]

@@ -11,11 +11,11 @@ from typing import Literal
 
 import numpy as np
 
-from dentalign.cases import case_document
-from dentalign.cases.slots import in_our_frame
+from dentalign.cases import case_document, slots
 from dentalign.files import atomic
 from dentalign.geometry import movement, stl
 from dentalign.geometry.rigid import Array, apply
+from dentalign.mouth import T1, T2
 from dentalign.prediction import planned_document, staging
 from dentalign.prediction.predictor import Prediction
 from dentalign.prediction.staging import Predict
@@ -56,7 +56,9 @@ def write(out: str | Path, prediction: Prediction, wanted: Wanted) -> list[Path]
     allow-listed fields of the input goes into them.
     """
     folder, case = Path(out), prediction.case
-    after = staging.stages(case.pose, prediction.pose, prediction.mask, case.points, wanted.limits)
+    after = staging.stages(
+        case.mouth.pose[T1], prediction.pose, prediction.mask, case.mouth.points, wanted.limits
+    )
     if not wanted.every_stage:
         after = after[-1:]
     document = planned_document.with_stages(
@@ -98,8 +100,8 @@ def in_the_file_s_frame(prediction: Prediction, poses: Array) -> dict[int, Array
     poses : (32, 4, 4) in our frame
     """
     case = prediction.case
-    turned = in_our_frame(poses, case.buccal_axis)  # half a turn: there and back are the same
-    placed = {int(case.fdi[slot]): turned[slot] for slot in np.flatnonzero(prediction.mask)}
+    turned = slots.turned(poses, case.buccal_axis)
+    placed = {int(case.mouth.fdi[slot]): turned[slot] for slot in np.flatnonzero(prediction.mask)}
     return placed | dict(prediction.unmoved)
 
 
@@ -114,13 +116,13 @@ def table(prediction: Prediction) -> list[dict[str, object]]:
     `add_mm` is the mean distance of the tooth's points from where that has them.
     """
     case, rows = prediction.case, []
-    for slot in np.flatnonzero(case.mask).tolist():
+    for slot in np.flatnonzero(case.mouth.present[T1]).tolist():
         fate = "extracted"
         if prediction.mask[slot]:
             fate = "fixed" if prediction.fixed[slot] else "predicted"
             if not prediction.fixed[slot] and _not_learnt(prediction, slot):
                 fate = "not_learnt"
-        row: dict[str, object] = {"fdi": int(case.fdi[slot]), "fate": fate}
+        row: dict[str, object] = {"fdi": int(case.mouth.fdi[slot]), "fate": fate}
         rows.append(row | figures(prediction, slot))
     return rows + [{"fdi": fdi, "fate": "unmoved"} for fdi in sorted(prediction.unmoved)]
 
@@ -130,14 +132,16 @@ def figures(prediction: Prediction, slot: int) -> dict[str, float]:
     case = prediction.case
     if not prediction.mask[slot]:
         return {}
-    local = case.points[slot].astype(np.float64)
-    found = movement.movement(int(case.fdi[slot]), case.pose[slot], prediction.pose[slot], local)
+    local = case.mouth.points[slot].astype(np.float64)
+    found = movement.movement(
+        int(case.mouth.fdi[slot]), case.mouth.pose[T1, slot], prediction.pose[slot], local
+    )
     if prediction.expected_add_mm is None:
         found["rigidity_residual_mm"] = float(prediction.rigidity_residual_mm[slot])
     elif np.isfinite(prediction.expected_add_mm[slot]):
         found["expected_add_mm"] = float(prediction.expected_add_mm[slot])
-    if case.t2_mask is not None and case.t2_pose is not None and case.t2_mask[slot]:
-        there, planned = apply(prediction.pose[slot], local), apply(case.t2_pose[slot], local)
+    if case.mouth.present[T2, slot]:
+        there, planned = apply(prediction.pose[slot], local), apply(case.mouth.pose[T2, slot], local)
         found["add_mm"] = float(add_mm(there[None], planned[None])[0])
     return found
 
@@ -150,19 +154,19 @@ def _not_learnt(prediction: Prediction, slot: int) -> bool:
 def scene(prediction: Prediction, between: Array) -> Scene:
     """The mouth for the 3D report; `between` (K, 32, 4, 4) are the poses of the stages before T2."""
     case = prediction.case
-    has_plan = case.t2_mask is not None and case.t2_pose is not None
+    has_plan = case.has_plan
     steps = [(f"stage-{k:03d}", f"stage {k}") for k in range(1, len(between) + 1)]
     states = [("t1", "T1"), *steps, ("predicted", "predicted T2")] + [("t2", "T2 of the file")] * has_plan
     teeth = []
-    for slot in np.flatnonzero(case.mask).tolist():
-        poses = {"t1": case.pose[slot]}
+    for slot in np.flatnonzero(case.mouth.present[T1]).tolist():
+        poses = {"t1": case.mouth.pose[T1, slot]}
         if prediction.mask[slot]:
             poses |= {key: step[slot] for (key, _), step in zip(steps, between, strict=True)}
             poses["predicted"] = prediction.pose[slot]
-        if case.t2_mask is not None and case.t2_pose is not None and case.t2_mask[slot]:
-            poses["t2"] = case.t2_pose[slot]
+        if case.mouth.present[T2, slot]:
+            poses["t2"] = case.mouth.pose[T2, slot]
         vertices, faces = stl.merged(case.crowns[slot])
-        teeth.append(SceneTooth(int(case.fdi[slot]), vertices, faces, poses, figures(prediction, slot)))
+        teeth.append(SceneTooth(int(case.mouth.fdi[slot]), vertices, faces, poses, figures(prediction, slot)))
     doubt = "rigidity_residual_mm" if prediction.expected_add_mm is None else "expected_add_mm"
     colour_by = (*COLOUR_BY, doubt, *(["add_mm"] if has_plan else []))
     return Scene(case.case_id, tuple(states), tuple(teeth), colour_by, prediction.notes)
@@ -170,10 +174,10 @@ def scene(prediction: Prediction, between: Array) -> Scene:
 
 def _write_moved(folder: Path, prediction: Prediction, after: Array, kind: Moved) -> None:
     case = prediction.case
-    for number, poses in enumerate([case.pose, *after]):
-        there = case.mask if number == 0 else prediction.mask
+    for number, poses in enumerate([case.mouth.pose[T1], *after]):
+        there = case.mouth.present[T1] if number == 0 else prediction.mask
         crowns: Mapping[int, Array] = {
-            int(case.fdi[slot]): apply(poses[slot], case.crowns[slot])
+            int(case.mouth.fdi[slot]): apply(poses[slot], case.crowns[slot])
             for slot in np.flatnonzero(there).tolist()
         }
         if kind == "glb":

@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 
 from dentalign.geometry import movement, stl
+from dentalign.mouth import T1, T2
 from dentalign.prediction.predictor import Prediction
 from dentalign.reports.mouth_picture import bodies, mouth_figure
 from dentalign.reports.rendering import save_png
@@ -24,20 +25,25 @@ def write(path: str | Path, prediction: Prediction) -> None:
     there = np.flatnonzero(prediction.mask)
     moved = {
         slot: movement.movement(
-            int(case.fdi[slot]), case.pose[slot], prediction.pose[slot], case.points[slot]
+            int(case.mouth.fdi[slot]),
+            case.mouth.pose[T1, slot],
+            prediction.pose[slot],
+            case.mouth.points[slot],
         )["movement_mm"]
         for slot in there.tolist()
     }
     states = [
-        ("T1", bodies(surfaces, case.pose, np.flatnonzero(case.mask))),
+        ("T1", bodies(surfaces, case.mouth.pose[T1], np.flatnonzero(case.mouth.present[T1]))),
         ("predicted T2", bodies(surfaces, prediction.pose, there, moved)),
     ]
-    if case.t2_mask is not None and case.t2_pose is not None:
-        states.append(("T2 of the file", bodies(surfaces, case.t2_pose, np.flatnonzero(case.t2_mask))))
+    if case.has_plan:
+        states.append(
+            ("T2 of the file", bodies(surfaces, case.mouth.pose[T2], np.flatnonzero(case.mouth.present[T2])))
+        )
     most = max(moved, key=lambda slot: moved[slot])
     subtitle = (
         f"movement {np.mean(list(moved.values())):.2f} mm on average over {len(moved)} teeth, "
-        f"most {moved[most]:.2f} mm (tooth {case.fdi[most]})"
+        f"most {moved[most]:.2f} mm (tooth {case.mouth.fdi[most]})"
     )
     with matplotlib.rc_context(matplotlib.rcParamsDefault):  # the same bytes whatever the user's style
         title = f"Prediction: {case.case_id}"

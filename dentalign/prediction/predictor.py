@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from dentalign.alignment import registry
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.autoencoder.encoding import ToothEncoder
-from dentalign.cases.settings import BuccalAxis, Fetch, Limits
-from dentalign.dataset.clouds import Sampler
-from dentalign.dataset.settings import Sample
+from dentalign.cases.crowns import Sampler
+from dentalign.cases.settings import BuccalAxis, Fetch, Limits, Sample
 from dentalign.errors import CaseDefect, DentalignError, ParamError
 from dentalign.files import weights
 from dentalign.geometry import rigid
 from dentalign.geometry.rigid import Array
-from dentalign.mouth import Mouths
+from dentalign.mouth import T1, Mouths
 from dentalign.prediction import new_case, review
 from dentalign.prediction.new_case import NewCase
 from dentalign.prediction.review import Thresholds, ToLookAt
@@ -137,31 +136,32 @@ class Predictor:
         raises  : ParamError for a number that the case does not have or that is in both;
                   CaseDefect if no tooth is left
         """
-        _refuse_unknown(case, extract, "extract", {*case.fdi[case.mask].tolist(), *case.unmoved})
-        _refuse_unknown(case, fixed, "fixed", set(case.fdi[case.mask].tolist()))
+        mouth, here = case.mouth, case.mouth.present[T1]
+        usable = set(mouth.fdi[here].tolist())
+        _refuse_unknown(case, extract, "extract", usable | case.unmoved.keys())
+        _refuse_unknown(case, fixed, "fixed", usable)
         if twice := sorted(set(extract) & set(fixed)):
             raise ParamError(f"teeth {', '.join(map(str, twice))} cannot be both extracted and fixed")
         gone = set(extract) | (case.planned_away - set(fixed))
-        held = np.isin(case.fdi, sorted(fixed)) & case.mask
-        mask = case.mask & ~np.isin(case.fdi, sorted(gone))
+        held = np.isin(mouth.fdi, sorted(fixed)) & here
+        mask = here & ~np.isin(mouth.fdi, sorted(gone))
         unmoved = {fdi: pose for fdi, pose in case.unmoved.items() if fdi not in gone}
         if not mask.any():
             mend = "see to the teeth planned away or extracted"
             raise CaseDefect("no_pairs", "no tooth is left at T2", mend)
-        poses, present = case.pose[None], case.mask[None]
-        latents = (
-            self.encoder.encode(case.points, poses, present) if self.alignment_model.uses_latents else None
-        )
-        mouth = Mouths.at_t1(case.points[None], poses, present, mask[None], latents)
+        latents = None
+        if self.alignment_model.uses_latents:
+            latents = self.encoder.encode(mouth.points, mouth.pose[:1], mouth.present[:1])
+        given = Mouths.at_t1(mouth.points[None], mouth.pose[:1], here[None], mask[None], latents)
         try:
-            placed = self.alignment_model.place(mouth, self.decoder)
+            placed = self.alignment_model.place(given, self.decoder)
         except DentalignError as error:
             raise DentalignError(f"case {case.case_id}: {error}") from error
         moving = np.flatnonzero(mask & ~held)
-        pose = np.where(mask[:, None, None], case.pose, np.eye(4))
+        pose = np.where(mask[:, None, None], mouth.pose[T1], np.eye(4))
         pose[moving] = placed.pose[0, moving]
         residual = np.zeros(SLOT_COUNT)
-        posed = rigid.apply(pose[moving], case.points[moving].astype(np.float64))
+        posed = rigid.apply(pose[moving], mouth.points[moving].astype(np.float64))
         residual[moving] = rigidity_residual_mm(placed.points[0, moving], posed)
         expected = (
             None if placed.expected_add_mm is None else np.where(held, np.nan, placed.expected_add_mm[0])
@@ -191,15 +191,15 @@ def _notes(
     if unmoved:
         numbers = ", ".join(map(str, sorted(unmoved)))
         notes.append(f"Without a usable mesh, kept where they stand and unknown to the model: {numbers}.")
-    if (extracted := case.mask & ~mask).any():
+    if (extracted := case.mouth.present[T1] & ~mask).any():
         notes.append(f"Extracted: {_numbers(case, extracted)}.")
     if held.any():
         notes.append(f"Fixed, and the model does not know it: {_numbers(case, held)}.")
     for name, slots in ARCHES.items():
-        if not case.mask[slots].any():
+        if not case.mouth.present[T1][slots].any():
             notes.append(f"The {name} arch is not there; the model has learnt from both arches.")
     return tuple(notes)
 
 
 def _numbers(case: NewCase, slots: NDArray[np.bool_]) -> str:
-    return ", ".join(str(fdi) for fdi in sorted(case.fdi[slots].tolist()))
+    return ", ".join(str(fdi) for fdi in sorted(case.mouth.fdi[slots].tolist()))

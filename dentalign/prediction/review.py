@@ -14,6 +14,7 @@ from dentalign.alignment.patterns import FEW_ALIKE, ToothPatterns
 from dentalign.files import atomic
 from dentalign.geometry import contacts, rigid
 from dentalign.geometry.rigid import Array
+from dentalign.mouth import T1
 from dentalign.prediction.new_case import NewCase
 
 Code = Literal["few_alike", "overlap", "expected_error", "not_learnt"]
@@ -63,8 +64,8 @@ def find(
     patterns    : what the training cases lacked and lost; None where that is not known
     """
     looks: list[ToLookAt] = []
-    if patterns is not None and patterns.mouths_alike(case.mask, stays) < FEW_ALIKE:
-        what = patterns.pattern(case.mask, stays) or "no tooth absent or extracted"
+    if patterns is not None and patterns.mouths_alike(case.mouth.present[T1], stays) < FEW_ALIKE:
+        what = patterns.pattern(case.mouth.present[T1], stays) or "no tooth absent or extracted"
         seen = (
             f"fewer than {FEW_ALIKE} of the {patterns.mouths} training cases are like it (slots: {what}; "
             "without a usable mesh is absent)"
@@ -79,20 +80,22 @@ def find(
 def _overlaps(case: NewCase, stays: NDArray[np.bool_], pose: Array, above_mm: float) -> list[ToLookAt]:
     """Both teeth of each pair of neighbours that stand too deep in each other, where they did not at T1."""
     pairs = contacts.neighbours(stays, stays)
-    points = case.points.astype(np.float64)
-    after, before = (contacts.contacts(rigid.apply(poses, points), pairs)[0] for poses in (pose, case.pose))
+    points = case.mouth.points.astype(np.float64)
+    after, before = (
+        contacts.contacts(rigid.apply(poses, points), pairs)[0] for poses in (pose, case.mouth.pose[T1])
+    )
     looks = []
     deep = after > np.maximum(before, above_mm)
     for pair, depth in zip(pairs[deep], after[deep], strict=True):
         for tooth, other in (pair, pair[::-1]):
-            seen = f"stands {depth:.2f} mm deep in {case.fdi[other]}"
-            looks.append(ToLookAt(case.case_id, str(case.fdi[tooth]), "overlap", seen))
+            seen = f"stands {depth:.2f} mm deep in {case.mouth.fdi[other]}"
+            looks.append(ToLookAt(case.case_id, str(case.mouth.fdi[tooth]), "overlap", seen))
     return looks
 
 
 def _doubts(case: NewCase, moving: NDArray[np.intp], expected_mm: Array, above_mm: float) -> list[ToLookAt]:
     looks = []
-    for fdi, error in zip(case.fdi[moving].tolist(), expected_mm.tolist(), strict=True):
+    for fdi, error in zip(case.mouth.fdi[moving].tolist(), expected_mm.tolist(), strict=True):
         if np.isnan(error):
             seen = "too few of these in the training; it stays where it is"
             looks.append(ToLookAt(case.case_id, str(fdi), "not_learnt", seen))

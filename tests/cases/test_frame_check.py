@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from dentalign.cases import case_document, frame_check
+from dentalign.cases import case_document, frame_check, slots
 from dentalign.cases.poses import stage_poses
 from dentalign.cases.settings import Limits
-from dentalign.cases.slots import in_our_frame, place
+from dentalign.cases.slots import place
 from dentalign.demo_clinic import clinic
 from dentalign.geometry import rigid
 from dentalign.geometry.arch_fit import find_arches, fit_to_average
@@ -242,7 +242,7 @@ def test_realteeth_cases_are_right_and_their_exporter_with_the_other_buccal_axis
     realteeth: Path,
 ) -> None:
     for path in sorted(realteeth.glob("json/rt-00*.json")):
-        placed = place(stage_poses(case_document.read(path, path.stem)), 4)
-        for pose, mask in ((placed.t1_pose, placed.t1_mask), (placed.t2_pose, placed.t2_mask)):
+        mouth = place(stage_poses(case_document.read(path, path.stem)))
+        for pose, mask in zip(mouth.pose, mouth.present, strict=True):
             assert codes(pose, mask) == [], path.name
-            assert codes(in_our_frame(pose, "-y"), mask) == ["buccal_axis"]
+            assert codes(slots.turned(pose, "-y"), mask) == ["buccal_axis"]

@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dentalign.cases.crowns import Sampler
 from dentalign.cases.manifests import CaseEntry, Manifest, ToothEntry
-from dentalign.cases.settings import Limits
+from dentalign.cases.settings import Limits, Sample
 from dentalign.cases.sources.meshes import MeshStore
-from dentalign.dataset.clouds import Sampler, make_clouds
+from dentalign.dataset.clouds import make_clouds
 from dentalign.dataset.mouth_store import MouthStore
-from dentalign.dataset.settings import Sample
 from dentalign.demo_clinic.clinic import make_clinic
 from dentalign.errors import DentalignError
 from dentalign.geometry import rigid, stl
+from dentalign.mouth import T1, T2
 from dentalign.teeth import SLOT_INDEX
 
 POSE = rigid.from_rotation(rigid.rotation_matrix(np.array([0.1, -0.2, 0.3])), np.array([10.0, -5.0, 2.0]))
@@ -59,18 +60,17 @@ def make(meshes: Path, buccal_axis: str = "+y") -> Path:
 
 def test_an_extracted_tooth_is_input_and_not_label(meshes: Path) -> None:
     with MouthStore(clouds(meshes)) as store:
-        row = store.row(0)
-    assert row["t1/mask"].sum() == 5
-    assert row["t2/mask"].sum() == 4
-    assert not row["t2/mask"][SLOT_INDEX[16]]
-    assert np.allclose(row["t1/pose"][SLOT_INDEX[36]], POSE)
+        mouth = store.mouth(0)
+    assert mouth.present.sum(1).tolist() == [5, 4]
+    assert not mouth.present[T2, SLOT_INDEX[16]]
+    assert np.allclose(mouth.pose[T1, SLOT_INDEX[36]], POSE)
 
 
 def test_points_lie_on_the_mesh_in_tooth_local_millimetres(meshes: Path) -> None:
     import trimesh
 
     with MouthStore(clouds(meshes)) as store:
-        points = store.row(0)["points"][SLOT_INDEX[36]]
+        points = store.mouth(0).points[SLOT_INDEX[36]]
     mesh = trimesh.load_mesh(meshes / "demo-0001" / "36.stl")
     triangles = np.asarray(mesh.triangles)
     for point in points.astype(float):
@@ -82,9 +82,9 @@ def test_a_truncated_mesh_drops_its_tooth_and_is_listed_by_the_name_the_user_gav
     file = meshes / "demo-0001" / "46.stl"
     file.write_bytes(file.read_bytes()[:5000])
     with MouthStore(clouds(meshes)) as store:
-        row, lines = store.row(0), store.json_attribute("left_out")
-    assert row["dropped"][SLOT_INDEX[46]]
-    assert not row["t1/mask"][SLOT_INDEX[46]]
+        mouth, lines = store.mouth(0), store.record("left_out")
+    assert mouth.dropped[SLOT_INDEX[46]]
+    assert not mouth.present[T1, SLOT_INDEX[46]]
     assert [(line["tooth"], line["code"], line["file"]) for line in lines] == [
         ("46", "truncated_mesh", "stl/demo-0001/46.stl")
     ]
@@ -97,7 +97,7 @@ def test_a_crown_in_metres_is_named(meshes: Path) -> None:
     triangles = stl.read_triangles(file.read_bytes(), file="", tooth=46) / 1000
     stl.write_binary(file, triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3))
     with MouthStore(clouds(meshes)) as store:
-        assert [line["code"] for line in store.json_attribute("left_out")] == ["mesh_size"]
+        assert [line["code"] for line in store.record("left_out")] == ["mesh_size"]
 
 
 def test_a_mesh_that_changed_after_rigid_transforms_ends_the_stage(meshes: Path) -> None:
@@ -109,12 +109,12 @@ def test_a_mesh_that_changed_after_rigid_transforms_ends_the_stage(meshes: Path)
 
 def test_a_crown_exported_with_buccal_at_minus_y_gives_the_same_points(meshes: Path) -> None:
     with MouthStore(clouds(meshes)) as store:
-        ours = store.row(0)["points"][SLOT_INDEX[11]]
+        ours = store.mouth(0).points[SLOT_INDEX[11]]
     file = meshes / "demo-0001" / "11.stl"
     triangles = stl.read_triangles(file.read_bytes(), file="", tooth=11) * [-1, -1, 1]
     stl.write_binary(file, triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3))
     with MouthStore(clouds(meshes, buccal_axis="-y")) as store:
-        assert np.array_equal(store.row(0)["points"][SLOT_INDEX[11]], ours)
+        assert np.array_equal(store.mouth(0).points[SLOT_INDEX[11]], ours)
 
 
 def test_several_processes_write_the_same_bytes_as_one(meshes: Path) -> None:
@@ -128,4 +128,4 @@ def test_several_processes_write_the_same_bytes_as_one(meshes: Path) -> None:
 def test_left_out_lines_hold_no_path_of_this_machine(meshes: Path, tmp_path: Path) -> None:
     (meshes / "demo-0001" / "46.stl").write_bytes(b"")
     with MouthStore(clouds(meshes)) as store:
-        assert str(tmp_path) not in json.dumps(store.json_attribute("left_out"))
+        assert str(tmp_path) not in json.dumps(store.record("left_out"))

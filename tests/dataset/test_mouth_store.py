@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from dentalign.dataset import mouth_store
-from dentalign.dataset.mouth_store import Layout, MouthStore, Row
+from dentalign.dataset.mouth_store import Layout, MouthStore
 from dentalign.errors import DentalignError
+from dentalign.mouth import Mouth, Mouths
 from dentalign.teeth import SLOT_COUNT, SLOTS
 
 LAYOUT = Layout(4, 2)
@@ -21,22 +23,39 @@ def _own_state(state: Path) -> None:
     """Locks go below the test's folder."""
 
 
-def row(number: int, layout: Layout = LAYOUT) -> Row:
+def mouth(number: int, layout: Layout = LAYOUT) -> Mouth:
     rng = np.random.default_rng(number)
-    made: Row = {}
-    for name, (shape, dtype) in layout.columns().items():
-        if name in ("case_id", "split"):
-            made[name] = f"näme-{number}" if name == "case_id" else ("train", "val", "test")[number % 3]
-        else:
-            made[name] = (rng.normal(size=shape) * 3).astype(dtype)
-    return made
+    values = {
+        name: (rng.normal(size=shape) * 3).astype(dtype)
+        for name, (shape, dtype) in layout.columns().items()
+        if name not in ("case_id", "split")
+    }
+
+    def both(name: str) -> np.ndarray:
+        return np.stack([values[f"{stage}/{name}"] for stage in ("t1", "t2")])
+
+    return Mouth(
+        points=values["points"],
+        pose=both("pose"),
+        present=both("mask"),
+        fdi=values["fdi"],
+        dropped=values["dropped"],
+        latents=both("latents") if layout.features else None,
+        case_id=f"näme-{number}",
+        split=("train", "val", "test")[number % 3],
+    )
+
+
+def assert_same(found: Mouth, wanted: Mouth) -> None:
+    for name, value in vars(wanted).items():
+        np.testing.assert_array_equal(getattr(found, name), value, err_msg=name)
 
 
 def write(path: Path, rows: int, layout: Layout = LAYOUT) -> None:
     with mouth_store.create(path, layout, {"shard": "shard-000", "about": "ä"}) as writer:
         for number in range(rows):
-            writer.append(row(number, layout))
-        writer.set_attribute("left_out", "[1, 2]")
+            writer.append(mouth(number, layout))
+        writer.write_record("left_out", [1, "ä"])
 
 
 @pytest.mark.parametrize("layout", [LAYOUT, Layout(4)], ids=["latents", "clouds"])
@@ -47,74 +66,52 @@ def test_what_is_written_comes_back(tmp_path: Path, layout: Layout) -> None:
         assert list(store.case_ids) == [f"näme-{number}" for number in range(5)]
         assert list(store.rows_of("val")) == [1, 4]
         assert store.attributes["about"] == "ä"
-        assert store.json_attribute("left_out") == [1, 2]
+        assert store.record("left_out") == [1, "ä"]
         assert tuple(store.attributes["slots"]) == SLOTS
         for number in range(5):
-            found, wanted = store.row(number), row(number, layout)
-            assert found.keys() == wanted.keys()
-            for name in wanted:
-                np.testing.assert_array_equal(found[name], wanted[name])
-        held_out = store.column("points", store.rows_of("val"))
-        np.testing.assert_array_equal(held_out[1], row(4, layout)["points"])
+            assert_same(store.mouth(number), mouth(number, layout))
+        held_out = store.mouths(store.rows_of("val"), latents=bool(layout.features))
+        wanted = Mouths.of(mouth(1, layout), mouth(4, layout))
+        for name, value in vars(wanted).items():
+            np.testing.assert_array_equal(getattr(held_out, name), value, err_msg=name)
+        np.testing.assert_array_equal(store.present(), [mouth(n, layout).present for n in range(5)])
 
 
-def test_rows_come_back_however_many_a_chunk_holds_and_though_the_writer_s_arrays_are_used_again(
+def test_mouths_come_back_however_many_a_chunk_holds_and_though_the_writer_s_arrays_are_used_again(
     tmp_path: Path,
 ) -> None:
     layout, count = Layout(40, 8), 150  # chunks of 12, 17 and 64 rows
-    reused = row(0, layout)
+    reused = mouth(0, layout)
     with mouth_store.create(tmp_path / "a.h5", layout, {}) as writer:
         for number in range(count):
-            for name, value in row(number, layout).items():
-                if isinstance(value, str):
-                    reused[name] = value
-                else:
-                    reused[name][:] = value
-            writer.append(reused)
+            one = mouth(number, layout)
+            for name in ("points", "pose", "present", "fdi", "dropped", "latents"):
+                getattr(reused, name)[:] = getattr(one, name)
+            writer.append(replace(reused, case_id=one.case_id, split=one.split))
     with MouthStore(tmp_path / "a.h5") as store:
-        assert list(store.case_ids) == [f"näme-{number}" for number in range(count)]
-        assert list(store.case_ids[-3:]) == [f"näme-{number}" for number in range(147, 150)]
-        assert "näme-99" in store.case_ids and "näme-150" not in store.case_ids
+        assert store.case_ids == [f"näme-{number}" for number in range(count)]
         assert list(store.rows_of("val")) == list(range(1, count, 3))
         for number in (0, 11, 12, 63, 64, 149, -1):
-            for name, value in row(number % count, layout).items():
-                np.testing.assert_array_equal(store.row(number)[name], value)
+            assert_same(store.mouth(number), mouth(number % count, layout))
 
 
-def test_a_copy_takes_the_checksums_along_and_is_the_same_file(tmp_path: Path) -> None:
+def test_a_copy_is_the_same_file(tmp_path: Path) -> None:
     write(tmp_path / "a.h5", 70)
     with MouthStore(tmp_path / "a.h5") as store:
-        attributes = {name: store.attributes[name] for name in ("shard", "about", "left_out")}
-        for name, copied in (("made.h5", False), ("copied.h5", True)):
-            with mouth_store.create(tmp_path / name, store.layout, attributes) as writer:
-                for number in range(70):
-                    checksums = store.checksums(number) if copied else None
-                    writer.append(store.row(number), checksums)
-    assert (tmp_path / "copied.h5").read_bytes() == (tmp_path / "made.h5").read_bytes()
-
-
-def test_a_value_that_changed_between_its_check_and_the_copy_is_found_in_the_copy(tmp_path: Path) -> None:
-    write(tmp_path / "a.h5", 2)
-    with (
-        MouthStore(tmp_path / "a.h5") as store,
-        mouth_store.create(tmp_path / "b.h5", store.layout, {}) as writer,
-    ):
-        for number in range(2):
-            given = store.row(number)
-            given["points"] = given["points"] + np.float32(number)
-            writer.append(given, store.checksums(number))
-    with MouthStore(tmp_path / "b.h5") as copy:
-        copy.row(0)
-        with pytest.raises(DentalignError, match=r"b\.h5: damaged, row 1 of points"):
-            copy.row(1)
+        attributes = {name: store.attributes[name] for name in ("shard", "about")}
+        with mouth_store.create(tmp_path / "b.h5", store.layout, attributes) as writer:
+            for number in range(70):
+                writer.append(store.mouth(number))
+            writer.write_record("left_out", store.record("left_out"))
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
 
 
 GROWTH = """
 import sys, pathlib
-from dentalign.dataset import mouth_store, concatenation
+from dentalign.dataset import mouth_store, concat
 mouth_store._CHUNK_BYTES = 4096  # a row a chunk, as of real cases
-concatenation.account(sys.argv[1:2], ["s"])
-concatenation.concatenate(sys.argv[1:2], ["s"], sys.argv[1] + ".joined")
+concat.account(sys.argv[1:2], ["s"])
+concat.concatenate(sys.argv[1:2], ["s"], sys.argv[1] + ".joined")
 print(pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
 
@@ -124,17 +121,13 @@ def test_joining_takes_no_more_memory_for_more_cases(tmp_path: Path, monkeypatch
     """Names, checksums and what HDF5 keeps: below 1 KiB a case; its directory of chunks alone was over 2."""
     monkeypatch.setattr(mouth_store, "_CHUNK_BYTES", 4096)
     layout, peak_kib = Layout(2, 32), []
-    given = row(0, layout)
+    given = mouth(0, layout)
     for count in (200, 2700):
-        attributes = {
-            "shard": "s",
-            "left_out": "[]",
-            "listed": '{"cases": 0, "teeth": 0}',
-            "encoder_sha256": "",
-        }
-        with mouth_store.create(tmp_path / "a.h5", layout, attributes | {"encoder_sha256": "x"}) as writer:
+        with mouth_store.create(tmp_path / "a.h5", layout, {"shard": "s", "encoder_sha256": "x"}) as writer:
             for number in range(count):
-                writer.append(given | {"case_id": f"case-{number:06d}"})
+                writer.append(replace(given, case_id=f"case-{number:06d}"))
+            writer.write_record("left_out", [])
+            writer.write_record("listed", {"cases": 0, "teeth": 0})
         told = subprocess.run(
             [sys.executable, "-c", GROWTH, str(tmp_path / "a.h5")], capture_output=True, text=True, check=True
         )
@@ -171,14 +164,14 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.h5").read_bytes() != (tmp_path / "c.h5").read_bytes()
 
 
-@pytest.mark.parametrize("version", [0, 1, None])
+@pytest.mark.parametrize("version", [0, 2, None])
 def test_another_format_version_is_refused(tmp_path: Path, version: int | None) -> None:
     write(tmp_path / "a.h5", 1)
     with h5py.File(tmp_path / "a.h5", "r+") as file:
         del file.attrs["format_version"]
         if version is not None:
             file.attrs["format_version"] = version
-    with pytest.raises(DentalignError, match=rf"a\.h5: format_version {version}, this program reads 2"):
+    with pytest.raises(DentalignError, match=rf"a\.h5: format_version {version}, this program reads 3"):
         MouthStore(tmp_path / "a.h5")
 
 
@@ -196,11 +189,11 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         MouthStore(tmp_path / "none.h5")
 
 
-def test_a_row_with_other_columns_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+def test_a_mouth_of_another_layout_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(ValueError, match="a row needs the columns"):  # noqa: SIM117
+    with pytest.raises(ValueError, match="näme-0: 4 points, 0 features a tooth"):  # noqa: SIM117
         with mouth_store.create(tmp_path / "out" / "a.h5", LAYOUT, {}) as writer:
-            writer.append({"case_id": "x"})
+            writer.append(mouth(0, Layout(4)))
     assert list((tmp_path / "out").iterdir()) == []
 
 

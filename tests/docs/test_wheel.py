@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dentalign.dataset.settings import Sample
+from dentalign.cases.settings import Sample
 from dentalign.prediction.batch import predict_cases
 from dentalign.prediction.files import Wanted
 from dentalign.prediction.predictor import Predictor

@@ -9,8 +9,8 @@ import torch
 import dentalign
 from dentalign.alignment.base import Mouths
 from dentalign.autoencoder.encoding import ToothEncoder
+from dentalign.cases.settings import Sample
 from dentalign.dataset.mouth_store import MouthStore
-from dentalign.dataset.settings import Sample
 from dentalign.errors import DentalignError
 from dentalign.geometry import rigid
 from tests.support.pipeline_project import Project

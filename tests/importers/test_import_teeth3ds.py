@@ -11,12 +11,11 @@ import pytest
 from dentalign import check
 from dentalign.cases import case_list, rigid_transforms
 from dentalign.cases.manifests import path_of
-from dentalign.cases.settings import Fetch, Limits, Source
+from dentalign.cases.settings import Fetch, Limits, Sample, Source
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.dataset import clouds
 from dentalign.dataset.autoencoder_cases import extract
 from dentalign.dataset.mouth_store import MouthStore
-from dentalign.dataset.settings import Sample
 from dentalign.importers.import_run import Imported, import_cases
 from dentalign.importers.teeth3ds import Teeth3DS
 from dentalign.teeth import antimere, is_upper

@@ -18,8 +18,8 @@ from dentalign import cli
 from dentalign.alignment.patterns import FEW_ALIKE
 from dentalign.cases import case_document
 from dentalign.cases.poses import stage_poses
+from dentalign.cases.settings import Sample
 from dentalign.cases.slots import slot_of
-from dentalign.dataset.settings import Sample
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ParamError
 from dentalign.geometry import rigid, stl
 from dentalign.prediction import files as prediction_files
@@ -137,7 +137,7 @@ def test_an_extraction_that_no_training_case_had_is_to_be_looked_at(
     patterns = predictor.alignment_model.patterns
     assert patterns
     plain, strange = predict(predictor, store), predict(predictor, store, extract=(11,))
-    assert patterns.mouths_alike(plain.case.mask, plain.mask) == patterns.mouths >= FEW_ALIKE
+    assert patterns.mouths_alike(plain.case.mouth.present[0], plain.mask) == patterns.mouths >= FEW_ALIKE
     assert {look.code for look in plain.to_look_at} <= {"overlap"}
     look = strange.to_look_at[0]
     assert (look.case_id, look.tooth, look.code) == (CASE, "", "few_alike")
@@ -158,15 +158,17 @@ def test_a_tooth_that_stands_in_its_neighbour_is_to_be_looked_at_with_it(
     predictor: Predictor, store: Path
 ) -> None:
     case = predict(predictor, store).case
-    pose, moving = case.pose.copy(), np.flatnonzero(case.mask)
+    pose, moving = case.mouth.pose[0].copy(), np.flatnonzero(case.mouth.present[0])
 
     def found(overlap_mm: float = 0.5) -> list[tuple[str, str]]:
-        looks = review.find(case, case.mask, pose, moving, None, None, Thresholds(overlap_mm=overlap_mm))
+        looks = review.find(
+            case, case.mouth.present[0], pose, moving, None, None, Thresholds(overlap_mm=overlap_mm)
+        )
         assert {look.code for look in looks} <= {"overlap"}
         return [(look.tooth, look.seen.split()[-1]) for look in looks]
 
     assert found() == []
-    (left,), (right,) = (np.flatnonzero(case.fdi == fdi) for fdi in (11, 21))
+    (left,), (right,) = (np.flatnonzero(case.mouth.fdi == fdi) for fdi in (11, 21))
     pose[left, :3, 3] = 0.7 * pose[right, :3, 3] + 0.3 * pose[left, :3, 3]
     assert ("11", "21") in found()
     assert ("21", "11") in found()
@@ -240,7 +242,7 @@ def test_an_extracted_tooth_is_gone_from_t2_and_still_counts_for_its_neighbours(
 
 def test_a_fixed_tooth_stays_where_it_is(predictor: Predictor, store: Path) -> None:
     prediction = predict(predictor, store, fixed=[41])
-    assert np.array_equal(prediction.pose[slot_of(41)], prediction.case.pose[slot_of(41)])
+    assert np.array_equal(prediction.pose[slot_of(41)], prediction.case.mouth.pose[0, slot_of(41)])
     rows = {row["fdi"]: row for row in prediction_files.table(prediction)}
     assert (rows[41]["fate"], rows[41]["movement_mm"]) == ("fixed", 0)
     assert rows[42]["fate"] == "predicted"
@@ -256,7 +258,7 @@ def test_teeth_planned_away_in_the_file_are_extracted_and_the_plan_is_compared_w
     prediction = predict(predictor, store)
     rows = {row["fdi"]: row for row in prediction_files.table(prediction)}
     assert rows[22]["fate"] == "extracted"
-    plan, points = prediction.case.t2_pose, prediction.case.points[slot_of(11)].astype(float)
+    plan, points = prediction.case.mouth.pose[1], prediction.case.mouth.points[slot_of(11)].astype(float)
     assert plan is not None
     distance = rigid.apply(prediction.pose[slot_of(11)], points) - rigid.apply(plan[slot_of(11)], points)
     assert rows[11]["add_mm"] == pytest.approx(np.linalg.norm(distance, axis=1).mean())

@@ -1,0 +1,85 @@
+"""A crown's mesh -> ordered points on it, the same ones at T1 and T2."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dentalign.cases.findings import Findings
+from dentalign.cases.settings import BuccalAxis, Limits, Sample
+from dentalign.cases.slots import to_our_frame
+from dentalign.errors import ToothDefect
+from dentalign.geometry import sampling
+from dentalign.geometry.rigid import Array
+from dentalign.mouth import T1, Mouth
+from dentalign.teeth import SLOT_COUNT
+
+# Slot -> triangles (F, 3, 3), mm, in the exporter's tooth-local frame, and the file as the user knows it.
+ReadMesh = Callable[[int], tuple[Array, str]]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How crowns become points; sent to worker processes.
+
+    buccal_axis : where buccal points in the exporter's tooth-local frame, "+y" (ours) or "-y"
+    """
+
+    buccal_axis: BuccalAxis
+    sample: Sample
+    limits: Limits
+
+    def points(self, triangles: Array, file: str, fdi: int) -> NDArray[np.float64]:
+        """Ordered points (P, 3) on a crown, tooth-local mm, our frame.
+
+        triangles : (F, 3, 3) mm in the exporter's tooth-local frame
+        raises    : ToothDefect where the mesh cannot be used
+        """
+        self._check_size(triangles, file, fdi)
+        ours = triangles @ to_our_frame(self.buccal_axis).T  # first, so that the frame changes no point
+        try:
+            points = sampling.sample_surface(
+                ours, self.sample.points, self.sample.oversampling, self.sample.seed
+            )
+        except ValueError:
+            seen, mend = "all triangles have area 0", "export the mesh again"
+            raise ToothDefect("mesh_without_area", seen, mend, file=file, tooth=fdi) from None
+        return sampling.order(points)
+
+    def _check_size(self, triangles: Array, file: str, fdi: int) -> None:
+        low, high = triangles.min((0, 1)), triangles.max((0, 1))
+        extent, away = float((high - low).max()), float(np.abs([low, high]).max())
+        limits = self.limits
+        if not limits.min_crown_mm <= extent <= limits.max_crown_mm:
+            wanted = f"{limits.min_crown_mm:g} to {limits.max_crown_mm:g} mm"
+            seen = f"the mesh is {extent:.3g} mm long; a crown is {wanted}"
+            raise ToothDefect("mesh_size", seen, "check the unit of the export (mm)", file=file, tooth=fdi)
+        if away > limits.max_from_origin_mm:
+            seen = f"the mesh reaches {away:.3g} mm from its origin"
+            raise ToothDefect(
+                "mesh_far_off", seen, "export meshes in tooth-local coordinates", file=file, tooth=fdi
+            )
+
+
+def read_crowns(
+    mouth: Mouth, read_mesh: ReadMesh, sampler: Sampler, findings: Findings, *, plan: bool = True
+) -> Mouth:
+    """The mouth with points on the crowns of its teeth; a tooth whose mesh cannot be used is dropped.
+
+    read_mesh : may raise ToothDefect
+    plan      : if False no tooth need be there at T2
+    raises    : CaseDefect where too little of the mouth is left
+    """
+    points = np.zeros((SLOT_COUNT, sampler.sample.points, 3), np.float32)
+    lost = []
+    for slot in np.flatnonzero(mouth.present[T1]).tolist():
+        try:
+            triangles, file = read_mesh(slot)
+            points[slot] = sampler.points(triangles, file, int(mouth.fdi[slot]))
+        except ToothDefect as defect:
+            findings.add(defect)
+            lost.append(slot)
+    mouth = replace(mouth, points=points).dropping(lost)
+    findings.refuse_what_is_left(mouth, sampler.limits, plan=plan)
+    return mouth
