@@ -1,4 +1,4 @@
-"""What would be left out of a data set, and why: the pipeline's own steps up to the clouds, kept nowhere."""
+"""Find what would be left out of a data set, by the pipeline's own stages up to the clouds."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -28,21 +28,21 @@ _MESH_FOLDERS = ("stl", "meshes")
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What would be left out, sorted by case, and the totals."""
+class CheckResult:
+    """Lines of what would be left out, sorted by case, and the totals."""
 
     lines: list[LeftOut]
     totals: Totals
 
     @property
     def all_good(self) -> bool:
-        """Whether every case and tooth listed would be used."""
+        """True if every case and tooth listed would be used."""
         return not self.lines
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where the cases to be checked are: the list (CSV), the JSONs, the meshes.
+class CaseLocations:
+    """Locations of the cases to be checked: the list (CSV), the JSONs, the meshes.
 
     unusable : what cannot be a case and is therefore not in the list
     """
@@ -54,12 +54,12 @@ class Places:
 
 
 def check(
-    places: Places,
+    places: CaseLocations,
     *,
     buccal_axis: BuccalAxis = "+y",
     limits: Limits | None = None,
     fetch_settings: Fetch | None = None,
-) -> Checked:
+) -> CheckResult:
     """Run fetch_json, rigid_transforms and sample_clouds on cases, and keep nothing.
 
     raises: DentalignError if the list, the JSONs or the meshes are not there at all. A case that cannot
@@ -113,12 +113,12 @@ def check(
         teeth_used=teeth,
         teeth_dropped=len(dropped_teeth(lines)),
     )
-    return Checked(sorted(lines), totals)
+    return CheckResult(sorted(lines), totals)
 
 
 @contextmanager
-def places_of(source: Path, json: str | None = None, meshes: str | None = None) -> Iterator[Places]:
-    """The list, JSONs and meshes of a case store (a folder with json/ and stl/), or beside a case list.
+def locate(source: Path, json: str | None = None, meshes: str | None = None) -> Iterator[CaseLocations]:
+    """Locate list, JSONs and meshes in a case store (a folder with json/ and stl/), or beside a case list.
 
     Of a store a case list is made, for as long as the block lasts.
 
@@ -126,7 +126,7 @@ def places_of(source: Path, json: str | None = None, meshes: str | None = None) 
     """
     if not source.is_dir():
         here = source.parent
-        yield Places(str(source), json or str(here / "json"), meshes or _meshes_in(here))
+        yield CaseLocations(str(source), json or str(here / "json"), meshes or _meshes_in(here))
         return
     if json is not None:
         raise ParamError("--json goes with a case list as SOURCE; a case store has its own folder json/")
@@ -138,7 +138,7 @@ def places_of(source: Path, json: str | None = None, meshes: str | None = None) 
     with tempfile.TemporaryDirectory(prefix="dentalign-check-") as folder:
         listed = Path(folder) / "cases.csv"
         case_list.write(listed, cases)
-        yield Places(str(listed), str(source / "json"), meshes or _meshes_in(source), tuple(bad))
+        yield CaseLocations(str(listed), str(source / "json"), meshes or _meshes_in(source), tuple(bad))
 
 
 def show(lines: Sequence[LeftOut], stream: IO[str]) -> None:
@@ -172,8 +172,8 @@ def _meshes_in(store: Path) -> str:
 
 
 @contextmanager
-def _state(places: Places, folder: str) -> Iterator[None]:
-    """Where files of a server are cached: as always. Local ones leave nothing behind."""
+def _state(places: CaseLocations, folder: str) -> Iterator[None]:
+    """Cache files of a server as always; leave nothing behind of local ones."""
     sources = [open_source(places.json), open_source(places.meshes)]
     for source in sources:
         source.close()

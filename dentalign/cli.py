@@ -111,7 +111,7 @@ def predict_(
     from dentalign.autoencoder.settings import DecoderFile, EncoderFile
     from dentalign.cases.settings import Fetch, Limits, Sample, Source
     from dentalign.prediction import batch
-    from dentalign.prediction.files import Wanted
+    from dentalign.prediction.files import OutputOptions
     from dentalign.prediction.predictor import Predictor
     from dentalign.prediction.review import Thresholds
     from dentalign.prediction.staging import Predict
@@ -136,7 +136,7 @@ def predict_(
         fetch=params.load(file, Fetch, "fetch") if given else None,
         look=Thresholds(limits.look_above_mm, limits.look_overlap_mm),
     )
-    wanted = Wanted(stages, moved, not poses_only, limits)  # type: ignore[arg-type]
+    wanted = OutputOptions(stages, moved, not poses_only, limits)  # type: ignore[arg-type]
     done = batch.predict_cases(case, meshes, out, predictor, wanted, **numbers)
     for line in done.left_out:
         tooth = f" tooth {line.tooth}" if line.tooth else ""
@@ -197,7 +197,7 @@ def check_(
         limits = params.load(file, Limits, "limits")
         fetch_settings = params.load(file, Fetch, "fetch")
         axis = buccal_axis or params.load(file, Source, "source").buccal_axis
-    with check.places_of(source, json, meshes) as places:
+    with check.locate(source, json, meshes) as places:
         checked = check.check(places, buccal_axis=axis, limits=limits, fetch_settings=fetch_settings)
     if checked.lines:
         check.show(checked.lines, sys.stdout)

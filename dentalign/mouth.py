@@ -1,4 +1,4 @@
-"""A mouth: up to 32 teeth in their slots at T1 and T2, the one type that goes from room to room.
+"""Mouth and Mouths: up to 32 teeth in their slots at T1 and T2, the type that all rooms exchange.
 
 Slots are those of `dentalign.teeth.SLOTS`: lower 38 .. 48, then upper 18 .. 28. Coordinates are millimetres;
 tooth-local is our frame (+z root to crown tip, +y buccal), head is LPS (x patient's left, y posterior, z up).
@@ -33,7 +33,7 @@ def _none_dropped() -> Bools:
 
 @dataclass(frozen=True)
 class Mouth:
-    """The teeth of one case.
+    """Teeth of one case.
 
     points  : (32, P, 3) float32, ordered, tooth-local; the same points at T1 and T2, 0 in empty slots
     pose    : (2, 32, 4, 4) float64, tooth-local -> head at T1 and T2; identity where not present
@@ -56,7 +56,7 @@ class Mouth:
 
     @classmethod
     def empty(cls, points: int = 0, case_id: str = "", split: str = "") -> "Mouth":
-        """A mouth without teeth, with room for so many points of each, to be filled in."""
+        """Make a mouth without teeth, with room for `points` points of each, to be filled in."""
         return cls(
             points=np.zeros((SLOT_COUNT, points, 3), np.float32),
             pose=np.tile(np.eye(4), (2, SLOT_COUNT, 1, 1)),
@@ -67,11 +67,11 @@ class Mouth:
 
     @property
     def stays(self) -> Bools:
-        """(32,) bool, teeth of T1 that T2 has too."""
+        """Teeth of T1 that T2 has too, (32,) bool."""
         return self.present[T1] & self.present[T2]
 
     def dropping(self, slots: Iterable[int]) -> "Mouth":
-        """The mouth without the teeth of some slots, which are dropped, not absent."""
+        """Drop the teeth of some slots: they are marked as dropped, not absent."""
         gone = np.isin(np.arange(SLOT_COUNT), list(slots))
         return replace(
             self,
@@ -82,7 +82,7 @@ class Mouth:
         )
 
     def mirrored(self) -> "Mouth":
-        """The mouth in a mirror (x -> -x): antimeres change places, each point keeps its meaning.
+        """Mirror the mouth (x -> -x): antimeres change places, each point keeps its meaning.
 
         With S = diag(-1, 1, 1) a tooth's points p become S p, its rotation S R S, its translation S t.
         Latents are left out: they hold coordinates that cannot be mirrored.
@@ -100,7 +100,7 @@ class Mouth:
         )
 
     def moved(self, motion: Array) -> "Mouth":
-        """The whole mouth, T1 and T2 alike, moved by a rigid motion (4, 4) head -> head; without latents."""
+        """Move the whole mouth, T1 and T2 alike, by a rigid motion (4, 4) head -> head; drops latents."""
         pose = np.where(self.present[..., None, None], motion @ self.pose, self.pose)
         return replace(self, pose=pose, latents=None)
 
@@ -124,7 +124,7 @@ class Mouths:
 
     @classmethod
     def of(cls, *mouths: Mouth) -> "Mouths":
-        """Mouths of the same number of points, latents where all have them."""
+        """Stack mouths of the same number of points, with latents if all have them."""
         latents = [mouth.latents for mouth in mouths if mouth.latents is not None]
         return cls(
             np.stack([mouth.points for mouth in mouths]),
@@ -144,7 +144,7 @@ class Mouths:
         latents: NDArray[Any] | None = None,
         case_ids: Sequence[str] = (),
     ) -> "Mouths":
-        """Mouths before treatment: T2 has no poses and no latents, only which teeth stay.
+        """Make mouths before treatment: T2 has no poses and no latents, only which teeth stay.
 
         points  : (N, 32, P, 3) tooth-local
         pose    : (N, 32, 4, 4) tooth-local -> head
@@ -160,17 +160,17 @@ class Mouths:
         return len(self.present)
 
     def subset(self, rows: slice) -> "Mouths":
-        """Some of the mouths."""
+        """Select some of the mouths."""
         latents = None if self.latents is None else self.latents[rows]
         return Mouths(self.points[rows], self.pose[rows], self.present[rows], latents, self.case_ids[rows])
 
     @property
     def stays(self) -> Bools:
-        """(N, 32) bool, teeth of T1 that T2 has too."""
+        """Teeth of T1 that T2 has too, (N, 32) bool."""
         return self.present[:, T1] & self.present[:, T2]
 
     def without_plan(self) -> "Mouths":
-        """The same before anybody planned, see `at_t1`."""
+        """Forget the plan, see `at_t1`."""
         latents = None if self.latents is None else self.latents[:, T1]
         return Mouths.at_t1(
             self.points, self.pose[:, T1], self.present[:, T1], self.stays, latents, self.case_ids
@@ -180,7 +180,7 @@ class Mouths:
 def copies(
     mouth: Mouth, count: int, rng: np.random.Generator, turn_deg: float, shift_mm: float
 ) -> list[Mouth]:
-    """`count` versions of a mouth: itself, its mirror image, then both moved at random in turn.
+    """Make `count` versions of a mouth: itself, its mirror image, then both moved at random in turn.
 
     turn_deg, shift_mm : root mean square of the angle about the centroid of T1, and of the shift
     """

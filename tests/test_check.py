@@ -192,8 +192,8 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, l
 
 
 @pytest.fixture(scope="module")
-def checked(hostile: tuple[Path, Any]) -> check.Checked:
-    with check.places_of(hostile[0] / "cases.csv") as places:
+def checked(hostile: tuple[Path, Any]) -> check.CheckResult:
+    with check.locate(hostile[0] / "cases.csv") as places:
         return check.check(places)
 
 
@@ -204,7 +204,9 @@ def reasons(lines: list[LeftOut]) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def test_every_defect_is_named_and_nothing_else_is(checked: check.Checked, hostile: tuple[Path, Any]) -> None:
+def test_every_defect_is_named_and_nothing_else_is(
+    checked: check.CheckResult, hostile: tuple[Path, Any]
+) -> None:
     found = reasons(checked.lines)
     rows = {case_id: found.pop(case_id) for case_id in list(found) if case_id.startswith("line ")}
     assert found == hostile[1]
@@ -212,7 +214,7 @@ def test_every_defect_is_named_and_nothing_else_is(checked: check.Checked, hosti
     assert all(line.seen and line.mend and line.file for line in checked.lines)
 
 
-def test_the_counts_add_up_on_a_hostile_store(checked: check.Checked, hostile: tuple[Path, Any]) -> None:
+def test_the_counts_add_up_on_a_hostile_store(checked: check.CheckResult, hostile: tuple[Path, Any]) -> None:
     totals = checked.totals
     rows = (hostile[0] / "cases.csv").read_text().splitlines()[1:]
     assert totals.cases_listed == len(rows)
@@ -222,7 +224,7 @@ def test_the_counts_add_up_on_a_hostile_store(checked: check.Checked, hostile: t
 
 
 def test_the_pipeline_leaves_out_what_check_said(
-    checked: check.Checked, hostile: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checked: check.CheckResult, hostile: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     limits, settings, folder = Limits(), Fetch(max_failed_share=0.5), hostile[0]
@@ -246,7 +248,7 @@ def test_the_pipeline_leaves_out_what_check_said(
         limits=limits,
         shards=SHARDS,
     )
-    sampler = clouds.Sampler("+y", Sample(points=64, workers=1), limits)
+    sampler = Sampler("+y", Sample(points=64, workers=1), limits)
     files = [tmp_path / f"{shard}.h5" for shard in SHARDS]
     with MeshStore(source["meshes"], limits) as meshes:
         for shard, file in zip(SHARDS, files, strict=True):
@@ -269,7 +271,7 @@ def test_the_pipeline_leaves_out_what_check_said(
 
 
 def test_check_prints_a_table_that_a_program_can_read_and_ends_with_1(
-    hostile: tuple[Path, Any], checked: check.Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hostile: tuple[Path, Any], checked: check.CheckResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(hostile[0].rglob("*"))
@@ -338,7 +340,7 @@ def test_a_place_without_cases_or_meshes_is_wrong_usage(good: Path) -> None:
     shutil.move(good / "stl", good / "elsewhere")
     assert "--meshes" in str(run(good).exception)
     assert run(good, "--meshes", good / "elsewhere").exit_code == 0
-    with pytest.raises(ParamError), check.places_of(good / "elsewhere"):
+    with pytest.raises(ParamError), check.locate(good / "elsewhere"):
         pass
 
 
@@ -359,7 +361,7 @@ def test_realteeth_defects_are_named_or_read_right(realteeth: Path) -> None:
         "mesh_in_metres": ("16", "mesh_size"),
         "mesh_in_micrometres": ("16", "mesh_size"),
     }
-    with check.places_of(realteeth) as places:
+    with check.locate(realteeth) as places:
         result = check.check(places)
     found = reasons(result.lines)
     for defect in json.loads((realteeth / "defects.json").read_text(encoding="utf-8")):

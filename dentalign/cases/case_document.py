@@ -1,4 +1,4 @@
-"""The planning system's JSON: the only place where its keys are known, and what is kept of it.
+"""Parser of the planning system's JSON: the only place that knows its keys, and the allow-list of fields.
 
 Only the fields named here are ever kept. Free text is never carried over and never quoted, because
 it may be a name or a date of birth: what should be a number and is none becomes null.
@@ -19,7 +19,6 @@ from pydantic import (
     field_validator,
     model_serializer,
 )
-from pydantic_core import from_json, to_json
 
 from dentalign.errors import CaseDefect
 
@@ -54,7 +53,7 @@ def _mapping(value: object) -> dict[str, Any] | None:
 
 
 def _pose(value: object) -> object:
-    """None where the pose is absent; where there is something else, a Pose, if need be one of nulls."""
+    """Coerce a pose: None if absent, a Pose of nulls if it is no mapping."""
     if isinstance(value, Pose):
         return value
     return None if value is None or value == {} else _mapping(value) or {"rotation": None}
@@ -102,7 +101,7 @@ TeethPoses = dict[str, MaybePose] | None
 
 
 class _Sparse(Part):
-    """Serialised without what is absent."""
+    """Base of parts whose absent fields are left out when serialised."""
 
     @model_serializer(mode="wrap")
     def _without_absent(self, handler: Any) -> dict[str, Any]:
@@ -110,7 +109,7 @@ class _Sparse(Part):
 
 
 class Stage(_Sparse):
-    """A stage of treatment: jaw poses and, in one of three spellings, tooth poses by FDI number as text."""
+    """Stage of treatment: jaw poses and, in one of three spellings, tooth poses by FDI number as text."""
 
     stage: Number = Field(None, alias="Stage")
     mandible: MaybePose = Field(None, alias="MandibularTransform")
@@ -133,7 +132,7 @@ MaybeStage = Annotated[Stage, BeforeValidator(lambda stage: _mapping(stage) or {
 
 
 class CaseDocument(_Sparse):
-    """What is kept of a case: the case id, the stage of T2, jaw poses, and the stages in their order.
+    """Allow-listed fields of a case: its id, the stage of T2, jaw poses, and the stages in their order.
 
     `t2_stage` is None where absent and NaN where it is there but no number.
     """
@@ -185,14 +184,14 @@ def parse(
 
 
 def position_of_t2(stage: float | None, count: int) -> int | None:
-    """Position in a list of `count` stages that a T2Stage names; None where it names none."""
+    """List position that a T2Stage names among `count` stages; None if it names none."""
     if stage is None or not stage.is_integer() or not 0 <= stage <= count:
         return None
     return min(int(stage), count - 1)  # real exports also give the number of stages
 
 
 def sanitise(data: bytes, case_id: str, file: str = "", max_mb: float = math.inf) -> dict[str, Any]:
-    """Exactly the allow-listed fields of a case as plain JSON values; raises CaseDefect as `parse` does."""
+    """Reduce a case to its allow-listed fields as plain JSON values; raises CaseDefect as `parse` does."""
     return as_json(parse(data, case_id, file, max_mb))
 
 
@@ -203,13 +202,13 @@ def as_json(document: CaseDocument) -> dict[str, Any]:
 
 
 def as_exported(document: CaseDocument) -> dict[str, Any]:
-    """As `as_json`, the stage of T2 as a text, as planning systems write it."""
+    """Plain JSON values as planning systems write them: `as_json` with T2Stage as a text."""
     plain = as_json(document)
     return plain if document.t2_stage is None else plain | {"T2Stage": str(plain["T2Stage"])}
 
 
 def canonical(document: CaseDocument) -> bytes:
-    """The document as the same bytes for the same content: sorted keys, no spaces, legal JSON."""
+    """Serialise canonically: the same content gives the same bytes (sorted keys, no spaces, legal JSON)."""
     text = json.dumps(as_json(document), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8") + b"\n"
 
@@ -217,7 +216,7 @@ def canonical(document: CaseDocument) -> bytes:
 def read(
     path: str | Path, case_id: str, max_mb: float = math.inf, *, ends_only: bool = False
 ) -> CaseDocument:
-    """As `parse`, from a local file; raises CaseDefect, also where the file cannot be read."""
+    """Parse a local file; raises CaseDefect, also if the file cannot be read."""
     limit = None if math.isinf(max_mb) else int(max_mb * 1e6)
     try:
         with open(path, "rb") as stream:
@@ -239,9 +238,8 @@ def _load(data: bytes, file: str, max_mb: float) -> dict[str, Any]:
     if sum(data.count(mark) for mark in (b",", b"{", b"[")) > MOST_VALUES:
         raise defect("too_many_values", f"more than {MOST_VALUES} values", "export one case a file")
     try:
-        values = _plain(data) or json.loads(
-            data.decode("utf-8-sig"), parse_int=_integer, object_pairs_hook=_without_doubles
-        )
+        text = data.decode("utf-8-sig")
+        values = json.loads(text, parse_int=_integer, object_pairs_hook=_without_doubles)
     except UnicodeDecodeError as error:
         raise defect("not_utf8", f"byte {error.start} is not UTF-8", "export it as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -257,30 +255,14 @@ def _load(data: bytes, file: str, max_mb: float) -> dict[str, Any]:
 
 
 def too_large(max_mb: float, file: str) -> CaseDefect:
-    """The defect of a file over the limit."""
+    """Defect of a file over the limit."""
     return CaseDefect(
         "too_large", f"over {max_mb:g} MB", "raise limits.max_json_mb, if it is a case", file=file
     )
 
 
-def _plain(data: bytes) -> dict[str, Any] | None:
-    """A document without anything odd, at twice the speed; None where `_load` must look closely.
-
-    Without escapes every key and every colon in a text stands in the file as it is read, so that as many
-    colons written again say that no key stood twice. An id that is a number may be longer than Python's.
-    """
-    if b"\\" in data:
-        return None
-    try:
-        values = from_json(data)
-        plain = isinstance(values, dict) and isinstance(values.get("CaseID", ""), str)
-        return values if plain and to_json(values).count(b":") == data.count(b":") else None
-    except ValueError:
-        return None
-
-
 class _DoubleKeyError(Exception):
-    """A key that matters stands twice in one object: which value holds would be a guess."""
+    """An allow-listed key stands twice in one object: which value holds would be a guess."""
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The case list: which cases, whose they are, and in which split and shard each one falls."""
+"""Case list: cases and their patients, and the split and shard of each case."""
 
 import csv
 import hashlib
@@ -26,14 +26,14 @@ _ID_RULE = f"an id is at most {MAX_ID_LENGTH} of A-Z a-z 0-9 . _ - and does not 
 
 @dataclass(frozen=True, order=True)
 class ListedCase:
-    """A case of the list; `patient_id` says which cases must share a split."""
+    """Case of the list; cases of one `patient_id` share a split."""
 
     case_id: str
     patient_id: str
 
     @property
     def split(self) -> Split:
-        """The split of the patient."""
+        """Split of the patient."""
         return split_of(self.patient_id)
 
 
@@ -53,7 +53,7 @@ def split_of(patient_id: str) -> Split:
 
 
 def shard_of(case_id: str, shards: Sequence[str]) -> str:
-    """The shard that a case belongs to, by its id alone."""
+    """Shard of a case, by its id alone."""
     return shards[int.from_bytes(_digest(case_id)) % len(shards)]
 
 
@@ -96,7 +96,7 @@ def read(path: str | Path, stage: str = "case_list") -> tuple[list[ListedCase], 
 
 
 def find(store: str | Path, stage: str = "list") -> tuple[list[ListedCase], list[LeftOut]]:
-    """The cases of a case store, by the files in its folder `json`, and the files that cannot be cases.
+    """List the cases of a case store by the files in its folder `json`, and the files that cannot be cases.
 
     raises: DentalignError if there is no such folder
     """
@@ -130,7 +130,7 @@ def write(path: str | Path, cases: Iterable[ListedCase]) -> None:
 
 
 def for_autoencoder(cases: Iterable[ListedCase], count: int) -> list[ListedCase]:
-    """`count` cases of the train split (fewer if there are no more), drawn by the hash of the case id."""
+    """Draw `count` cases of the train split (fewer if there are no more) by the hash of the case id."""
     train = [case for case in cases if case.split == "train"]
     return sorted(sorted(train, key=lambda case: _digest(case.case_id))[:count])
 
@@ -141,7 +141,7 @@ def write_splits(path: str | Path, splits: Mapping[str, str]) -> None:
 
 
 def read_splits(path: str | Path) -> dict[str, Split]:
-    """Read what `write_splits` wrote; raises DentalignError if it is no such table."""
+    """Read the CSV `case_id,split`; raises DentalignError if the file is none."""
     splits: dict[str, Split] = {}
     for line, row in _rows(path):
         known = [split for split in SPLITS if split == row.get("split")]
@@ -153,7 +153,7 @@ def read_splits(path: str | Path) -> dict[str, Split]:
 
 
 def _rows(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, {heading: value}) of each row that is not blank, values stripped."""
+    """Rows that are not blank: (line number, {heading: value}), values stripped."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

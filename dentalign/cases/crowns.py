@@ -1,4 +1,4 @@
-"""A crown's mesh -> ordered points on it, the same ones at T1 and T2."""
+"""Crown mesh -> ordered points on it, the same points at T1 and T2."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ ReadMesh = Callable[[int], tuple[Array, str]]
 
 @dataclass(frozen=True)
 class Sampler:
-    """How crowns become points; sent to worker processes.
+    """Settings and sampling of crowns; can be sent to worker processes.
 
     buccal_axis : where buccal points in the exporter's tooth-local frame, "+y" (ours) or "-y"
     """
@@ -31,7 +31,7 @@ class Sampler:
     limits: Limits
 
     def points(self, triangles: Array, file: str, fdi: int) -> NDArray[np.float64]:
-        """Ordered points (P, 3) on a crown, tooth-local mm, our frame.
+        """Sample ordered points (P, 3) on a crown, tooth-local mm, our frame.
 
         triangles : (F, 3, 3) mm in the exporter's tooth-local frame
         raises    : ToothDefect where the mesh cannot be used
@@ -65,7 +65,7 @@ class Sampler:
 def read_crowns(
     mouth: Mouth, read_mesh: ReadMesh, sampler: Sampler, findings: Findings, *, plan: bool = True
 ) -> Mouth:
-    """The mouth with points on the crowns of its teeth; a tooth whose mesh cannot be used is dropped.
+    """Add points on the crowns to a mouth; a tooth whose mesh cannot be used is dropped.
 
     read_mesh : may raise ToothDefect
     plan      : if False no tooth need be there at T2

@@ -1,4 +1,4 @@
-"""What was found wrong with one case while it is read, and when too little of it is left."""
+"""Defects found in one case while it is read, and the limits beyond which the case is excluded."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from dentalign.mouth import T1, T2, Mouth
 
 
 class Findings:
-    """The lines of one case for the list of what was left out.
+    """Lines of one case for the list of what was left out.
 
     lines       : in the order in which they were found; lines of earlier steps may be given
     teeth_at_t1 : number of teeth that the document has at T1, those dropped and those without a slot included
@@ -22,7 +22,7 @@ class Findings:
         self.lines: list[LeftOut] = list(lines or ())
 
     def add(self, *defects: Defect) -> None:
-        """A line for each."""
+        """Add a line for each defect."""
         self.lines += [LeftOut.of(self.case_id, self.step, defect) for defect in defects]
 
     @property

@@ -1,4 +1,4 @@
-"""Does a mouth stand in the head frame, and do its teeth have our axes? A wrong frame poisons training.
+"""Check that a mouth stands in the head frame and its teeth have our axes: a wrong frame poisons training.
 
 Head frame: right-handed, mm, x to the patient's left, y posterior, z up. Tooth-local: +z from root to
 crown tip, +y buccal. The teeth are compared with an average mouth (dentalign.geometry.average_mouth) by least
@@ -63,7 +63,7 @@ def problems(
     limits: Limits | None = None,
     arches: Sequence[Arch] | None = None,
 ) -> list[CaseDefect]:
-    """What is wrong with the frame of a case; an empty list where nothing is, or where it cannot be told.
+    """Find what is wrong with the frame of a mouth; empty if nothing is, or if it cannot be told.
 
     pose    : (32, 4, 4) float64, tooth-local (our axes) -> head, mm, at T1
     mask    : (32,) bool, the teeth that are there
@@ -86,7 +86,7 @@ def far_off(
     limits: Limits | None = None,
     arches: Sequence[Arch] | None = None,
 ) -> dict[int, float]:
-    """Teeth that stand nowhere near the arch that the others form: slot -> distance in mm.
+    """Find teeth far from the arch that the others form: slot -> distance, mm.
 
     A coordinate that cannot be right (a lost decimal point, a pose of another case). Empty where there
     are fewer than MIN_TEETH.
@@ -102,7 +102,7 @@ def far_off(
 
 
 def stray(fdi: int, away_mm: float, file: str = "") -> ToothDefect:
-    """The defect of a tooth that `far_off` found."""
+    """Defect of a tooth that `far_off` found."""
     seen = f"it stands {away_mm:.3g} mm from where the other teeth would have it"
     mend = "correct its pose at T1 and T2 and export again (limits.max_from_arch_mm)"
     return ToothDefect("tooth_far_off", seen, mend, file=file, tooth=fdi)
@@ -111,7 +111,7 @@ def stray(fdi: int, away_mm: float, file: str = "") -> ToothDefect:
 def _problems(
     pose: Array, mask: Mask, limits: Limits, arches: Sequence[Arch] | None
 ) -> Iterator[tuple[str, str, str]]:
-    """(code, seen, mend) of each problem."""
+    """Yield (code, seen, mend) of each problem."""
     slots = np.flatnonzero(mask)
     yield from _reflected(pose, slots)
     if len(slots) < MIN_TEETH:
@@ -137,7 +137,7 @@ def _problems(
 def _far_off(
     pose: Array, slots: NDArray[np.intp], arches: Sequence[Arch], limits: Limits
 ) -> dict[int, float]:
-    """As `far_off`: by the fit of its arch, or by the middle of the mouth where too few teeth tell."""
+    """Distances as in `far_off`, from the arch fit, or from the mouth's centroid if teeth are too few."""
     place = pose[slots, :3, 3]
     away, limit = np.zeros(SLOT_COUNT), np.full(SLOT_COUNT, MOUTH_MM)
     away[slots] = np.linalg.norm(place - median(place), axis=1)
@@ -173,7 +173,7 @@ def _wrong_size(size: float, place: Array, limits: Limits) -> tuple[str, str, st
 
 
 def _directions(pose: Array, arches: Sequence[Arch], max_turn_deg: float) -> Iterator[tuple[str, str, str]]:
-    """Mirrored, turned, arches or crowns the wrong way up.
+    """Yield problems of direction: mirrored, rotated, arches or crowns the wrong way up.
 
     Three things say where up is: each arch's left and back (by the right-hand rule), the way from the
     lower to the upper arch, and the crowns. Two that agree overrule the third, which is then the fault.
@@ -233,7 +233,7 @@ def _crowns_flipped(pose: Array, arches: Sequence[Arch]) -> tuple[str, str, str]
 
 
 def _buccal(pose: Array, arches: Sequence[Arch]) -> Iterator[tuple[str, str, str]]:
-    """Buccal axes against the outward direction of the arch as it stands, turned or not."""
+    """Compare buccal axes with the outward direction of the arch."""
     sure = [arch for arch in arches if arch.normal is not None]
     if not sure:
         return
@@ -256,7 +256,7 @@ def _buccal(pose: Array, arches: Sequence[Arch]) -> Iterator[tuple[str, str, str
 
 
 def _size(place: Array, slots: NDArray[np.intp]) -> float:
-    """How large the mouth is, 1 being average: the median over pairs of teeth in one arch."""
+    """Size of the mouth, 1 being average: median over pairs of teeth in one arch."""
     first, second = np.triu_indices(len(slots), 1)
     same = IN_ARCH["upper"][slots[first]] == IN_ARCH["upper"][slots[second]]
     first, second = first[same], second[same]
@@ -266,13 +266,13 @@ def _size(place: Array, slots: NDArray[np.intp]) -> float:
 
 @functools.cache
 def _average_distances() -> Array:
-    """(32, 32) between the teeth of an average mouth, mm."""
+    """Distances between the teeth of an average mouth, (32, 32) mm."""
     position = average_mouth().position
     return np.asarray(np.linalg.norm(position[:, None] - position, axis=-1))
 
 
 def _above(arches: Sequence[Arch], up: Array) -> float:
-    """How far the upper arch stands above the lower one along `up`, mm; 0.0 where that says nothing."""
+    """Height of the upper arch above the lower one along `up`, mm; 0.0 if that says nothing."""
     by_name = {arch.name: arch for arch in arches if len(arch.slots) >= MIN_TEETH_OF_ARCH}
     if len(by_name) < 2:
         return 0.0
@@ -281,7 +281,7 @@ def _above(arches: Sequence[Arch], up: Array) -> float:
 
 
 def _crowns(pose: Array, arches: Sequence[Arch], up: Array) -> float:
-    """Median cosine between the crowns and where they should point, `up` being up."""
+    """Median cosine between crown axes and the direction they should have, `up` being up."""
     slots = np.concatenate([arch.slots for arch in arches])
     return float(median((pose[slots, :3, 2] @ up) * average_mouth().crown[slots, 2]))
 
@@ -291,7 +291,7 @@ def _turn_deg(one: Array, other: Array) -> float:
 
 
 def _wrong_axes(frame: Array) -> str:
-    """Where left, posterior and up of the mouth point, of those that are not where they should be."""
+    """Describe those of the mouth's axes left, posterior and up that do not point as they should."""
     told = []
     for column, name in enumerate(("the patient's left", "posterior", "up")):
         axis = int(np.abs(frame[:, column]).argmax())

@@ -1,4 +1,4 @@
-"""The record of what was left out, and why: nothing is dropped silently."""
+"""Record of what was left out, and why: nothing is dropped silently."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from dentalign.files import atomic
 
 @dataclass(frozen=True, order=True)
 class LeftOut:
-    """One line of the list: a case (tooth is "") or one tooth of a case.
+    """Line of the list: a case (tooth is "") or one tooth of a case.
 
     stage : the pipeline stage that noticed
     code  : short reason code
@@ -32,14 +32,14 @@ class LeftOut:
 
     @classmethod
     def of(cls, case_id: str, stage: str, defect: Defect) -> "LeftOut":
-        """The line for a defect met in a stage; a CaseDefect concerns the whole case."""
+        """Make the line for a defect met in a stage; a CaseDefect concerns the whole case."""
         whole = isinstance(defect, CaseDefect) or defect.tooth is None
         tooth = "" if whole else str(defect.tooth)
         return cls(case_id, tooth, stage, defect.code, defect.seen, defect.mend, defect.file)
 
     @property
     def whole_case(self) -> bool:
-        """Whether the case as a whole is excluded."""
+        """True if the case as a whole is excluded."""
         return not self.tooth
 
 
@@ -49,7 +49,7 @@ NO_TEETH_OF_T1 = frozenset({"t2_only", "unknown_tooth_key"})
 
 @dataclass(frozen=True)
 class Totals:
-    """What became of everything that was listed; each number is counted on its own, none by subtraction.
+    """Counts of what was listed, used and left out; each is counted on its own, none by subtraction.
 
     cases_listed   : rows of the case list, unusable ones included
     cases_used     : cases in the data set
@@ -68,14 +68,14 @@ class Totals:
 
     @property
     def add_up(self) -> bool:
-        """Whether nothing was lost on the way without a word."""
+        """True if nothing was lost without a line."""
         return (
             self.cases_listed == self.cases_used + self.cases_excluded
             and self.teeth_listed == self.teeth_used + self.teeth_dropped
         )
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Summary in one line."""
         text = (
             f"{self.cases_listed} cases listed = {self.cases_used} used + {self.cases_excluded} excluded; "
             f"{self.teeth_listed} teeth of the cases used = {self.teeth_used} used "
@@ -85,12 +85,12 @@ class Totals:
 
 
 def excluded_cases(lines: Iterable[LeftOut]) -> set[str]:
-    """The cases (and unusable rows of the list) that are excluded as a whole."""
+    """Cases (and unusable rows of the list) that are excluded as a whole."""
     return {line.case_id for line in lines if line.whole_case}
 
 
 def dropped_teeth(lines: Iterable[LeftOut]) -> set[tuple[str, str]]:
-    """(case, tooth) of the teeth of T1 that were dropped from cases that are used all the same."""
+    """Teeth of T1 dropped from cases that are used all the same: (case, tooth)."""
     kept = list(lines)
     excluded = excluded_cases(kept)
     return {
@@ -106,12 +106,12 @@ def to_list(lines: Iterable[LeftOut]) -> list[dict[str, Any]]:
 
 
 def from_list(rows: Iterable[dict[str, Any]]) -> list[LeftOut]:
-    """The inverse of `to_list`."""
+    """Read what `to_list` made."""
     return [LeftOut(**row) for row in rows]
 
 
 def write_csv(path: str | Path, lines: Iterable[LeftOut]) -> None:
-    """Write the list as people and spreadsheets read it, sorted by case."""
+    """Write the list as CSV, sorted by case."""
     text = io.StringIO()
     table = csv.DictWriter(text, [field.name for field in fields(LeftOut)], lineterminator="\n")
     table.writeheader()

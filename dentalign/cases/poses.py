@@ -1,4 +1,4 @@
-"""T1 and T2 poses of the teeth of a case, in head coordinates, from the planning system's document."""
+"""Poses of the teeth at T1 and T2, tooth-local -> head, from the planning system's document."""
 
 import math
 from collections.abc import Mapping
@@ -64,7 +64,7 @@ def stage_poses(document: CaseDocument, file: str = "", *, require_t2: bool = Tr
 
 
 def t2_position(document: CaseDocument, file: str = "") -> int | None:
-    """List position of the stage of T2, or None without a T2Stage; raises CaseDefect if it is no stage."""
+    """List position of the stage of T2; None without a T2Stage; raises CaseDefect if it is no stage."""
     stage, count = document.t2_stage, len(document.staging)
     if stage is None:
         return None
@@ -103,7 +103,7 @@ def _stage(
 
 
 def _spelling(stage: Stage, where: str) -> tuple[Mapping[str, Pose | None], bool]:
-    """The tooth poses of a stage, and whether they are relative to the jaw."""
+    """Tooth poses of a stage; True beside them if they are relative to the jaw."""
     spelt = [(stage.teeth, False), (stage.teeth_head, False), (stage.teeth_jaw, True)]
     present = [(teeth, to_jaw) for teeth, to_jaw in spelt if teeth]
     if not present:
@@ -152,7 +152,7 @@ def _jaw_numbers(document: CaseDocument, stage: Stage, upper: bool, where: str) 
 
 
 def _numbers(pose: Pose | None) -> list[float] | None:
-    """x, y, z of the translation and x, y, z, w of the rotation, or None if one is missing."""
+    """Translation x, y, z and rotation x, y, z, w as one list; None if a number is missing."""
     if pose is None:
         return None
     t, q = pose.translation or Vector(), pose.rotation or Quaternion()

@@ -1,4 +1,4 @@
-"""JSON and meshes of a case -> its mouth: the only way there is, for stages, check, predict and importers.
+"""JSON and meshes of a case -> Mouth: the one reading path of stages, check, predict and importers.
 
 `read_poses` is the part that needs no mesh (stage rigid_transforms), `read_crowns` in `crowns` the other
 (stage sample_clouds); `read_case` is both. What cannot be used is named in `Findings`: a tooth is dropped, or
@@ -45,7 +45,7 @@ def read_poses(
     *,
     plan: bool = True,
 ) -> Mouth:
-    """The teeth of a case in their slots, in our frames, without points; poses are verified at T1 and T2.
+    """Read the teeth of a case into their slots, in our frames, without points; T1 and T2 are verified.
 
     file   : path or URL of the document, for the errors
     plan   : if False T2 is not looked at: the mouth is that before treatment
@@ -89,7 +89,7 @@ def read_case(
     plan: bool = True,
     flat: bool = False,
 ) -> tuple[Mouth, dict[int, Array]]:
-    """The mouth of a case with points on its crowns, and the crowns.
+    """Read a case: its mouth with points on the crowns, and the crowns themselves.
 
     plan, raises : as for `read_poses`
     flat         : the store holds the crowns of this case alone, as `<FDI>.stl`

@@ -10,7 +10,7 @@ BuccalAxis = Literal["+y", "-y"]
 
 
 class Source(Section):
-    """Where the cases are: a list, and for JSONs and meshes a directory, a URL, or a `.url` file."""
+    """Section `source`: the case list, and for JSONs and meshes a folder, a URL, or a `.url` file."""
 
     cases: str
     json_: str = Field(alias="json")
@@ -20,7 +20,7 @@ class Source(Section):
 
 
 class Fetch(Section):
-    """How JSONs are fetched."""
+    """Section `fetch`: requests to a server."""
 
     concurrency: Positive = 8
     timeout_s: PositiveFloat = 30.0
@@ -30,7 +30,7 @@ class Fetch(Section):
 
 
 class Limits(Section):
-    """What is still taken for a usable case."""
+    """Section `limits`: what is still a usable case."""
 
     max_dropped_teeth: NotNegative = 4
     max_json_mb: PositiveFloat = 64.0
@@ -45,7 +45,7 @@ class Limits(Section):
 
 
 class Sample(Section):
-    """Points on a tooth."""
+    """Section `sample`: points on a crown."""
 
     points: Annotated[int, Field(ge=8, multiple_of=2)] = 256
     oversampling: Annotated[int, Field(ge=2, le=64)] = 8

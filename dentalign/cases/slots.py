@@ -1,4 +1,4 @@
-"""From tooth numbers to the 32 slots: which tooth stands where, and which cannot."""
+"""Tooth numbers -> the 32 slots, and an exporter's tooth-local frame -> ours."""
 
 from collections import defaultdict
 from dataclasses import replace
@@ -44,13 +44,13 @@ def to_our_frame(buccal_axis: BuccalAxis) -> Array:
 
 
 def in_our_frame(mouth: Mouth, buccal_axis: BuccalAxis) -> Mouth:
-    """The mouth with poses for points that `to_our_frame` has turned."""
+    """Bring the poses of a mouth to our tooth-local frame."""
     pose = np.where(mouth.present[..., None, None], turned(mouth.pose, buccal_axis), mouth.pose)
     return replace(mouth, pose=pose)
 
 
 def turned(pose: Array, buccal_axis: BuccalAxis) -> Array:
-    """Poses (..., 4, 4) between an exporter's tooth-local frame and ours: pose' = pose @ R^-1.
+    """Convert poses (..., 4, 4) between an exporter's tooth-local frame and ours: pose' = pose @ R^-1.
 
     The same both ways, as half a turn there and back is none.
     """

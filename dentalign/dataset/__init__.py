@@ -1,1 +1,1 @@
-"""The HDF5 files between the stages: clouds, latents, and all shards in one."""
+"""HDF5 files between the stages: clouds, latents, and all shards in one."""

@@ -1,4 +1,4 @@
-"""The clouds that the tooth autoencoder learns from: an explicit list, in a file of its own.
+"""Clouds that the tooth autoencoder is trained on: an explicit list of cases, in a file of its own.
 
 The file's bytes depend on the listed cases alone, so other cases may come and go without a new
 autoencoder, and with it new latents of everything.

@@ -27,7 +27,7 @@ STAGE = "sample_clouds"
 
 @dataclass(frozen=True)
 class MeshFile:
-    """A mesh: where it can be read, and what the user calls it (no path of this machine in outputs)."""
+    """Mesh file: the path to read, and the location as the user knows it, which alone goes into outputs."""
 
     path: Path
     location: str
@@ -36,7 +36,7 @@ class MeshFile:
 def mouth_of(
     sampler: Sampler, case: CaseEntry, files: Sequence[MeshFile], before: list[LeftOut]
 ) -> tuple[Mouth | None, list[LeftOut]]:
-    """The mouth of a case, or None where too little of it is left; and what was left out here.
+    """Sample the crowns of a case: its mouth, or None if it is excluded, and the new lines.
 
     files  : the mesh of each of the case's teeth
     before : lines of the case from rigid_transforms
@@ -115,7 +115,7 @@ def _mesh_file(meshes: MeshStore, name: str) -> MeshFile:
 def sampled(
     shard: Manifest, meshes: MeshStore, sampler: Sampler, engine: Engine = "local"
 ) -> Generator[tuple[Mouth | None, list[LeftOut]], None, None]:
-    """`mouth_of` the cases in order, computed in parallel where that pays, see `engines`."""
+    """Apply `mouth_of` to the cases in order, in parallel if that pays."""
     cases = shard.cases
     before: dict[str, list[LeftOut]] = defaultdict(list)
     for line in shard.left_out:

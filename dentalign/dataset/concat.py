@@ -1,4 +1,4 @@
-"""All shards in one file, and the one list of everything that was left out."""
+"""Join all shards into one file, and their lists of what was left out into one."""
 
 import heapq
 import json
@@ -15,7 +15,7 @@ from dentalign.running.progress import track
 
 
 def account(shards: Sequence[str | Path], names: Sequence[str]) -> tuple[Totals, list[LeftOut]]:
-    """What became of everything listed, and the list of what was left out, of all shards; raises as below."""
+    """Count what was listed, used and left out over all shards; raises as `concatenate`."""
     with ExitStack() as stack:
         stores = [stack.enter_context(MouthStore(path)) for path in shards]
         mouth_store.require_shards(stores, names)

@@ -1,11 +1,11 @@
-"""The file below an HDF5 file that is written: HDF5 itself does not survive a full disk."""
+"""File object below an HDF5 file that is being written, as HDF5 itself does not survive a full disk."""
 
 import io
 from typing import Any
 
 
 class TellsLater(io.FileIO):
-    """A file that keeps its failure to write to itself until it is asked.
+    """File object that defers write errors to `failure`.
 
     On a full disk HDF5 can neither go on nor close a file, and crashes as Python ends.
     """
@@ -13,7 +13,7 @@ class TellsLater(io.FileIO):
     failure: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """As if all of it had been written."""
+        """Write, or after a failure pretend to."""
         view = memoryview(data).cast("B")
         try:
             done = 0
@@ -24,7 +24,7 @@ class TellsLater(io.FileIO):
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
-        """As if it had been done."""
+        """Truncate, or after a failure pretend to."""
         try:
             return self.tell() if self.failure else super().truncate(size)
         except OSError as error:
@@ -32,7 +32,7 @@ class TellsLater(io.FileIO):
             return self.tell()
 
     def readinto(self, buffer: Any) -> int:
-        """Zeros for what could not be written."""
+        """Read; zeros for what could not be written."""
         view = memoryview(buffer).cast("B")
         done = super().readinto(view) or 0
         view[done:] = bytes(len(view) - done)

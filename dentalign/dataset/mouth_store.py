@@ -36,13 +36,13 @@ _DIRECTORY_CACHE = 131_072
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns a file has; `features` 0 means clouds without latents."""
+    """Columns of a file; `features` 0 means clouds without latents."""
 
     points: int
     features: int = 0
 
     def columns(self) -> dict[str, tuple[tuple[int, ...], Any]]:
-        """Name -> (shape of one row, dtype)."""
+        """Columns by name: (shape of one row, dtype)."""
         teeth = (SLOT_COUNT,)
         columns: dict[str, tuple[tuple[int, ...], Any]] = {
             "case_id": ((), _CASE_ID),
@@ -60,7 +60,7 @@ class Layout:
 
 
 class _Column:
-    """A data set that is written a whole chunk at a time: HDF5 takes as long for a value as for a chunk."""
+    """HDF5 dataset written a whole chunk at a time, as HDF5 takes as long for a value as for a chunk."""
 
     def __init__(self, file: h5py.File, name: str, shape: tuple[int, ...], dtype: Any):
         width = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize
@@ -215,12 +215,12 @@ class MouthStore:
         self._file.close()
 
     def column(self, name: str, rows: NDArray[np.intp] | slice = slice(None)) -> NDArray[Any]:
-        """One column for increasing row numbers, or for all; raises DentalignError where it is damaged."""
+        """Read one column for increasing row numbers, or for all; raises DentalignError if it is damaged."""
         with self._named():
             return np.asarray(self._columns[name][rows])
 
     def mouth(self, index: int, *, latents: bool = True) -> Mouth:
-        """One mouth, with its latents if the file has them and they are wanted; raises as `column`."""
+        """Read one mouth, with its latents if the file has them and they are wanted; raises as `column`."""
         index = range(len(self))[index]
         row = slice(index, index + 1)
         several = self.mouths(row, latents=latents and bool(self.layout.features))
@@ -236,7 +236,7 @@ class MouthStore:
         )
 
     def mouths(self, rows: NDArray[np.intp] | slice = slice(None), *, latents: bool = False) -> Mouths:
-        """Mouths of increasing row numbers; their latents (float16) only if wanted. Raises as `column`."""
+        """Read mouths of increasing row numbers, with latents (float16) if wanted; raises as `column`."""
 
         def both(name: str) -> NDArray[Any]:
             return np.stack([self.column(f"{stage}/{name}", rows) for stage in ("t1", "t2")], axis=1)
@@ -251,7 +251,7 @@ class MouthStore:
         )
 
     def present(self, rows: NDArray[np.intp] | slice = slice(None)) -> NDArray[np.bool_]:
-        """(N, 2, 32) bool, which teeth stand at T1 and at T2, of increasing row numbers."""
+        """Read which teeth stand at T1 and at T2, (N, 2, 32) bool, of increasing row numbers."""
         return np.stack([self.column(f"{stage}/mask", rows) for stage in ("t1", "t2")], axis=1)
 
     def rows_of(self, split: str) -> NDArray[np.intp]:
@@ -259,13 +259,13 @@ class MouthStore:
         return np.flatnonzero(np.array(self.splits, dtype=str) == split)
 
     def record(self, name: str) -> Any:
-        """JSON values that `MouthWriter.write_record` added; raises DentalignError where damaged."""
+        """Read JSON values that `MouthWriter.write_record` added; raises DentalignError if damaged."""
         with self._named():
             return json.loads(self._file[name][:].tobytes())
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """Whatever HDF5 trips over in a damaged file, it is this file's fault."""
+        """Name the file in whatever error HDF5 raises over damage."""
         try:
             yield
         except (OSError, RuntimeError, LookupError, ValueError, TypeError, MemoryError) as error:
@@ -276,7 +276,7 @@ class MouthStore:
 
 
 def _set_attribute(file: h5py.File, name: str, value: Any) -> None:
-    """Texts of fixed width, which HDF5's checksums cover; an empty one has the width 1."""
+    """Set an attribute; texts of fixed width, which HDF5's checksums cover."""
     fixed = np.bytes_(value.encode("utf-8")) if isinstance(value, str) else value
     file.attrs[name] = fixed if len(fixed) else ""
 

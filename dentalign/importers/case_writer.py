@@ -68,7 +68,7 @@ def _part(dest: Path) -> Iterator[Path]:
 def _checked(part: Path, case_id: str) -> list[LeftOut]:
     """Lines of teeth from the pipeline's own check; raises CaseDefect for what excludes the case."""
     write(part / "cases.csv", [ListedCase(case_id, case_id)])
-    places = check.Places(str(part / "cases.csv"), str(part / "json"), str(part / "stl"))
+    places = check.CaseLocations(str(part / "cases.csv"), str(part / "json"), str(part / "stl"))
     checked = check.check(places)
     whole = [line for line in checked.lines if line.whole_case]
     if whole or not checked.totals.cases_used:

@@ -1,1 +1,1 @@
-"""A new patient: from a case at T1 to a planned T2 and its files."""
+"""Prediction for a new patient: from a case at T1 to a planned T2 and its files."""

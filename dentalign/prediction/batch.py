@@ -1,4 +1,4 @@
-"""Predicting one case or a folder of them: each on its own, and a list of what was left out."""
+"""Predict one case or a folder of cases, each on its own, and list what was left out."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dentalign.cases.left_out import LeftOut
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ParamError
 from dentalign.prediction import files as prediction_files
 from dentalign.prediction import new_case, review
-from dentalign.prediction.files import Wanted
+from dentalign.prediction.files import OutputOptions
 from dentalign.prediction.new_case import STAGE
 from dentalign.prediction.predictor import Predictor
 from dentalign.prediction.review import ToLookAt
@@ -17,8 +17,8 @@ from dentalign.running.progress import track
 
 
 @dataclass(frozen=True)
-class Done:
-    """What became of the cases.
+class BatchResult:
+    """Result of a batch.
 
     files    : of each predicted case, see `prediction_files.write`
     left_out : cases refused and teeth not predicted
@@ -31,7 +31,7 @@ class Done:
 
     @property
     def refused(self) -> int:
-        """Cases that could not be predicted."""
+        """Number of cases that could not be predicted."""
         return sum(line.whole_case for line in self.left_out)
 
 
@@ -40,11 +40,11 @@ def predict_cases(
     meshes: str | Path,
     out: str | Path,
     predictor: Predictor,
-    wanted: Wanted,
+    wanted: OutputOptions,
     *,
     extract: Collection[int] = (),
     fixed: Collection[int] = (),
-) -> Done:
+) -> BatchResult:
     """Predict and write below `out`; a bad case never loses the good ones.
 
     Beside the cases `left_out.csv`, and `to_look_at.csv` of those predicted.
@@ -81,11 +81,11 @@ def predict_cases(
         first = min(line for line in lines if line.whole_case)
         more = next((f"; first: {line.seen} [{line.file}]" for line in sorted(lines) if line.tooth), "")
         raise NothingUsable(f"case {first.case_id}: {first.seen}; {first.mend} [{first.file}]{more}")
-    return Done(tuple(written), tuple(sorted(lines)), tuple(looks))
+    return BatchResult(tuple(written), tuple(sorted(lines)), tuple(looks))
 
 
 def _shown(name: str) -> str:
-    """A file name as text that can be written, whatever bytes it has."""
+    """Make a file name of any bytes printable."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""What a prediction leaves on disk: the case with its new stages, tables, pictures, meshes, a report."""
+"""Files of a prediction: the case with its new stages, tables, pictures, meshes, a report."""
 
 import csv
 import io
@@ -28,8 +28,8 @@ COLOUR_BY = ("movement_mm", "turn_deg")
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which files to write beside the case and its table.
+class OutputOptions:
+    """Options of what to write beside the case and its table.
 
     every_stage : the stages between T1 and T2, too, in the case and among the moved meshes
     moved       : the crowns at each stage, as STL per tooth or one GLB per stage
@@ -43,7 +43,7 @@ class Wanted:
     limits: Predict = field(default_factory=Predict)
 
 
-def write(out: str | Path, prediction: Prediction, wanted: Wanted) -> list[Path]:
+def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> list[Path]:
     """Write a prediction below a folder that may hold other cases; returns the files, the case first.
 
     json/<case_id>.json      the case with T1, the stages in between if wanted, and T2
@@ -95,7 +95,7 @@ def _remove(path: Path) -> None:
 
 
 def in_the_file_s_frame(prediction: Prediction, poses: Array) -> dict[int, Array]:
-    """FDI number -> pose (4, 4) in the frame of the file, of every tooth that stands there.
+    """Poses (4, 4) by FDI number in the frame of the file, of every tooth that stands there.
 
     poses : (32, 4, 4) in our frame
     """
@@ -106,7 +106,7 @@ def in_the_file_s_frame(prediction: Prediction, poses: Array) -> dict[int, Array
 
 
 def table(prediction: Prediction) -> list[dict[str, object]]:
-    """A row per tooth of T1, in slot order: what happens to it and by how much (`movement.movement`).
+    """Table with a row per tooth of T1, in slot order: its fate and its movement (`movement.movement`).
 
     `not_learnt` are teeth that the model has seen too few of to move. Last come those without a usable
     mesh, `unmoved`, without figures.
@@ -128,7 +128,7 @@ def table(prediction: Prediction) -> list[dict[str, object]]:
 
 
 def figures(prediction: Prediction, slot: int) -> dict[str, float]:
-    """The figures of one tooth, empty where it is extracted."""
+    """Figures of one tooth; empty if it is extracted."""
     case = prediction.case
     if not prediction.mask[slot]:
         return {}
@@ -152,7 +152,7 @@ def _not_learnt(prediction: Prediction, slot: int) -> bool:
 
 
 def scene(prediction: Prediction, between: Array) -> Scene:
-    """The mouth for the 3D report; `between` (K, 32, 4, 4) are the poses of the stages before T2."""
+    """Scene of the 3D report; `between` (K, 32, 4, 4) are the poses of the stages before T2."""
     case = prediction.case
     has_plan = case.has_plan
     steps = [(f"stage-{k:03d}", f"stage {k}") for k in range(1, len(between) + 1)]
@@ -191,7 +191,7 @@ def _write_moved(folder: Path, prediction: Prediction, after: Array, kind: Moved
 
 
 def _glb(crowns: Mapping[int, Array]) -> bytes:
-    """One binary glTF with a node per tooth, named by its FDI number."""
+    """Binary glTF with a node per tooth, named by its FDI number."""
     import trimesh
 
     mouth = trimesh.Scene()

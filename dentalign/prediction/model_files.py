@@ -1,4 +1,4 @@
-"""The trained models from their files, for programs of one's own: no repository, no params.yaml.
+"""Load trained models from their files, for programs of one's own: no repository, no params.yaml.
 
 Each is an `nn.Module` in eval mode without gradients; its file is all that it needs.
 """
@@ -14,7 +14,7 @@ from dentalign.running.device import choose_device
 
 
 def load_encoder(path: str | Path, device: str = "cpu") -> Encoder:
-    """The tooth encoder: `encoder(points)` gives latents, see `Encoder.forward`.
+    """Load the tooth encoder: `encoder(points)` gives latents, see `Encoder.forward`.
 
     points  : (B, P, 3) float32 tensor, ordered points of B teeth (P is `encoder.config.points`), mm, head
               coordinates (x to the patient's left, y to posterior, z up)
@@ -28,7 +28,7 @@ def load_encoder(path: str | Path, device: str = "cpu") -> Encoder:
 
 
 def load_decoder(path: str | Path, device: str = "cpu") -> Decoder:
-    """The tooth decoder: `decoder(latents)` gives points.
+    """Load the tooth decoder: `decoder(latents)` gives points.
 
     latents : (..., P, F) float32 tensor, as the encoder of the same training gives them
     answers : (..., P, 3) float32, mm, head coordinates; not quite rigid, `geometry.rigid.fit` says how the
@@ -40,11 +40,11 @@ def load_decoder(path: str | Path, device: str = "cpu") -> Decoder:
 
 
 def load_alignment_model(path: str | Path, device: str = "cpu") -> AlignmentModel:
-    """The alignment model, `fc` or `attention` (`alignment_model.config.model`): `alignment_model.place(mouths, decoder)`.
+    """Load the alignment model, `fc` or `attention` (its `config.model`).
 
     mouths  : `dentalign.Mouths`, N mouths before treatment: points of each tooth in its own frame, poses
               tooth-local -> head in mm, which teeth are there and which stay, and for `fc`
-              (`alignment_model.uses_latents`) the latents of the teeth, in the 32 slots of `dentalign.teeth.SLOTS`
+              (`uses_latents`) the latents of the teeth, in the 32 slots of `dentalign.teeth.SLOTS`
     decoder : that of the same training; `attention` does without
     answers : `dentalign.PredictedT2`, a pose for each tooth that stays, tooth-local -> head in mm
 

@@ -1,4 +1,4 @@
-"""A new patient for a prediction: a case JSON and a folder of crowns, read and checked."""
+"""Read a new patient for a prediction: a case JSON and a folder of crowns."""
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ STAGE = "predict"
 
 @dataclass(frozen=True)
 class NewCase:
-    """A mouth before treatment, and what came with it.
+    """Mouth before treatment, and what came with it.
 
     mouth       : at T1 the teeth that can be predicted; at T2 those of a plan in the file, if `has_plan`
     document    : the allow-listed fields of the JSON
@@ -111,7 +111,7 @@ def _is_flat(meshes: str | Path, case_id: str) -> bool:
 
 
 def _plan(document: CaseDocument, file: str, good_at_t1: Set[int], notes: list[str]) -> StagePoses | None:
-    """The plan that came with the case; what is broken of it becomes a note."""
+    """Read the plan that came with the case; what is broken of it becomes a note."""
     try:
         if not t2_position(document, file):  # none, or the first stage itself
             return None

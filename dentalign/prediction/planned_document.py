@@ -1,4 +1,4 @@
-"""A case document with predicted stages, in the spelling in which the case came."""
+"""Case document with predicted stages, in the spelling in which the case came."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ _SPELLINGS = ("teeth", "teeth_head", "teeth_jaw")  # fields of case_document.Sta
 
 
 def with_stages(document: CaseDocument, stages: Sequence[Mapping[int, Array]]) -> CaseDocument:
-    """The document with T1 and the given stages behind it; the last of them is T2.
+    """Replace the stages of a document by T1 and the given ones; the last of them is T2.
 
     Other stages of the document are left away: they lead to another T2. Jaw poses stay those of T1.
 
@@ -40,7 +40,7 @@ def with_stages(document: CaseDocument, stages: Sequence[Mapping[int, Array]]) -
 
 
 def as_pose(pose: Array) -> Pose:
-    """A pose (4, 4), mm, as documents spell it; rounded: a nanometre is beyond any scanner."""
+    """Spell a pose (4, 4), mm, as documents do; rounded: a nanometre is beyond any scanner."""
     xyzw = Rotation.from_matrix(pose[:3, :3]).as_quat(canonical=True)
     return Pose.model_validate(
         {"translation": _rounded("xyz", pose[:3, 3]), "rotation": _rounded("xyzw", xyzw)}

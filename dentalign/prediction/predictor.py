@@ -1,4 +1,4 @@
-"""From a new patient's teeth at T1 to where they should stand: the trained models at work."""
+"""Predict T2 from a new patient's teeth at T1 by the trained models."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from dentalign.validation.metrics import rigidity_residual_mm
 
 @dataclass(frozen=True)
 class Prediction:
-    """A predicted T2, in slots and in our tooth-local frame; mm.
+    """Predicted T2, in slots and in our tooth-local frame; mm.
 
     case  : what it was made from
     mask  : (32,) bool, teeth that stand at T2: those of T1 without the extracted ones
@@ -122,7 +122,7 @@ class Predictor:
         return self.predict_case(self.read(json_file, meshes), extract=extract, fixed=fixed)
 
     def read(self, json_file: str | Path, meshes: str | Path) -> NewCase:
-        """A case at T1, its crowns as the points that the models work on; see `new_case.read`."""
+        """Read a case at T1, its crowns as the points that the models work on; see `new_case.read`."""
         return new_case.read(json_file, meshes, self.sampler, fetch=self.fetch)
 
     @torch.inference_mode()

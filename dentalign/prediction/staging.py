@@ -1,4 +1,4 @@
-"""From T1 to T2 in steps that an aligner can make."""
+"""Stages from T1 to T2 in steps that an aligner can make."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from dentalign.params import PositiveFloat, Section
 
 
 class Predict(Section):
-    """How far a tooth may go from one stage to the next, and from when on a person should look."""
+    """Section `predict`: largest step of a tooth between stages, and thresholds of the review list."""
 
     max_step_mm: PositiveFloat = 0.25
     max_step_deg: PositiveFloat = 2.0

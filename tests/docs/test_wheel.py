@@ -10,7 +10,7 @@ import pytest
 
 from dentalign.cases.settings import Sample
 from dentalign.prediction.batch import predict_cases
-from dentalign.prediction.files import Wanted
+from dentalign.prediction.files import OutputOptions
 from dentalign.prediction.predictor import Predictor
 from tests.support.pipeline_project import FDIS, Project
 from tests.support.repository import ROOT
@@ -92,7 +92,7 @@ def test_the_installed_command_predicts_with_nothing_but_the_models(
 
     here = Predictor(models, device="cpu", sample=Sample(points=32))
     predict_cases(
-        cases / "json" / f"{CASE}.json", cases / "stl", tmp_path / "here", here, Wanted(looks=False)
+        cases / "json" / f"{CASE}.json", cases / "stl", tmp_path / "here", here, OutputOptions(looks=False)
     )
     written = (empty / "out" / "json" / f"{CASE}.json").read_bytes()
     assert written == (tmp_path / "here" / "json" / f"{CASE}.json").read_bytes()

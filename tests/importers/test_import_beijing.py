@@ -87,7 +87,7 @@ def test_an_extracted_tooth_is_input_and_not_target(store: Path, mouths: dict[in
 
 
 def test_the_pipeline_takes_what_was_imported(store: Path, tmp_path: Path) -> None:
-    with check.places_of(store) as places:
+    with check.locate(store) as places:
         assert check.check(places).all_good
     cases, _ = case_list.read(store / "cases.csv")
     case_list.write_splits(tmp_path / "splits.csv", {case.case_id: case.split for case in cases})

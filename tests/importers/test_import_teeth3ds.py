@@ -73,7 +73,7 @@ def test_both_jaws_of_a_patient_share_a_split(store: Path) -> None:
 
 
 def test_the_autoencoder_takes_the_shapes_by_their_own_list(store: Path, tmp_path: Path) -> None:
-    with check.places_of(store) as places:
+    with check.locate(store) as places:
         assert check.check(places).all_good
     cases, _ = case_list.read(store / "shapes.csv")
     case_list.write_splits(tmp_path / "splits.csv", {case.case_id: case.split for case in cases})

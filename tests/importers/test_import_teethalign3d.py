@@ -79,7 +79,7 @@ def test_the_head_frame_is_lps_wherever_the_scanner_had_the_mouth(store: Path) -
 
 
 def test_the_pipeline_takes_what_was_imported(store: Path, tmp_path: Path) -> None:
-    with check.places_of(store) as places:
+    with check.locate(store) as places:
         assert check.check(places).all_good
     cases, bad = case_list.read(store / "cases.csv")
     assert not bad

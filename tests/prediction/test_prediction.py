@@ -25,14 +25,14 @@ from dentalign.geometry import rigid, stl
 from dentalign.prediction import files as prediction_files
 from dentalign.prediction import review
 from dentalign.prediction.batch import predict_cases
-from dentalign.prediction.files import Wanted
+from dentalign.prediction.files import OutputOptions
 from dentalign.prediction.predictor import Prediction, Predictor
 from dentalign.prediction.review import Thresholds
 from tests.support.pipeline_project import FDIS, Project
 
 CASE = "own-001"
 SPELLINGS = ("ToothTransforms", "RelativeToothTransformsHead", "RelativeToothTransforms")
-POSES_ONLY = Wanted(looks=False)
+POSES_ONLY = OutputOptions(looks=False)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,9 @@ def test_the_written_case_reads_back_to_the_same_poses_in_the_spelling_it_came_i
     spelt(store, spelling)
     t1_only(store)
     prediction = predict(predictor, store)
-    written = prediction_files.write(tmp_path / "out", prediction, Wanted(every_stage=True, looks=False))[0]
+    written = prediction_files.write(
+        tmp_path / "out", prediction, OutputOptions(every_stage=True, looks=False)
+    )[0]
     content = json.loads(written.read_text(encoding="utf-8"))
     assert all(set(stage) & set(SPELLINGS) == {spelling} for stage in content["Staging"])
     assert content["T2Stage"] == str(len(content["Staging"]) - 1)
@@ -488,7 +490,7 @@ def test_nothing_personal_of_the_input_is_in_any_file(
     }
     content["Staging"][0]["Comment"] = "Zebulon"
     rewrite(store, content)
-    prediction_files.write(tmp_path / "out", predict(predictor, store), Wanted(True, "glb"))
+    prediction_files.write(tmp_path / "out", predict(predictor, store), OutputOptions(True, "glb"))
     for file in (tmp_path / "out").rglob("*"):
         if file.is_file():
             data = file.read_bytes()
@@ -503,7 +505,7 @@ def test_the_crowns_are_written_where_each_stage_has_them(
 
     t1_only(store)
     prediction = predict(predictor, store, extract=[42])
-    prediction_files.write(tmp_path / "out", prediction, Wanted(moved=kind, looks=False))
+    prediction_files.write(tmp_path / "out", prediction, OutputOptions(moved=kind, looks=False))
     moved = tmp_path / "out" / "moved" / CASE
     last = moved / ("stage-001" if kind == "stl" else "stage-001.glb")
     slot = slot_of(11)
@@ -532,7 +534,7 @@ def test_a_bad_case_of_a_folder_is_listed_and_the_good_one_is_predicted(
 
 def test_predicting_twice_writes_the_same_bytes(predictor: Predictor, store: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        prediction_files.write(tmp_path / name, predict(predictor, store), Wanted(True, "stl"))
+        prediction_files.write(tmp_path / name, predict(predictor, store), OutputOptions(True, "stl"))
     files = sorted(file.relative_to(tmp_path / "a") for file in (tmp_path / "a").rglob("*") if file.is_file())
     assert len(files) > 10
     for file in files:
