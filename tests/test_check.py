@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from dentalign import check
 from dentalign.cases import case_document, case_list, fetch, rigid_transforms
+from dentalign.cases.crowns import Sampler
 from dentalign.cases.left_out import LeftOut
 from dentalign.cases.manifests import path_of
 from dentalign.cases.poses import stage_poses
