@@ -33,7 +33,6 @@ from dentalign.mouth import T1, T2, Mouth
 from dentalign.running.progress import track
 
 STAGE = "rigid_transforms"
-_UNREADABLE = ("not_found", "unreadable", "mesh_unreadable")  # a mesh that is not there is "missing_mesh"
 
 
 def read_poses(
@@ -128,11 +127,6 @@ class MadeCase:
     meshes: int = 0
     unreachable: list[Unreachable] = field(default_factory=list)
 
-    @property
-    def for_now(self) -> bool:
-        """Whether a file could not be read, which may be otherwise next time without any change of it."""
-        return bool(self.unreachable) or any(line.code in _UNREADABLE for line in self.lines)
-
 
 def read_cases(
     json_dir: str | Path,
@@ -148,9 +142,9 @@ def read_cases(
     splits   : case id -> split
     raises   : DentalignError if the store of meshes fails for more than fetch.max_failed_share of the meshes
     """
-    with MeshStore(source.meshes, limits, fetch, source.pseudonym_map) as meshes:
+    with MeshStore(source.meshes, limits, fetch) as meshes:
         made = make_cases(json_dir, splits, meshes, source=source, fetch=fetch, limits=limits)
-    stop_if_store_fails(made, 0, fetch.max_failed_share, source.meshes)
+    stop_if_store_fails(made, fetch.max_failed_share, source.meshes)
     entries = [one.entry for one in made if one.entry is not None]
     return entries, [line for one in made for line in one.lines]
 
@@ -245,13 +239,10 @@ def _entry(mouth: Mouth, hashes: dict[int, str], teeth_at_t1: int) -> CaseEntry:
     return CaseEntry(mouth.case_id, mouth.split, teeth, dropped, teeth_at_t1)
 
 
-def stop_if_store_fails(made: Sequence[MadeCase], others: int, share: float, location: str) -> None:
-    """A store that is down must not pass for cases without meshes.
-
-    others : meshes that were not asked for again
-    """
+def stop_if_store_fails(made: Sequence[MadeCase], share: float, location: str) -> None:
+    """Raise where a store is down, so that it does not pass for cases without meshes."""
     failures = [failure for one in made for failure in one.unreachable]
-    if len(failures) > share * (others + sum(one.meshes for one in made)):
+    if len(failures) > share * sum(one.meshes for one in made):
         raise DentalignError(
             f"{location}: {len(failures)} meshes could not be had, "
             f"more than fetch.max_failed_share = {share:g}; first: {failures[0]}"

@@ -16,6 +16,7 @@ import pytest
 from dentalign.cases import case_document, case_list, fetch, rigid_transforms
 from dentalign.cases.left_out import LeftOut
 from dentalign.cases.manifests import Manifest, path_of
+from dentalign.cases.rigid_transforms import ManifestCounts
 from dentalign.cases.settings import Fetch, Limits, Source
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable
@@ -56,7 +57,6 @@ class Clinic:
         meshes: str | None = None,
         axis: str = "+y",
         max_mesh_mb: float = 1.0,
-        pseudonym_map: str = "",
         **fetch_options: Any,
     ) -> Any:
         case_list.write_splits(self.folder / "cases.csv", self.splits)
@@ -68,7 +68,6 @@ class Clinic:
             "json": "",
             "meshes": meshes or str(self.stl),
             "buccal_axis": axis,
-            "pseudonym_map": pseudonym_map,
         }
         settings: dict[str, Any] = {
             "concurrency": 3,
@@ -109,7 +108,7 @@ def test_a_manifest_holds_poses_and_hashes_of_its_cases(clinic: Clinic, document
     given = document("a", teeth=(11, 55, 36))
     del given["Staging"][2]["ToothTransforms"]["36"]
     clinic.add(given, teeth=(11, 55, 36))
-    assert clinic.run() == rigid_transforms.Summary(cases=1, excluded=0, dropped_teeth=0)
+    assert clinic.run() == ManifestCounts(cases=1, excluded=0, dropped_teeth=0)
     entry = clinic.entry("a")
     assert [(tooth.fdi, tooth.slot) for tooth in entry.teeth] == [
         (36, 2),

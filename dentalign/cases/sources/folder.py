@@ -3,7 +3,6 @@
 import functools
 import os
 import stat
-import time
 from pathlib import Path
 
 from dentalign.cases.sources.base import (
@@ -14,8 +13,6 @@ from dentalign.cases.sources.base import (
     unreadable,
 )
 from dentalign.errors import CaseDefect, DentalignError
-
-SETTLED_S = 2.0  # the coarsest tick of a file system's clock: FAT's
 
 
 class LocalSource(BaseSource):
@@ -77,30 +74,6 @@ class LocalSource(BaseSource):
         except OSError as error:
             raise unreadable(error, self.location(name)) from error
         return _version(status)
-
-    def folder_state(self, folder: str) -> str | None:
-        """None, too, where a file has just changed: a second change in the same tick would not be seen."""
-        try:
-            home, inside = self._folder(safe_name(folder))
-        except FileNotFoundError:
-            return "no such folder"
-        except (OSError, RuntimeError, CaseDefect):
-            return None
-        if not inside:
-            return None
-        status: dict[str, list[os.stat_result]] = {}
-        try:
-            with os.scandir(home) as entries:
-                for entry in entries:
-                    status[entry.name] = [entry.stat(follow_symlinks=False)]
-                    if entry.is_symlink() and os.path.exists(entry.path):  # not if it leads nowhere
-                        status[entry.name].append(entry.stat())
-        except OSError:
-            return None
-        newest = max((each.st_ctime for stats in status.values() for each in stats), default=0.0)
-        if newest > time.time() - SETTLED_S:
-            return None
-        return "\n".join(" ".join([name, *map(_version, stats)]) for name, stats in sorted(status.items()))
 
     def read_if_changed(self, name: str, limit: int, known: str | None) -> Content | None:
         current = self.validator(name)  # before the bytes: a change in between is then seen next time
