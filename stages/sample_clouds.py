@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from dentalign import params
+from dentalign.cases.crowns import Sampler
 from dentalign.cases.settings import Limits, Sample, Source
 from dentalign.cases.sources.meshes import MeshStore
-from dentalign.cases.crowns import Sampler
 from dentalign.dataset.clouds import make_clouds
 from dentalign.running import command
 from dentalign.running.engines import load_engine

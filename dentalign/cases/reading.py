@@ -5,12 +5,11 @@
 CaseDefect excludes the case.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,9 +29,11 @@ from dentalign.geometry import stl
 from dentalign.geometry.arch_fit import find_arches
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, T2, Mouth
+from dentalign.running import engines
 from dentalign.running.progress import track
 
 STAGE = "rigid_transforms"
+_FEW_CASES = 16  # that take less time than to start processes
 
 
 def read_poses(
@@ -161,22 +162,23 @@ def make_cases(
     """What became of each case, sorted by id."""
     maker = _CaseMaker(Path(json_dir), meshes, source, limits)
     cases = sorted(splits.items())
-    with _mapping(meshes, fetch.concurrency) as mapped:
-        return list(track(mapped(lambda case: maker(*case), cases), "poses and meshes", total=len(cases)))
+    with _in_parallel(maker, cases, meshes, fetch.concurrency) as made:
+        return list(track(made, "poses and meshes", total=len(cases)))
 
 
 @contextmanager
-def _mapping(meshes: MeshStore, concurrency: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """`map`, in threads where meshes come from afar; those of a folder are read one after the other.
-
-    There threads that wait for each other between short computations cost half as much again.
-    """
+def _in_parallel(
+    maker: "_CaseMaker", cases: Sequence[tuple[str, str]], meshes: MeshStore, concurrency: int
+) -> Iterator[Iterable[MadeCase]]:
+    """Read the cases in processes of this machine; in threads where meshes come from afar."""
     if meshes.is_local:
-        yield map
+        workers = 1 if len(cases) < _FEW_CASES else 0
+        with closing(engines.in_order(maker, cases, "local", workers)) as made:
+            yield made
         return
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="meshes")
     try:
-        yield pool.map
+        yield pool.map(lambda case: maker(*case), cases)
     except BaseException:
         meshes.close()  # wakes what waits for a retry, so that Ctrl-C does not
         raise

@@ -140,6 +140,25 @@ def test_every_shard_is_written_with_its_own_cases_and_the_same_bytes_each_time(
     assert {path.name: path.read_bytes() for path in clinic.out.iterdir()} == first
 
 
+def test_many_cases_are_read_side_by_side_with_the_same_bytes_and_the_same_reasons(
+    clinic: Clinic, document: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(20):
+        clinic.add(document(f"c{index:02}"))
+    mesh = clinic.stl / "c07" / "12.stl"
+    mesh.unlink()
+    mesh.symlink_to(mesh)  # leads round in a circle, so that it cannot be read
+    found = {}
+    for cores in (1, 3):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        assert clinic.run() == ManifestCounts(cases=20, excluded=0, dropped_teeth=1)
+        assert clinic.reasons("c07") == [("12", "mesh_unreadable")]
+        found[cores] = {path.name: path.read_bytes() for path in clinic.out.iterdir()}
+        with pytest.raises(DentalignError, match=r"1 meshes could not be had.*12\.stl"):
+            clinic.run(max_failed_share=0.0)
+    assert found[1] == found[3]
+
+
 def test_one_changed_mesh_changes_one_shard(clinic: Clinic, document: Build) -> None:
     for index in range(12):
         clinic.add(document(f"c{index}"))

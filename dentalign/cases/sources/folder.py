@@ -1,6 +1,5 @@
 """A folder as a source of case files."""
 
-import functools
 import os
 import stat
 from pathlib import Path
@@ -23,8 +22,7 @@ class LocalSource(BaseSource):
     def __init__(self, directory: str | Path):
         self.prefix = str(directory)
         self._root = Path(directory).resolve()
-        # The files of a case lie in one folder: looked up step by step once, not for each of 28.
-        self._folder = functools.lru_cache(64)(self._look_up)
+        self._last: tuple[str, Path] | None = None
         if not self._root.is_dir():
             mend = "correct it on the command line, or under `source` in params.yaml"
             raise DentalignError(f"{directory}: no such folder; {mend}")
@@ -34,8 +32,8 @@ class LocalSource(BaseSource):
         file = self.location(name)
         folder, _, last = safe_name(name).rpartition("/")
         try:
-            home, inside = self._folder(folder)
-            real = home / last
+            home = self._resolve(folder)
+            inside, real = home.is_relative_to(self._root), home / last
             mode = os.lstat(real).st_mode
             if stat.S_ISLNK(mode):
                 real = real.resolve(strict=True)
@@ -50,10 +48,12 @@ class LocalSource(BaseSource):
             raise CaseDefect("no_file", "not a plain file", "put the file itself there", file=file)
         return real
 
-    def _look_up(self, folder: str) -> tuple[Path, bool]:
-        """A folder below the prefix without links on the way, and whether it lies there."""
-        real = (self._root / folder).resolve(strict=True)
-        return real, real.is_relative_to(self._root)
+    def _resolve(self, folder: str) -> Path:
+        """Follow the links on the way to a folder, once for the files of a case, which lie in one folder."""
+        last = self._last  # one object, as several threads ask
+        if last is None or last[0] != folder:
+            self._last = last = folder, (self._root / folder).resolve(strict=True)
+        return last[1]
 
     def local_path(self, name: str) -> Path | None:
         return self.path(name)
