@@ -43,7 +43,10 @@ class Defect(Exception):
 
     def __init__(self, code: str, seen: str, mend: str, *, file: str = "", tooth: str | int | None = None):
         self.code, self.seen, self.mend, self.file, self.tooth = code, seen, mend, file, tooth
-        super().__init__(f"{code}: {seen}; {mend}" + (f" [{file}]" if file else ""))
+        super().__init__(code, seen, mend)  # what pickle builds it from, for a process elsewhere
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.seen}; {self.mend}" + (f" [{self.file}]" if self.file else "")
 
     def at(self, file: str) -> Self:
         """The same, found in a file of another name."""

@@ -7,7 +7,6 @@ import typer
 
 from dentalign import params
 from dentalign.autoencoder.settings import Autoencoder
-from dentalign.cases.settings import Source
 from dentalign.dataset.autoencoder_cases import extract
 from dentalign.running import command
 
@@ -19,10 +18,9 @@ def main(
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
     """Copy out what the autoencoder learns from; the same bytes whatever other cases come or go."""
-    source = params.load(params_file, Source, "source")
     case_list = params.load(params_file, Autoencoder, "autoencoder").cases
     files = [clouds / f"{name}.h5" for name in params.load_shards(params_file, shards)]
-    cases, absent = extract(files, case_list, out, source.pseudonym_map)
+    cases, absent = extract(files, case_list, out)
     names = f": {', '.join(absent[:10])}{' ...' if len(absent) > 10 else ''}" if absent else ""
     typer.echo(f"autoencoder_cases: {cases} cases, {len(absent)} listed but absent{names} -> {out}", err=True)
 

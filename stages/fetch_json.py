@@ -33,7 +33,6 @@ def main(
         left_out=left_out,
         fetch=params.load(params_file, Fetch, "fetch"),
         limits=params.load(params_file, Limits, "limits"),
-        pseudonym_map=source.pseudonym_map,
     )
     summary = f"{done.cases} cases ({done.unchanged} unchanged), {done.left_out} left out"
     typer.echo(f"fetch_json: {summary} -> {out}", err=True)

@@ -34,8 +34,6 @@ def main(
         shards=params.load_shards(params_file),
     )
     summary = f"{made.cases} cases, {made.excluded} excluded, {made.dropped_teeth} teeth dropped"
-    if made.unchanged_shards:
-        summary += f"; {made.unchanged_shards} shards as in the last run"
     typer.echo(f"rigid_transforms: {summary} -> {out}", err=True)
 
 

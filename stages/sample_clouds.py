@@ -23,7 +23,7 @@ def main(
     source = params.load(params_file, Source, "source")
     limits = params.load(params_file, Limits, "limits")
     sample = params.load(params_file, Sample, "sample")
-    with MeshStore(source.meshes, limits, pseudonym_map=source.pseudonym_map) as meshes:
+    with MeshStore(source.meshes, limits) as meshes:
         sampler = Sampler(source.buccal_axis, sample, limits)
         cases, left_out = make_clouds(manifest, meshes, out, sampler, load_engine(params_file))
     typer.echo(f"sample_clouds: {cases} cases, {left_out} teeth and cases left out so far -> {out}", err=True)

@@ -10,10 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dentalign.cases import case_document, case_list, pseudonyms
+from dentalign.cases import case_document, case_list
 from dentalign.cases.case_list import ListedCase
 from dentalign.cases.left_out import LeftOut, to_list
-from dentalign.cases.pseudonyms import Renamed
 from dentalign.cases.settings import Fetch, Limits
 from dentalign.cases.sources.base import CaseSource, Unreachable
 from dentalign.cases.sources.location import open_source
@@ -62,7 +61,6 @@ def fetch_cases(
     left_out: str | Path,
     fetch: Fetch,
     limits: Limits,
-    pseudonym_map: str = "",
 ) -> Fetched:
     """Fetch every listed case, sanitised, and write who was had and who was not.
 
@@ -71,16 +69,11 @@ def fetch_cases(
     out       : directory that is replaced as a whole by one with `<case_id>.json`
     cases_out : CSV `case_id,split` of the cases in `out`
     left_out  : JSON, what the list names and what was left out of it, and why; written even if that is all
-    pseudonym_map : if set, outputs hold pseudonyms instead of case ids, and this file, outside the
-                project, whose they are
     raises    : NothingUsable if no case is left; DentalignError if the list cannot be read, or if more
                 than fetch.max_failed_share of the listed cases cannot be had (a document that is
                 there and malformed is no such failure). Files had until then stay in the cache.
     """
     listed, lines = case_list.read(cases, STAGE)
-    real: dict[str, str] = {}
-    if pseudonym_map:
-        listed, real = pseudonyms.replace_ids(listed, pseudonym_map)
     rows = [case.case_id for case in listed] + [line.case_id for line in lines]
     splits: dict[str, str] = {}
     unchanged = 0
@@ -88,11 +81,9 @@ def fetch_cases(
     with ExitStack() as stack:
         stack.enter_context(exclusive(out))
         store = stack.enter_context(open_source(source, fetch))
-        if real:
-            store = Renamed(store, real)
         part = stack.enter_context(atomic.replacing(out))
         part.mkdir()
-        one = _Fetcher(store, real, limits.max_json_mb)
+        one = _Fetcher(store, limits.max_json_mb)
         outcomes = stack.enter_context(closing(_in_parallel(one, listed, fetch.concurrency, store)))
         for outcome in track(outcomes, "fetch", total=len(listed)):
             case_id = outcome.case.case_id
@@ -123,8 +114,8 @@ def write_left_out(path: str | Path, lines: Iterable[LeftOut], listed: Iterable[
 class _Fetcher:
     """Fetches one case, by way of the cache; safe to use from several threads."""
 
-    def __init__(self, source: CaseSource, real: dict[str, str], max_mb: float):
-        self._source, self._real = source, real
+    def __init__(self, source: CaseSource, max_mb: float):
+        self._source = source
         self._limit, self._max_mb = int(max_mb * 1e6), max_mb
         key = hashlib.sha256(source.prefix.encode()).hexdigest()[:32]
         self._cache = state_dir() / "fetch" / key
@@ -140,9 +131,7 @@ class _Fetcher:
                 return _Outcome(case, cached, unchanged=True)
             assert content is not None
             file = self._source.location(name)
-            written = self._real.get(case.case_id, case.case_id)
-            document = case_document.parse(content.data, written, file, self._max_mb)
-            document = document.model_copy(update={"case_id": case.case_id})
+            document = case_document.parse(content.data, case.case_id, file, self._max_mb)
         except CaseDefect as defect:
             if not isinstance(defect, Unreachable) or defect.code == "not_found":
                 (self._cache / name).unlink(missing_ok=True)  # what the source no longer has is not kept here

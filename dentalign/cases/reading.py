@@ -5,12 +5,11 @@
 CaseDefect excludes the case.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,10 +29,11 @@ from dentalign.geometry import stl
 from dentalign.geometry.arch_fit import find_arches
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, T2, Mouth
+from dentalign.running import engines
 from dentalign.running.progress import track
 
 STAGE = "rigid_transforms"
-_UNREADABLE = ("not_found", "unreadable", "mesh_unreadable")  # a mesh that is not there is "missing_mesh"
+_FEW_CASES = 16  # that take less time than to start processes
 
 
 def read_poses(
@@ -128,11 +128,6 @@ class MadeCase:
     meshes: int = 0
     unreachable: list[Unreachable] = field(default_factory=list)
 
-    @property
-    def for_now(self) -> bool:
-        """Whether a file could not be read, which may be otherwise next time without any change of it."""
-        return bool(self.unreachable) or any(line.code in _UNREADABLE for line in self.lines)
-
 
 def read_cases(
     json_dir: str | Path,
@@ -148,9 +143,9 @@ def read_cases(
     splits   : case id -> split
     raises   : DentalignError if the store of meshes fails for more than fetch.max_failed_share of the meshes
     """
-    with MeshStore(source.meshes, limits, fetch, source.pseudonym_map) as meshes:
+    with MeshStore(source.meshes, limits, fetch) as meshes:
         made = make_cases(json_dir, splits, meshes, source=source, fetch=fetch, limits=limits)
-    stop_if_store_fails(made, 0, fetch.max_failed_share, source.meshes)
+    stop_if_store_fails(made, fetch.max_failed_share, source.meshes)
     entries = [one.entry for one in made if one.entry is not None]
     return entries, [line for one in made for line in one.lines]
 
@@ -167,22 +162,23 @@ def make_cases(
     """What became of each case, sorted by id."""
     maker = _CaseMaker(Path(json_dir), meshes, source, limits)
     cases = sorted(splits.items())
-    with _mapping(meshes, fetch.concurrency) as mapped:
-        return list(track(mapped(lambda case: maker(*case), cases), "poses and meshes", total=len(cases)))
+    with _in_parallel(maker, cases, meshes, fetch.concurrency) as made:
+        return list(track(made, "poses and meshes", total=len(cases)))
 
 
 @contextmanager
-def _mapping(meshes: MeshStore, concurrency: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """`map`, in threads where meshes come from afar; those of a folder are read one after the other.
-
-    There threads that wait for each other between short computations cost half as much again.
-    """
+def _in_parallel(
+    maker: "_CaseMaker", cases: Sequence[tuple[str, str]], meshes: MeshStore, concurrency: int
+) -> Iterator[Iterable[MadeCase]]:
+    """Read the cases in processes of this machine; in threads where meshes come from afar."""
     if meshes.is_local:
-        yield map
+        workers = 1 if len(cases) < _FEW_CASES else 0
+        with closing(engines.in_order(maker, cases, "local", workers)) as made:
+            yield made
         return
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="meshes")
     try:
-        yield pool.map
+        yield pool.map(lambda case: maker(*case), cases)
     except BaseException:
         meshes.close()  # wakes what waits for a retry, so that Ctrl-C does not
         raise
@@ -245,13 +241,10 @@ def _entry(mouth: Mouth, hashes: dict[int, str], teeth_at_t1: int) -> CaseEntry:
     return CaseEntry(mouth.case_id, mouth.split, teeth, dropped, teeth_at_t1)
 
 
-def stop_if_store_fails(made: Sequence[MadeCase], others: int, share: float, location: str) -> None:
-    """A store that is down must not pass for cases without meshes.
-
-    others : meshes that were not asked for again
-    """
+def stop_if_store_fails(made: Sequence[MadeCase], share: float, location: str) -> None:
+    """Raise where a store is down, so that it does not pass for cases without meshes."""
     failures = [failure for one in made for failure in one.unreachable]
-    if len(failures) > share * (others + sum(one.meshes for one in made)):
+    if len(failures) > share * sum(one.meshes for one in made):
         raise DentalignError(
             f"{location}: {len(failures)} meshes could not be had, "
             f"more than fetch.max_failed_share = {share:g}; first: {failures[0]}"

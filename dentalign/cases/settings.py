@@ -2,11 +2,19 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from dentalign.params import NotNegative, Positive, PositiveFloat, Section, Share
 
 BuccalAxis = Literal["+y", "-y"]
+
+
+def _moved(value: str) -> str:
+    if value:
+        text = "run `dentalign pseudonymise SRC DEST`, name DEST's files under `source`, and delete this line"
+        raise PydanticCustomError("moved", text)
+    return value
 
 
 class Source(Section):
@@ -16,7 +24,8 @@ class Source(Section):
     json_: str = Field(alias="json")
     meshes: str
     buccal_axis: BuccalAxis = "+y"
-    pseudonym_map: str = ""
+    # Before there was `dentalign pseudonymise` the stages renamed cases by this file.
+    pseudonym_map: Annotated[str, AfterValidator(_moved)] = ""
 
 
 class Fetch(Section):

@@ -9,26 +9,19 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from dentalign.cases import pseudonyms
 from dentalign.dataset import mouth_store
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
 
 
-def extract(
-    shards: Sequence[str | Path], case_list: str | Path, out: str | Path, pseudonym_map: str = ""
-) -> tuple[int, list[str]]:
-    """Write the clouds of the listed cases; returns how many, and the ids that no shard holds.
+def extract(shards: Sequence[str | Path], case_list: str | Path, out: str | Path) -> tuple[int, list[str]]:
+    """Write the clouds of the listed cases; return how many, and the ids that no shard holds.
 
     case_list : CSV with a column case_id
-    pseudonym_map : if set, the shards hold pseudonyms, and this file says whose
     raises    : DentalignError where the list cannot be read or names a case outside the train split;
                 NothingUsable where no listed case is there
     """
     wanted = _read(case_list)
-    if pseudonym_map:
-        names = {case_id: name for name, case_id in pseudonyms.read_map(pseudonym_map).items()}
-        wanted = {names.get(case_id, "(one without a pseudonym)") for case_id in wanted}
     with ExitStack() as stack:
         stores = [stack.enter_context(MouthStore(path)) for path in shards]
         found = sorted(

@@ -16,6 +16,7 @@ import pytest
 from dentalign.cases import case_document, case_list, fetch, rigid_transforms
 from dentalign.cases.left_out import LeftOut
 from dentalign.cases.manifests import Manifest, path_of
+from dentalign.cases.rigid_transforms import ManifestCounts
 from dentalign.cases.settings import Fetch, Limits, Source
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable
@@ -56,7 +57,6 @@ class Clinic:
         meshes: str | None = None,
         axis: str = "+y",
         max_mesh_mb: float = 1.0,
-        pseudonym_map: str = "",
         **fetch_options: Any,
     ) -> Any:
         case_list.write_splits(self.folder / "cases.csv", self.splits)
@@ -68,7 +68,6 @@ class Clinic:
             "json": "",
             "meshes": meshes or str(self.stl),
             "buccal_axis": axis,
-            "pseudonym_map": pseudonym_map,
         }
         settings: dict[str, Any] = {
             "concurrency": 3,
@@ -109,7 +108,7 @@ def test_a_manifest_holds_poses_and_hashes_of_its_cases(clinic: Clinic, document
     given = document("a", teeth=(11, 55, 36))
     del given["Staging"][2]["ToothTransforms"]["36"]
     clinic.add(given, teeth=(11, 55, 36))
-    assert clinic.run() == rigid_transforms.Summary(cases=1, excluded=0, dropped_teeth=0)
+    assert clinic.run() == ManifestCounts(cases=1, excluded=0, dropped_teeth=0)
     entry = clinic.entry("a")
     assert [(tooth.fdi, tooth.slot) for tooth in entry.teeth] == [
         (36, 2),
@@ -139,6 +138,25 @@ def test_every_shard_is_written_with_its_own_cases_and_the_same_bytes_each_time(
     }
     clinic.run(concurrency=1)
     assert {path.name: path.read_bytes() for path in clinic.out.iterdir()} == first
+
+
+def test_many_cases_are_read_side_by_side_with_the_same_bytes_and_the_same_reasons(
+    clinic: Clinic, document: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(20):
+        clinic.add(document(f"c{index:02}"))
+    mesh = clinic.stl / "c07" / "12.stl"
+    mesh.unlink()
+    mesh.symlink_to(mesh)  # leads round in a circle, so that it cannot be read
+    found = {}
+    for cores in (1, 3):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        assert clinic.run() == ManifestCounts(cases=20, excluded=0, dropped_teeth=1)
+        assert clinic.reasons("c07") == [("12", "mesh_unreadable")]
+        found[cores] = {path.name: path.read_bytes() for path in clinic.out.iterdir()}
+        with pytest.raises(DentalignError, match=r"1 meshes could not be had.*12\.stl"):
+            clinic.run(max_failed_share=0.0)
+    assert found[1] == found[3]
 
 
 def test_one_changed_mesh_changes_one_shard(clinic: Clinic, document: Build) -> None:

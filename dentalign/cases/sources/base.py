@@ -41,9 +41,6 @@ class CaseSource(Protocol):
     def local_path(self, name: str) -> Path | None:
         """The file itself where the source is a folder, else None. Raises as `read`."""
 
-    def folder_state(self, folder: str) -> str | None:
-        """What changes when a file of a folder does, added or taken away; None if nothing tells."""
-
     def close(self) -> None:
         """Let go of connections; what waits for a retry gives up."""
 
@@ -79,9 +76,6 @@ class BaseSource:
         return f"{self.prefix.rstrip('/')}/{name}"
 
     def local_path(self, name: str) -> Path | None:
-        return None
-
-    def folder_state(self, folder: str) -> str | None:
         return None
 
     def close(self) -> None:

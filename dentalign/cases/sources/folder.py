@@ -1,9 +1,7 @@
 """A folder as a source of case files."""
 
-import functools
 import os
 import stat
-import time
 from pathlib import Path
 
 from dentalign.cases.sources.base import (
@@ -15,8 +13,6 @@ from dentalign.cases.sources.base import (
 )
 from dentalign.errors import CaseDefect, DentalignError
 
-SETTLED_S = 2.0  # the coarsest tick of a file system's clock: FAT's
-
 
 class LocalSource(BaseSource):
     """Files of a directory; a link that leads out of it is refused."""
@@ -26,8 +22,7 @@ class LocalSource(BaseSource):
     def __init__(self, directory: str | Path):
         self.prefix = str(directory)
         self._root = Path(directory).resolve()
-        # The files of a case lie in one folder: looked up step by step once, not for each of 28.
-        self._folder = functools.lru_cache(64)(self._look_up)
+        self._last: tuple[str, Path] | None = None
         if not self._root.is_dir():
             mend = "correct it on the command line, or under `source` in params.yaml"
             raise DentalignError(f"{directory}: no such folder; {mend}")
@@ -37,8 +32,8 @@ class LocalSource(BaseSource):
         file = self.location(name)
         folder, _, last = safe_name(name).rpartition("/")
         try:
-            home, inside = self._folder(folder)
-            real = home / last
+            home = self._resolve(folder)
+            inside, real = home.is_relative_to(self._root), home / last
             mode = os.lstat(real).st_mode
             if stat.S_ISLNK(mode):
                 real = real.resolve(strict=True)
@@ -53,10 +48,12 @@ class LocalSource(BaseSource):
             raise CaseDefect("no_file", "not a plain file", "put the file itself there", file=file)
         return real
 
-    def _look_up(self, folder: str) -> tuple[Path, bool]:
-        """A folder below the prefix without links on the way, and whether it lies there."""
-        real = (self._root / folder).resolve(strict=True)
-        return real, real.is_relative_to(self._root)
+    def _resolve(self, folder: str) -> Path:
+        """Follow the links on the way to a folder, once for the files of a case, which lie in one folder."""
+        last = self._last  # one object, as several threads ask
+        if last is None or last[0] != folder:
+            self._last = last = folder, (self._root / folder).resolve(strict=True)
+        return last[1]
 
     def local_path(self, name: str) -> Path | None:
         return self.path(name)
@@ -77,30 +74,6 @@ class LocalSource(BaseSource):
         except OSError as error:
             raise unreadable(error, self.location(name)) from error
         return _version(status)
-
-    def folder_state(self, folder: str) -> str | None:
-        """None, too, where a file has just changed: a second change in the same tick would not be seen."""
-        try:
-            home, inside = self._folder(safe_name(folder))
-        except FileNotFoundError:
-            return "no such folder"
-        except (OSError, RuntimeError, CaseDefect):
-            return None
-        if not inside:
-            return None
-        status: dict[str, list[os.stat_result]] = {}
-        try:
-            with os.scandir(home) as entries:
-                for entry in entries:
-                    status[entry.name] = [entry.stat(follow_symlinks=False)]
-                    if entry.is_symlink() and os.path.exists(entry.path):  # not if it leads nowhere
-                        status[entry.name].append(entry.stat())
-        except OSError:
-            return None
-        newest = max((each.st_ctime for stats in status.values() for each in stats), default=0.0)
-        if newest > time.time() - SETTLED_S:
-            return None
-        return "\n".join(" ".join([name, *map(_version, stats)]) for name, stats in sorted(status.items()))
 
     def read_if_changed(self, name: str, limit: int, known: str | None) -> Content | None:
         current = self.validator(name)  # before the bytes: a change in between is then seen next time

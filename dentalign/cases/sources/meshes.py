@@ -7,8 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dentalign.cases import pseudonyms
-from dentalign.cases.pseudonyms import Renamed
 from dentalign.cases.settings import Fetch, Limits
 from dentalign.cases.sources.base import CaseSource, check_size
 from dentalign.cases.sources.location import open_source
@@ -21,22 +19,9 @@ from dentalign.running.state_dir import state_dir
 class MeshStore:
     """Meshes of a directory, a URL prefix or a `.url` file. Safe to use from several threads."""
 
-    def __init__(
-        self,
-        location: str,
-        limits: Limits,
-        fetch: Fetch | None = None,
-        pseudonym_map: str = "",
-    ):
-        """Open it; raises as `source_location.open_source`.
-
-        pseudonym_map : where case ids are pseudonyms, the file that says whose; names, locations and
-                        errors of this store then hold pseudonyms only
-        """
-        real = pseudonyms.read_map(pseudonym_map) if pseudonym_map else None
+    def __init__(self, location: str, limits: Limits, fetch: Fetch | None = None):
+        """Open the store; raises as `location.open_source`."""
         self._source: CaseSource = open_source(location, fetch)
-        if real is not None:
-            self._source = Renamed(self._source, real)
         self._limit = int(limits.max_mesh_mb * 1e6)
         key = hashlib.sha256(self._source.prefix.encode()).hexdigest()[:32]
         self._mirror = state_dir() / "meshes" / key
@@ -50,10 +35,6 @@ class MeshStore:
     def is_local(self) -> bool:
         """Whether the meshes lie in a folder."""
         return self._source.is_local
-
-    def state(self, case_id: str) -> str | None:
-        """What changes when a mesh of the case does; None where the store does not tell."""
-        return self._source.folder_state(case_id)
 
     def location(self, name: str) -> str:
         """Path or URL of a mesh, as the user knows it."""
