@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from dentalign.cases import case_list, fetch, reading, rigid_transforms
+from dentalign.cases import case_list, fetch, rigid_transforms
 from dentalign.cases.crowns import Sampler
 from dentalign.cases.left_out import LeftOut, Totals, dropped_teeth, excluded_cases
 from dentalign.cases.manifests import Manifest
@@ -89,7 +89,7 @@ def check(
         rows, lines = rigid_transforms.read_listed(folder / "left_out.json")
         rows += [line.case_id for line in places.unusable]
         lines += places.unusable
-        entries, found = reading.read_cases(
+        entries, found = rigid_transforms.read_cases(
             folder / "json", splits, source=source, fetch=patient, limits=limits
         )
         given = open_source(places.json).prefix.rstrip("/")

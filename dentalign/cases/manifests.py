@@ -1,8 +1,8 @@
-"""The per-shard manifest: poses of every tooth, and the hash of its mesh, on which the shard depends."""
+"""Manifest of a shard: poses of every tooth, and the hash of its mesh, on which the shard depends."""
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,61 +12,35 @@ import numpy as np
 from dentalign.cases.left_out import LeftOut, from_list, to_list
 from dentalign.errors import DentalignError
 from dentalign.files import atomic
-from dentalign.geometry.rigid import Array
+from dentalign.mouth import T1, T2, Mouth
+from dentalign.teeth import SLOT_COUNT
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True)
-class ToothEntry:
-    """A tooth that is used.
+class ManifestCase:
+    """Case of a manifest.
 
-    slot        : 0..31
-    fdi         : number as in the files (55 in the slot of 15)
-    mesh        : name of its mesh, `<case_id>/<FDI>.stl`
-    mesh_sha256 : of the mesh when the manifest was made, without its free text (`stl.mesh_sha256`)
-    t1, t2      : (4, 4) float64, tooth-local (buccal +y) -> head, mm; t2 is None for an extraction
+    mouth       : without points, our frames
+    mesh_sha256 : slot -> SHA-256 of the mesh as it was, without its free text (`stl.mesh_sha256`)
+    teeth_at_t1 : number of teeth that its document has at T1, those dropped and those without a slot included
     """
 
-    slot: int
-    fdi: int
-    mesh: str
-    mesh_sha256: str
-    t1: Array
-    t2: Array | None
-
-
-@dataclass(frozen=True)
-class DroppedTooth:
-    """A tooth that stands in a slot and cannot be used, which is not the same as an empty slot."""
-
-    slot: int
-    fdi: int
-
-
-@dataclass(frozen=True)
-class CaseEntry:
-    """A case, its split, its teeth in the order of the slots, and the teeth dropped.
-
-    teeth_at_t1 : how many teeth its document has at T1, those dropped and those without a slot included
-    """
-
-    case_id: str
-    split: str
-    teeth: tuple[ToothEntry, ...]
-    dropped: tuple[DroppedTooth, ...]
+    mouth: Mouth
+    mesh_sha256: Mapping[int, str]
     teeth_at_t1: int
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The cases of a shard, sorted by id, and what was left out of those that belong to it.
+    """Cases of a shard, sorted by id, and what was left out of those that belong to it.
 
-    listed : how many rows of the case list belong to the shard
+    listed : number of rows of the case list that belong to the shard
     """
 
     shard: str
-    cases: tuple[CaseEntry, ...]
+    cases: tuple[ManifestCase, ...]
     left_out: tuple[LeftOut, ...]
     listed: int
 
@@ -76,7 +50,7 @@ class Manifest:
             "format_version": FORMAT_VERSION,
             "shard": self.shard,
             "listed": self.listed,
-            "cases": [_case_as_json(case) for case in sorted(self.cases, key=lambda case: case.case_id)],
+            "cases": [_as_json(case) for case in sorted(self.cases, key=lambda case: case.mouth.case_id)],
             "left_out": to_list(self.left_out),
         }
         document["sha256"] = _sha256(document)
@@ -93,7 +67,7 @@ class Manifest:
                 )
             if document.pop("sha256") != _sha256(document):
                 raise ValueError("damaged")
-            cases = tuple(_case_from_json(case) for case in document["cases"])
+            cases = tuple(_from_json(case) for case in document["cases"])
             left_out = tuple(from_list(document["left_out"]))
             return cls(str(document["shard"]), cases, left_out, int(document["listed"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -104,7 +78,7 @@ class Manifest:
 
 
 def path_of(directory: str | Path, shard: str) -> Path:
-    """Where the manifest of a shard lies in the output folder of rigid_transforms."""
+    """Path of a shard's manifest in the output folder of rigid_transforms."""
     return Path(directory) / f"{shard}.json"
 
 
@@ -112,48 +86,37 @@ def _sha256(document: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def _case_as_json(case: CaseEntry) -> dict[str, Any]:
+def _as_json(case: ManifestCase) -> dict[str, Any]:
+    mouth = case.mouth
+    teeth = [
+        {
+            "slot": slot,
+            "fdi": int(mouth.fdi[slot]),
+            "dropped": bool(mouth.dropped[slot]),
+            "mesh_sha256": case.mesh_sha256.get(slot),
+            "t1": mouth.pose[T1, slot].tolist() if mouth.present[T1, slot] else None,
+            "t2": mouth.pose[T2, slot].tolist() if mouth.present[T2, slot] else None,
+        }
+        for slot in range(SLOT_COUNT)
+        if mouth.present[:, slot].any() or mouth.dropped[slot]
+    ]
     return {
-        "case_id": case.case_id,
-        "split": case.split,
+        "case_id": mouth.case_id,
+        "split": mouth.split,
         "teeth_at_t1": case.teeth_at_t1,
-        "teeth": [
-            {
-                "slot": tooth.slot,
-                "fdi": tooth.fdi,
-                "mesh": tooth.mesh,
-                "mesh_sha256": tooth.mesh_sha256,
-                "t1": tooth.t1.tolist(),
-                "t2": None if tooth.t2 is None else tooth.t2.tolist(),
-            }
-            for tooth in sorted(case.teeth, key=lambda tooth: tooth.slot)
-        ],
-        "dropped": [{"slot": tooth.slot, "fdi": tooth.fdi} for tooth in _by_slot(case.dropped)],
+        "teeth": teeth,
     }
 
 
-def _case_from_json(case: dict[str, Any]) -> CaseEntry:
-    teeth = tuple(
-        ToothEntry(
-            slot=int(tooth["slot"]),
-            fdi=int(tooth["fdi"]),
-            mesh=str(tooth["mesh"]),
-            mesh_sha256=str(tooth["mesh_sha256"]),
-            t1=_pose(tooth["t1"]),
-            t2=None if tooth["t2"] is None else _pose(tooth["t2"]),
-        )
-        for tooth in case["teeth"]
-    )
-    dropped = tuple(DroppedTooth(int(tooth["slot"]), int(tooth["fdi"])) for tooth in case["dropped"])
-    return CaseEntry(str(case["case_id"]), str(case["split"]), teeth, dropped, int(case["teeth_at_t1"]))
-
-
-def _pose(rows: Any) -> Array:
-    pose = np.array(rows, dtype=np.float64)
-    if pose.shape != (4, 4):
-        raise ValueError("a pose is 4 x 4")
-    return pose
-
-
-def _by_slot(teeth: Iterable[DroppedTooth]) -> list[DroppedTooth]:
-    return sorted(teeth, key=lambda tooth: (tooth.slot, tooth.fdi))
+def _from_json(case: dict[str, Any]) -> ManifestCase:
+    mouth = Mouth.empty(case_id=str(case["case_id"]), split=str(case["split"]))
+    hashes = {}
+    for tooth in case["teeth"]:
+        slot = int(tooth["slot"])
+        mouth.fdi[slot], mouth.dropped[slot] = int(tooth["fdi"]), bool(tooth["dropped"])
+        for stage, name in ((T1, "t1"), (T2, "t2")):
+            if tooth[name] is not None:
+                mouth.present[stage, slot], mouth.pose[stage, slot] = True, np.array(tooth[name])
+        if tooth["mesh_sha256"] is not None:
+            hashes[slot] = str(tooth["mesh_sha256"])
+    return ManifestCase(mouth, hashes, int(case["teeth_at_t1"]))

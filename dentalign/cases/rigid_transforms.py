@@ -1,20 +1,32 @@
 """Case JSONs and mesh files -> one manifest per shard, with the pose of every tooth at T1 and T2."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from dentalign.cases import case_list
+import numpy as np
+
+from dentalign.cases import case_document, case_list
+from dentalign.cases.findings import Findings
 from dentalign.cases.left_out import LeftOut, excluded_cases, from_list
-from dentalign.cases.manifests import Manifest, path_of
-from dentalign.cases.reading import make_cases, stop_if_store_fails
-from dentalign.cases.settings import Fetch, Limits, Source
+from dentalign.cases.manifests import Manifest, ManifestCase, path_of
+from dentalign.cases.reading import read_poses
+from dentalign.cases.settings import BuccalAxis, Fetch, Limits, Source
+from dentalign.cases.sources.base import Unreachable
 from dentalign.cases.sources.meshes import MeshStore
-from dentalign.errors import DentalignError, NothingUsable
+from dentalign.errors import CaseDefect, DentalignError, NothingUsable
 from dentalign.files import atomic
+from dentalign.mouth import T1, Mouth
+from dentalign.running import engines
 from dentalign.running.locks import exclusive
+from dentalign.running.progress import track
+
+STAGE = "rigid_transforms"
+_FEW_CASES = 64  # below that a start of processes costs more than it saves
 
 
 @dataclass(frozen=True)
@@ -50,11 +62,8 @@ def make_manifests(
     splits = case_list.read_splits(cases)
     listed, lines_before = (list(splits), []) if left_out is None else read_listed(left_out)
     shard_of = cache(lambda case_id: case_list.shard_of(case_id, shards))
-    with exclusive(out), MeshStore(source.meshes, limits, fetch) as meshes:
-        made = make_cases(json_dir, splits, meshes, source=source, fetch=fetch, limits=limits)
-        stop_if_store_fails(made, fetch.max_failed_share, source.meshes)
-        entries = [one.entry for one in made if one.entry is not None]
-        lines = [line for one in made for line in one.lines]
+    with exclusive(out):
+        entries, lines = read_cases(json_dir, splits, source=source, fetch=fetch, limits=limits)
         if not entries:
             raise NothingUsable(f"{cases}: no case is usable{_first_reasons(lines)}")
         with atomic.replacing(out) as folder:
@@ -62,15 +71,114 @@ def make_manifests(
             for shard in shards:
                 Manifest(
                     shard,
-                    tuple(entry for entry in entries if shard_of(entry.case_id) == shard),
+                    tuple(entry for entry in entries if shard_of(entry.mouth.case_id) == shard),
                     tuple(line for line in lines_before + lines if shard_of(line.case_id) == shard),
                     sum(shard_of(row) == shard for row in listed),
                 ).save(path_of(folder, shard))
     return ManifestCounts(
         cases=len(entries),
         excluded=len(excluded_cases(lines)),
-        dropped_teeth=sum(len(entry.dropped) for entry in entries),
+        dropped_teeth=sum(int(entry.mouth.dropped.sum()) for entry in entries),
     )
+
+
+def read_cases(
+    json_dir: str | Path,
+    splits: Mapping[str, str],
+    *,
+    source: Source,
+    fetch: Fetch,
+    limits: Limits,
+) -> tuple[list[ManifestCase], list[LeftOut]]:
+    """Read the poses of all cases and hash their meshes: usable cases, sorted by id, and the lines.
+
+    json_dir : sanitised cases `<case_id>.json`
+    splits   : case id -> split
+    raises   : DentalignError if the store of meshes fails for more than fetch.max_failed_share of the meshes
+    """
+    cases = sorted(splits.items())
+    with MeshStore(source.meshes, limits, fetch) as meshes:
+        reader = _Reader(Path(json_dir), meshes, source.buccal_axis, limits)
+        with _in_parallel(reader, cases, meshes, fetch.concurrency) as read:
+            found = list(track(read, "poses and meshes", total=len(cases)))
+    failures = [failure for one in found for failure in one.unreachable]
+    if len(failures) > fetch.max_failed_share * sum(one.meshes for one in found):
+        raise DentalignError(
+            f"{source.meshes}: {len(failures)} meshes could not be had, "
+            f"more than fetch.max_failed_share = {fetch.max_failed_share:g}; first: {failures[0]}"
+        )
+    entries = [one.entry for one in found if one.entry is not None]
+    return entries, [line for one in found for line in one.findings.lines]
+
+
+@dataclass
+class _ReadCase:
+    """Case as far as this stage reads it: its entry if it can be used, and counts of meshes."""
+
+    findings: Findings
+    entry: ManifestCase | None = None
+    meshes: int = 0
+    unreachable: list[Unreachable] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads one case; safe to use from several threads, and sent to processes."""
+
+    json_dir: Path
+    meshes: MeshStore
+    buccal_axis: BuccalAxis
+    limits: Limits
+
+    def __call__(self, case_id: str, split: str) -> _ReadCase:
+        read = _ReadCase(Findings(case_id, STAGE))
+        file = str(self.json_dir / f"{case_id}.json")
+        try:
+            document = case_document.read(file, case_id, ends_only=True)
+            mouth = read_poses(document, file, self.buccal_axis, self.limits, read.findings)
+            hashes = self._hashes(mouth, read)
+            mouth = mouth.dropping(set(np.flatnonzero(mouth.present[T1]).tolist()) - hashes.keys())
+            read.findings.refuse_what_is_left(mouth, self.limits, file)
+            mouth = replace(mouth, case_id=case_id, split=split)
+            read.entry = ManifestCase(mouth, hashes, read.findings.teeth_at_t1)
+        except CaseDefect as defect:
+            read.findings.add(defect)
+        return read
+
+    def _hashes(self, mouth: Mouth, read: _ReadCase) -> dict[int, str]:
+        """SHA-256 of the mesh by slot, of the teeth that have one."""
+        hashes = {}
+        for slot in np.flatnonzero(mouth.present[T1]).tolist():
+            fdi = int(mouth.fdi[slot])
+            name = self.meshes.name(read.findings.case_id, fdi)
+            read.meshes += 1
+            try:
+                hashes[slot] = self.meshes.refresh(name)
+            except CaseDefect as defect:
+                if isinstance(defect, Unreachable) and defect.code != "not_found":
+                    read.unreachable.append(defect)
+                read.findings.add(self.meshes.tooth_defect(defect, name, fdi))
+        return hashes
+
+
+@contextmanager
+def _in_parallel(
+    reader: _Reader, cases: Sequence[tuple[str, str]], meshes: MeshStore, concurrency: int
+) -> Iterator[Iterable[_ReadCase]]:
+    """Read the cases in processes of this machine; in threads if meshes come from a server."""
+    if meshes.is_local:
+        workers = 1 if len(cases) < _FEW_CASES else 0
+        with closing(engines.in_order(reader, cases, "local", workers)) as read:
+            yield read
+        return
+    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="meshes")
+    try:
+        yield pool.map(lambda case: reader(*case), cases)
+    except BaseException:
+        meshes.close()  # wakes what waits for a retry, so that Ctrl-C does not
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _first_reasons(lines: Sequence[LeftOut]) -> str:

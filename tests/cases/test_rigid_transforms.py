@@ -15,12 +15,13 @@ import pytest
 
 from dentalign.cases import case_document, case_list, fetch, rigid_transforms
 from dentalign.cases.left_out import LeftOut
-from dentalign.cases.manifests import Manifest, path_of
+from dentalign.cases.manifests import Manifest, ManifestCase, path_of
 from dentalign.cases.rigid_transforms import ManifestCounts
 from dentalign.cases.settings import Fetch, Limits, Source
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable
 from dentalign.geometry import rigid
+from dentalign.mouth import T1, T2
 from dentalign.teeth import SLOT_INDEX
 from tests.support.http_server import Reply, Server
 
@@ -89,8 +90,8 @@ class Clinic:
     def manifest(self, case_id: str) -> Manifest:
         return Manifest.load(path_of(self.out, case_list.shard_of(case_id, SHARDS)))
 
-    def entry(self, case_id: str) -> Any:
-        (entry,) = [case for case in self.manifest(case_id).cases if case.case_id == case_id]
+    def entry(self, case_id: str) -> ManifestCase:
+        (entry,) = [case for case in self.manifest(case_id).cases if case.mouth.case_id == case_id]
         return entry
 
     def reasons(self, case_id: str) -> list[tuple[str, str]]:
@@ -110,17 +111,14 @@ def test_a_manifest_holds_poses_and_hashes_of_its_cases(clinic: Clinic, document
     clinic.add(given, teeth=(11, 55, 36))
     assert clinic.run() == ManifestCounts(cases=1, excluded=0, dropped_teeth=0)
     entry = clinic.entry("a")
-    assert [(tooth.fdi, tooth.slot) for tooth in entry.teeth] == [
-        (36, 2),
-        (55, SLOT_INDEX[15]),
-        (11, SLOT_INDEX[11]),
-    ]
-    first = entry.teeth[2]
-    assert first.mesh == "a/11.stl"
-    assert first.mesh_sha256 == hashlib.sha256(b"mesh a 11").hexdigest()
-    np.testing.assert_array_equal(first.t1, rigid.from_rotation(np.eye(3), [11, 0, 0]))
-    np.testing.assert_array_equal(first.t2, rigid.from_rotation(np.eye(3), [11, 2, 0]))
-    assert entry.teeth[0].t2 is None  # 36 is extracted
+    slots = {11: SLOT_INDEX[11], 36: SLOT_INDEX[36], 55: SLOT_INDEX[15]}
+    assert {int(entry.mouth.fdi[slot]): slot for slot in entry.mesh_sha256} == slots
+    assert entry.mesh_sha256[slots[11]] == hashlib.sha256(b"mesh a 11").hexdigest()
+    for stage, y in ((T1, 0), (T2, 2)):
+        wanted = rigid.from_rotation(np.eye(3), [11, y, 0])
+        np.testing.assert_array_equal(entry.mouth.pose[stage, slots[11]], wanted)
+    assert entry.mouth.present[:, slots[36]].tolist() == [True, False]  # 36 is extracted
+    assert entry.mouth.points.shape == (32, 0, 3)
 
 
 def test_every_shard_is_written_with_its_own_cases_and_the_same_bytes_each_time(
@@ -131,7 +129,7 @@ def test_every_shard_is_written_with_its_own_cases_and_the_same_bytes_each_time(
     clinic.run()
     first = {path.name: path.read_bytes() for path in clinic.out.iterdir()}
     assert sorted(first) == [f"{shard}.json" for shard in SHARDS]
-    found = {name: [case.case_id for case in Manifest.load(clinic.out / name).cases] for name in first}
+    found = {name: [case.mouth.case_id for case in Manifest.load(clinic.out / name).cases] for name in first}
     assert found == {
         f"{shard}.json": [case for case in ("c0", "c1") if case_list.shard_of(case, SHARDS) == shard]
         for shard in SHARDS
@@ -186,11 +184,8 @@ def test_a_missing_or_too_large_mesh_drops_its_tooth(clinic: Clinic, document: B
     (clinic.stl / "a" / "12.stl").write_bytes(b"x" * 2_000)
     assert clinic.run(max_mesh_mb=0.001).dropped_teeth == 2
     entry = clinic.entry("a")
-    assert [tooth.fdi for tooth in entry.teeth] == [36, 11]
-    assert [(tooth.slot, tooth.fdi) for tooth in entry.dropped] == [
-        (SLOT_INDEX[12], 12),
-        (SLOT_INDEX[21], 21),
-    ]
+    assert entry.mouth.fdi[entry.mouth.present[T1]].tolist() == [36, 11]
+    assert entry.mouth.fdi[entry.mouth.dropped].tolist() == [12, 21]
     assert clinic.reasons("a") == [("12", "mesh_too_large"), ("21", "missing_mesh")]
 
 
@@ -223,9 +218,10 @@ def test_no_usable_case_is_an_error_of_its_own_and_leaves_no_output(clinic: Clin
 def test_the_other_buccal_axis_gives_poses_for_turned_points(clinic: Clinic, document: Build) -> None:
     clinic.add(document("a"))
     clinic.run()
-    ours = clinic.entry("a").teeth[0].t1
+    ours = clinic.entry("a").mouth
     clinic.run(axis="-y")
-    np.testing.assert_array_equal(clinic.entry("a").teeth[0].t1, ours @ np.diag([-1.0, -1, 1, 1]))
+    wanted = ours.pose[ours.present] @ np.diag([-1.0, -1, 1, 1])
+    np.testing.assert_array_equal(clinic.entry("a").mouth.pose[ours.present], wanted)
 
 
 def test_remote_meshes_are_mirrored_and_asked_for_again_only_by_their_etag(
@@ -239,7 +235,7 @@ def test_remote_meshes_are_mirrored_and_asked_for_again_only_by_their_etag(
     local = clinic.manifest("a")
     url = f"{server.url}/stl"
     clinic.run(url)
-    assert clinic.manifest("a").cases[0].teeth[0].mesh_sha256 == local.cases[0].teeth[0].mesh_sha256
+    assert clinic.manifest("a").cases[0].mesh_sha256 == local.cases[0].mesh_sha256
     assert server.answered == [200] * 4
 
     server.put("stl/a/12.stl", b"another")
@@ -358,7 +354,7 @@ def test_the_two_stages_read_realteeth_and_name_each_defect(realteeth: Path, tmp
     assert said == "rigid_transforms: 26 cases, 2 excluded, 3 teeth dropped -> data/transforms\n"
 
     manifests = [Manifest.load(path) for path in sorted((tmp_path / "data" / "transforms").iterdir())]
-    entries = {case.case_id: case for manifest in manifests for case in manifest.cases}
+    entries = {case.mouth.case_id: case.mouth for manifest in manifests for case in manifest.cases}
     lines = [line for manifest in manifests for line in manifest.left_out]
     assert "rt-900008-copy" in {line.case_id for line in lines if line.code == "case_id_differs"}
     for defect in json.loads((realteeth / "defects.json").read_text(encoding="utf-8")):
@@ -366,14 +362,14 @@ def test_the_two_stages_read_realteeth_and_name_each_defect(realteeth: Path, tmp
         found = [(line.tooth, line.code) for line in lines if line.case_id == case_id]
         if defect["expect"] == "accept" or name in IN_THE_MESH or name == "duplicate_case_id":
             assert found == [], name
-            assert len(entries[case_id].teeth) >= 24, name
+            assert entries[case_id].present[T1].sum() >= 24, name
         else:
             assert found == [REALTEETH[name]], name
             assert (case_id in entries) == bool(found[0][0]), name
 
-    for case in entries.values():  # the arches come out right: upper above lower, patient's left at +x
-        height = {t.fdi: t.t1[2, 3] for t in case.teeth}
-        across = {t.fdi: t.t1[0, 3] for t in case.teeth}
+    for mouth in entries.values():  # the arches come out right: upper above lower, patient's left at +x
+        here = np.flatnonzero(mouth.present[T1])
+        height, across = (dict(zip(mouth.fdi[here], mouth.pose[T1, here, k, 3], strict=True)) for k in (2, 0))
         assert height[16 if 16 in height else 17] > height[46 if 46 in height else 47]
         assert across[23 if 23 in across else 24] > across[13 if 13 in across else 14]
 

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dentalign.cases.crowns import Sampler
-from dentalign.cases.manifests import CaseEntry, Manifest, ToothEntry
+from dentalign.cases.manifests import Manifest, ManifestCase
 from dentalign.cases.settings import Limits, Sample
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.dataset.clouds import make_clouds
@@ -16,7 +17,7 @@ from dentalign.dataset.mouth_store import MouthStore
 from dentalign.demo_clinic.clinic import make_clinic
 from dentalign.errors import DentalignError
 from dentalign.geometry import rigid, stl
-from dentalign.mouth import T1, T2
+from dentalign.mouth import T1, T2, Mouth
 from dentalign.teeth import SLOT_INDEX
 
 POSE = rigid.from_rotation(rigid.rotation_matrix(np.array([0.1, -0.2, 0.3])), np.array([10.0, -5.0, 2.0]))
@@ -39,14 +40,17 @@ def meshes(clinic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def clouds(meshes: Path, cases: int = 1, **sampler: str) -> Path:
-    entries = []
-    for number in range(cases):
-        teeth = []
-        for fdi in sorted(TEETH, key=SLOT_INDEX.__getitem__):
-            name = f"demo-0001/{fdi}.stl"
-            digest = stl.mesh_sha256((meshes / name).read_bytes())
-            teeth.append(ToothEntry(SLOT_INDEX[fdi], fdi, name, digest, POSE, None if fdi == 16 else MOVED))
-        entries.append(CaseEntry(f"case-{number}", "train", tuple(teeth), (), len(teeth)))
+    mouth = Mouth.empty(split="train")
+    hashes = {}
+    for fdi in TEETH:
+        slot = SLOT_INDEX[fdi]
+        hashes[slot] = stl.mesh_sha256((meshes / "demo-0001" / f"{fdi}.stl").read_bytes())
+        mouth.fdi[slot], mouth.present[:, slot] = fdi, (True, fdi != 16)
+        mouth.pose[T1, slot], mouth.pose[T2, slot] = POSE, MOVED if fdi != 16 else np.eye(4)
+    ids = ["demo-0001", *(f"demo-{number:04d}" for number in range(2, cases + 1))]
+    for case_id in ids[1:]:
+        shutil.copytree(meshes / ids[0], meshes / case_id)
+    entries = (ManifestCase(replace(mouth, case_id=case_id), hashes, len(TEETH)) for case_id in ids)
     Manifest("s", tuple(entries), (), cases).save("manifest.json")
     return make(meshes, **sampler)
 

@@ -1,5 +1,6 @@
 """Interrupted, out of disk space, or damaged on disk: said in one line, and the next run comes out right."""
 
+import itertools
 import json
 import os
 import random
@@ -104,9 +105,11 @@ def sampling(finished_project: Project, tmp_path: Path) -> subprocess.Popen[str]
     project.set("sample.workers", 2)
     file = project.root / "data" / "transforms" / f"{SHARDS[0]}.json"
     few = Manifest.load(file)
-    cases = [
-        replace(case, case_id=f"{case.case_id}-{number:03d}") for number in range(500) for case in few.cases
-    ]
+    cases = []
+    for case, number in itertools.product(few.cases, range(500)):
+        case_id = f"{case.mouth.case_id}-{number:03d}"
+        (project.root / "cases" / "stl" / case_id).symlink_to(case.mouth.case_id)
+        cases.append(replace(case, mouth=replace(case.mouth, case_id=case_id)))
     Manifest(few.shard, tuple(cases), (), len(cases)).save(file)
     script = str(ROOT / "stages" / "sample_clouds.py")
     words = [str(file.relative_to(project.root)), "data/clouds/new.h5"]
