@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import re
+import sys
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 MAX_ID_LENGTH = 120
 
+_NOT_GIVEN = {"n/a", "na", "nan", "none", "null"}  # whatever their case
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _ID_RULE = f"an id is at most {MAX_ID_LENGTH} of A-Z a-z 0-9 . _ - and does not start with '.'"
@@ -68,10 +70,15 @@ def read(path: str | Path, stage: str = "case_list") -> tuple[list[ListedCase], 
     raises : DentalignError if the file cannot be read or has no column `case_id`
     """
     left_out: list[LeftOut] = []
+    placeholders: list[int] = []
     same: dict[str, list[tuple[int, ListedCase]]] = defaultdict(list)
     for line, row in _rows(path):
         case_id = row["case_id"]
-        patient_id = unicodedata.normalize("NFC", row.get("patient_id", "")) or case_id
+        patient_id = unicodedata.normalize("NFC", row.get("patient_id", ""))
+        if patient_id.casefold() in _NOT_GIVEN:
+            placeholders.append(line)
+            patient_id = ""
+        patient_id = patient_id or case_id
         try:
             check_id(case_id, f"{path}:{line}")
         except CaseDefect as defect:
@@ -79,6 +86,12 @@ def read(path: str | Path, stage: str = "case_list") -> tuple[list[ListedCase], 
         else:
             same[case_id.casefold()].append((line, ListedCase(case_id, patient_id)))
 
+    if placeholders:
+        print(
+            f"{path}: patient_id is a placeholder such as N/A in {len(placeholders)} rows (first: line "
+            f"{placeholders[0]}): taken as not given, each case is a patient of its own",
+            file=sys.stderr,
+        )
     good: list[ListedCase] = []
     for rows in same.values():
         if len({case.patient_id for _, case in rows if case.patient_id != case.case_id}) > 1:
@@ -159,14 +172,28 @@ def _rows(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
     except (OSError, UnicodeDecodeError) as error:
         kind = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise DentalignError(f"{path}: the case list cannot be read: {kind}") from error
-    heading_line = text.partition("\n")[0]
-    delimiter = ";" if ";" in heading_line and "," not in heading_line else ","  # Excel in some languages
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    lines = text.splitlines()
+    first = int(bool(lines) and lines[0].lower().startswith("sep="))  # Excel's own line
+    heading_line = lines[first] if len(lines) > first else ""
+    # Excel writes semicolons in some languages, and tabs as "Unicode text".
+    delimiter = next((mark for mark in ",;\t" if mark in heading_line), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        heading = [name.strip() for name in next(reader, [])]
+        for _ in range(first):
+            next(reader)
+        heading = [name.strip().lower() for name in next(reader, [])]
         if "case_id" not in heading:
             raise DentalignError(f"{path}: the first line must name the column case_id")
+        if twice := sorted({name for name in heading if name and heading.count(name) > 1}):
+            raise DentalignError(f"{path}: the column {twice[0]} stands there twice; remove one of them")
+        latest = reader.line_num
         for values in reader:
+            if reader.line_num > latest + 1:  # rows may have been swallowed by a quote that never closed
+                raise DentalignError(
+                    f"{path}: line {latest + 1}: a quoted value goes on over {reader.line_num - latest} "
+                    "lines; close the quote, or take the line break out of the value"
+                )
+            latest = reader.line_num
             if any(value.strip() for value in values):
                 padded = values + [""] * (len(heading) - len(values))
                 yield (

@@ -314,7 +314,7 @@ REALTEETH = {
     "zero_quaternion": ("16", "zero_quaternion"),
     "nan_translation": ("16", "pose_not_finite"),
     "unknown_tooth_number": ("99", "unknown_tooth"),
-    "primary_and_permanent_in_one_slot": ("", "slot_conflict"),
+    "primary_and_permanent_in_one_slot": ("55", "slot_conflict"),
     "path_traversal_case_id": ("", "case_id_differs"),
     "missing_stl": ("16", "missing_mesh"),
 }
@@ -351,7 +351,7 @@ def test_the_two_stages_read_realteeth_and_name_each_defect(realteeth: Path, tmp
         )
         assert done.returncode == 0, done.stderr
         said = done.stderr
-    assert said == "rigid_transforms: 26 cases, 2 excluded, 3 teeth dropped -> data/transforms\n"
+    assert said == "rigid_transforms: 27 cases, 1 excluded, 4 teeth dropped -> data/transforms\n"
 
     manifests = [Manifest.load(path) for path in sorted((tmp_path / "data" / "transforms").iterdir())]
     entries = {case.mouth.case_id: case.mouth for manifest in manifests for case in manifest.cases}
