@@ -279,19 +279,20 @@ def export_(
         typer.echo(f"{exported.path}  {said}")
 
 
-@app.command(epilog=command.EPILOG)
-def mend(
+@app.command("repair", epilog=command.EPILOG)
+def repair_(
     root: Annotated[Path, typer.Argument(help="The repository.")] = Path(),
 ) -> None:
     """Delete files of DVC's own that a killed DVC left half written (`dvc.lock`, `.dvc/tmp/rwlock`).
 
-    Else DVC refuses to start. `dvc repro` then finds in its cache of runs what was finished. Say this before
-    an unattended `dvc repro`; `make repro` does.
+    DVC refuses to start with them; `dvc repro` then finds in its cache of runs what was finished. Run it before
+    an unattended `dvc repro`, as `make repro` does. A merge conflict in `dvc.lock` is yours to resolve: exit
+    code 1, nothing deleted.
     """
     from dentalign import repair
 
     for path in repair.remove_half_written(root):
-        typer.echo(f"mend: {path}, left half written by a killed DVC, deleted", err=True)
+        typer.echo(f"repair: {path}, left half written by a killed DVC, deleted", err=True)
 
 
 @app.command(epilog=command.EPILOG)
