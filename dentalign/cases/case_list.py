@@ -72,7 +72,7 @@ def read(path: str | Path, stage: str = "case_list") -> tuple[list[ListedCase], 
     left_out: list[LeftOut] = []
     placeholders: list[int] = []
     same: dict[str, list[tuple[int, ListedCase]]] = defaultdict(list)
-    for line, row in _rows(path):
+    for line, row in read_rows(path):
         case_id = row["case_id"]
         patient_id = unicodedata.normalize("NFC", row.get("patient_id", ""))
         if patient_id.casefold() in _NOT_GIVEN:
@@ -137,9 +137,11 @@ def write(path: str | Path, cases: Iterable[ListedCase]) -> None:
     """Write a case list that `read` takes: `case_id`, and `patient_id` where a case has one of its own."""
     rows = sorted(cases)
     if all(case.patient_id == case.case_id for case in rows):
-        _write_table(path, ["case_id"], ([case.case_id] for case in rows))
+        atomic.write_text(path, table_text(["case_id"], ([case.case_id] for case in rows)))
     else:
-        _write_table(path, ["case_id", "patient_id"], ([case.case_id, case.patient_id] for case in rows))
+        atomic.write_text(
+            path, table_text(["case_id", "patient_id"], ([case.case_id, case.patient_id] for case in rows))
+        )
 
 
 def for_autoencoder(cases: Iterable[ListedCase], count: int) -> list[ListedCase]:
@@ -150,13 +152,15 @@ def for_autoencoder(cases: Iterable[ListedCase], count: int) -> list[ListedCase]
 
 def write_splits(path: str | Path, splits: Mapping[str, str]) -> None:
     """Write the CSV `case_id,split`, sorted by id."""
-    _write_table(path, ["case_id", "split"], ([case_id, splits[case_id]] for case_id in sorted(splits)))
+    atomic.write_text(
+        path, table_text(["case_id", "split"], ([case_id, splits[case_id]] for case_id in sorted(splits)))
+    )
 
 
 def read_splits(path: str | Path) -> dict[str, Split]:
     """Read the CSV `case_id,split`; raises DentalignError if the file is none."""
     splits: dict[str, Split] = {}
-    for line, row in _rows(path):
+    for line, row in read_rows(path):
         known = [split for split in SPLITS if split == row.get("split")]
         if not known or row["case_id"] in splits:
             raise DentalignError(f"{path}: line {line}: each case once, its split one of {', '.join(SPLITS)}")
@@ -165,7 +169,7 @@ def read_splits(path: str | Path) -> dict[str, Split]:
     return splits
 
 
-def _rows(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
+def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows that are not blank: (line number, {heading: value}), values stripped."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -204,12 +208,13 @@ def _rows(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise DentalignError(f"{path}: line {reader.line_num}: not CSV: {error}") from error
 
 
-def _write_table(path: str | Path, heading: list[str], rows: Iterable[list[str]]) -> None:
+def table_text(heading: list[str], rows: Iterable[list[str]]) -> str:
+    """Return a CSV with a heading as text."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(heading)
     writer.writerows(rows)
-    atomic.write_text(path, text.getvalue())
+    return text.getvalue()
 
 
 def _digest(text: str) -> bytes:
