@@ -1,4 +1,4 @@
-"""What each part of a model's training is worth: one part left away at a time, by `dvc exp run`.
+"""Gain of each part of a model's training: one part left away at a time, by `dvc exp run`.
 
 In a clone of its own, with the cases in params.yaml and `dvc repro` done once:
 
@@ -45,8 +45,8 @@ class Row:
 
 _FC, _ALIGNMENT = "dentalign/alignment/fc/training.py", "dentalign/alignment/fc/model.py"
 _ATTENTION, _POSES = "dentalign/alignment/attention/training.py", "dentalign/alignment/attention/model.py"
-_CHANGE = "change = self.network(held.z[part].to(self.device), masks[:, 0], masks[:, 1])"
-_CHANGE_PREDICTED = "change = self.network(basis.encode(t1), present, stays)"
+_CHANGE = "change = self.network(self.z[part].to(self.device), present[:, T1], present[:, T2])"
+_T2_PREDICTED = "return basis.add(t1, change)"
 
 ROWS = {
     "fc": (
@@ -56,25 +56,23 @@ ROWS = {
         Row("no jitter", ("jitter=0",)),
         Row("no tooth dropout", ("tooth_dropout=0",)),
         Row("no dropout", ("dropout=0",)),
-        Row("no averaging of weights", ("averaging=0",)),
+        Row("no averaging of weights", ("ema_decay=0",)),
         Row("constant rate", ("decay_steps=1000000000",)),
         Row("no weight decay", ("weight_decay=0",)),
         Row(
             "no normalisation",
             edits=(
                 Edit(_FC, "np.sqrt(variance + SMALLEST_SPREAD_OUT**2)", "0 * variance + 1"),
-                Edit(
-                    _FC, "(self.basis.spread**2 + SMALLEST_SPREAD_IN**2).sqrt()", "0 * self.basis.spread + 1"
-                ),
+                Edit(_FC, "(basis.spread**2 + SMALLEST_SPREAD_IN**2).sqrt()", "0 * basis.spread + 1"),
             ),
         ),
         Row(
             "no residual to T1",
             edits=(
-                Edit(_FC, "change = (z[:, 1] - z[:, 0]) * pairs[case]", "change = z[:, 1] * pairs[case]"),
-                Edit(_FC, " - (z[:, 1] - start)", " - z[:, 1]"),
-                Edit(_FC, _CHANGE, _CHANGE + " - held.z[part].to(self.device)"),
-                Edit(_ALIGNMENT, _CHANGE_PREDICTED, _CHANGE_PREDICTED + " - basis.encode(t1)"),
+                Edit(_FC, "(z[case, :, T2] - z[case, :, T1]) * pairs", "z[case, :, T2] * pairs"),
+                Edit(_FC, " - (z[:, T2] - start)", " - z[:, T2]"),
+                Edit(_FC, _CHANGE, _CHANGE + " - self.z[part].to(self.device)"),
+                Edit(_ALIGNMENT, _T2_PREDICTED, "return basis.add(t1, change - basis.encode(t1))"),
             ),
         ),
         Row(
@@ -82,9 +80,8 @@ ROWS = {
             edits=(
                 Edit(
                     _FC,
-                    "self._set_scales(), _millimetres(codes.basis, decoder)",
-                    "self._set_scales(), "
-                    "torch.eye(codes.basis.components, device=self.device).expand(32, -1, -1)",
+                    "_metric_mm2(codes.basis, decoder))",
+                    "torch.eye(codes.basis.components, device=self.device).expand(32, -1, -1))",
                 ),
             ),
         ),
@@ -95,14 +92,14 @@ ROWS = {
     ),
     "attention": (
         Row("base"),
-        Row("no mouths on the way, asked once", ("midway=0",)),
-        Row("asked once", edits=(Edit(_POSES, "if not self.midway:", "if self.midway is not None:"),)),
+        Row("no mouths on the way, one prediction", ("midway=0",)),
+        Row("one prediction", edits=(Edit(_POSES, "if not self.midway:", "if self.midway is not None:"),)),
         Row("no contacts", ("contact=0",)),
         Row("no jitter", ("jitter_mm=0", "jitter_deg=0")),
         Row("no resizing", ("resize=0",)),
         Row("no tooth dropout", ("tooth_dropout=0",)),
         Row("no dropout", ("dropout=0",)),
-        Row("no averaging of weights", ("averaging=0",)),
+        Row("no averaging of weights", ("ema_decay=0",)),
         Row("constant rate", ("decay_steps=1000000000",)),
         Row(
             "no mirror images",
@@ -110,8 +107,8 @@ ROWS = {
                 Edit(_ATTENTION, "generator=generator) < 0.5", "generator=generator) < 0.0"),
                 Edit(
                     _POSES,
-                    "self.both_ways(moved(teeth, turn, shift), present, stays)",
-                    "self.network(moved(teeth, turn, shift), present, stays)",
+                    "self.mirror_averaged(moved, present, stays)",
+                    "self.network(moved, present, stays)",
                 ),
             ),
         ),

@@ -1,4 +1,4 @@
-"""How an alignment model fares where mouths are hard, and where the input is not as it was in training.
+"""Errors of an alignment model on hard mouths, and on input that is not as it was in training.
 
     python benchmarks/alignment.py                   # models/ and data/latents.h5, test split
 
@@ -18,38 +18,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dentalign.alignment import registry
-from dentalign.alignment.base import AlignmentModel, Mouths
+from dentalign.alignment.base import AlignmentModel
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.autoencoder.encoding import ToothEncoder
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.files import weights
 from dentalign.geometry import rigid
+from dentalign.mouth import T1, T2, Mouths
 from dentalign.teeth import ARCHES
 from dentalign.validation import metrics
 
 Array = NDArray[np.float64]
-_COLUMNS = ("points", "t1/pose", "t2/pose", "t1/mask", "t2/mask")
 
 
 @dataclass(frozen=True)
 class Models:
-    """The three models in use."""
+    """The models in use; the alignment model has its decoder."""
 
-    alignment_model: AlignmentModel
+    alignment: AlignmentModel
     encoder: ToothEncoder
-    decoder: Decoder
 
-    def place(self, mouths: Mouths) -> tuple[Array, Array | None]:
+    def predict(self, mouths: Mouths) -> tuple[Array, Array | None]:
         """Poses (N, 32, 4, 4) at T2, and the expected errors (N, 32), mm, of a model that has such."""
         poses, expected = [], []
-        for number in range(len(mouths.present)):  # one at a time: latents of many would not fit
-            one = mouths.part(slice(number, number + 1))
-            if self.alignment_model.uses_latents:
-                one = replace(one, latents=self.encoder.encode(one.points[0], one.pose, one.present))
-            placed = self.alignment_model.place(one, self.decoder)
-            poses.append(placed.pose)
-            if placed.expected_add_mm is not None:
-                expected.append(placed.expected_add_mm)
+        for number in range(len(mouths)):  # one at a time: latents of many would not fit
+            one = mouths.subset(slice(number, number + 1))
+            if self.alignment.uses_latents:
+                encoded = self.encoder.encode(one.points[0], one.pose[0], one.present[0])
+                one = replace(one, latents=encoded[None])
+            found = self.alignment.predict(one)
+            poses.append(found.pose)
+            if found.expected_add_mm is not None:
+                expected.append(found.expected_add_mm)
         return np.concatenate(poses), np.concatenate(expected) if expected else None
 
 
@@ -62,26 +62,24 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
+    decoder = weights.load(given.models / "decoder.pt", Decoder, DecoderConfig)
     models = Models(
-        registry.load(given.models / "alignment.pt"),
+        registry.load(given.models / "alignment.pt").with_decoder(decoder),
         ToothEncoder(given.models / "encoder.pt", "cpu"),
-        weights.load(given.models / "decoder.pt", Decoder, DecoderConfig),
     )
     with MouthStore(given.latents) as store:
-        rows = store.rows_of("test")
-        columns = {name: store.column(name, rows) for name in _COLUMNS}
-    both = columns["t1/mask"] & columns["t2/mask"]
-    mouths = Mouths(columns["points"], columns["t1/pose"], columns["t1/mask"], both)
-    true = rigid.apply(columns["t2/pose"], columns["points"])
+        whole = store.mouths(store.rows_of("test"))
+    mouths, both = whole.without_plan(), whole.stays
+    true = rigid.apply(whole.pose[:, T2], whole.points)
 
-    def errors(pose: Array) -> Array:  # (N, 32), not a number where there is no tooth
+    def errors(pose: Array) -> Array:  # (N, 32), NaN where there is no tooth
         add = metrics.add_mm(rigid.apply(pose, mouths.points).reshape(-1, *true.shape[2:]),
                              true.reshape(-1, *true.shape[2:])).reshape(both.shape)  # fmt: skip
         return np.where(both, add, np.nan)
 
-    answer, expected = models.place(mouths)
-    plain, still = errors(answer), errors(mouths.pose)
-    print(f"model '{models.alignment_model.config.model}', {len(rows)} test cases, {both.sum()} teeth")
+    found, expected = models.predict(mouths)
+    plain, still = errors(found), errors(mouths.pose[:, T1])
+    print(f"model '{models.alignment.config.model}', {len(mouths)} test cases, {both.sum()} teeth")
     print(f"{'':44}cases  add_mm  no movement_mm  ratio")
 
     def line(
@@ -91,14 +89,14 @@ def main() -> None:
             mean, none = np.nanmean(add[cases][:, slots]), np.nanmean(still[cases][:, slots])
             print(f"{what:44}{cases.sum():5}  {mean:6.3f}  {none:14.3f}  {mean / none:5.3f}")
 
-    everyone = np.ones(len(rows), bool)
+    everyone = np.ones(len(mouths), bool)
     line("all", everyone)
     severity = np.nanmean(still, axis=1)
     low, high = np.quantile(severity, [1 / 3, 2 / 3])
     line(f"moved by up to {low:.2f} mm on average", severity <= low)
     line(f"moved by {low:.2f} to {high:.2f} mm", (severity > low) & (severity <= high))
     line(f"moved by more than {high:.2f} mm", severity > high)
-    missing = mouths.present.sum(1).max() - both.sum(1)
+    missing = mouths.present[:, T1].sum(1).max() - both.sum(1)
     line("no tooth fewer", missing == 0)
     line("1 or 2 teeth fewer at T2", (missing > 0) & (missing < 3))
     line("3 or more teeth fewer", missing >= 3)
@@ -110,11 +108,11 @@ def main() -> None:
         line(
             f"teeth taken out of the input: {count}",
             everyone,
-            np.where(left.stays, errors(models.place(left)[0]), np.nan),
+            np.where(left.stays, errors(models.predict(left)[0]), np.nan),
         )
-    turned = np.stack([_motion(rng) for _ in rows])
-    answer, _ = models.place(replace(mouths, pose=turned[:, None] @ mouths.pose))
-    back = errors(np.linalg.inv(turned)[:, None] @ answer)
+    turned = np.stack([_motion(rng) for _ in everyone])
+    found, _ = models.predict(replace(mouths, pose=turned[:, None, None] @ mouths.pose))
+    back = errors(np.linalg.inv(turned)[:, None] @ found)
     line("turned by up to 20 deg, moved by 20 mm", everyone, back)
     print(f"turned and moved over plain: {np.nanmean(back) / np.nanmean(plain):.3f}")
     if expected is not None:
@@ -128,7 +126,7 @@ def main() -> None:
 
 
 def _mean_of_slots(errors: Array) -> Array:
-    """(N, 32) -> (32,); a slot without a tooth gives a number that nobody asks for."""
+    """Means (32,) of errors (N, 32); arbitrary for a slot without a tooth."""
     there = np.isfinite(errors)
     mean: Array = np.where(there, errors, 0).sum(0) / np.maximum(there.sum(0), 1)
     return mean
@@ -136,15 +134,16 @@ def _mean_of_slots(errors: Array) -> Array:
 
 def _without(mouths: Mouths, count: int, rng: np.random.Generator) -> Mouths:
     present = mouths.present.copy()
-    for row in present:
-        row[rng.choice(np.flatnonzero(row), count, replace=False)] = False
-    return replace(mouths, present=present, stays=mouths.stays & present)
+    for at_t1, at_t2 in present:
+        gone = rng.choice(np.flatnonzero(at_t1), count, replace=False)
+        at_t1[gone] = at_t2[gone] = False
+    return replace(mouths, present=present)
 
 
 def _motion(rng: np.random.Generator) -> Array:
     axis, way = rng.normal(size=(2, 3))
-    turn = np.radians(rng.uniform(0, 20)) * axis / np.linalg.norm(axis)
-    return rigid.from_rotation(rigid.rotation_matrix(turn), 20 * way / np.linalg.norm(way))
+    vector = np.radians(rng.uniform(0, 20)) * axis / np.linalg.norm(axis)
+    return rigid.from_rotation(rigid.rotation_matrix(vector), 20 * way / np.linalg.norm(way))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python benchmarks/compare_models.py --latents data/latents.h5 --epochs 100
     python benchmarks/compare_models.py --train-cases 50 100 --epochs 240 170   # less to learn from
 
-All get the same input in the same standard place, the same augmentation, loss (with --contact also for the
-contacts), number of looks (--twice), schedule, averaging of weights and mean over the mirror image; the
+All get the same input in the same canonical frame, the same augmentation, loss (with --contact also for the
+contacts), number of predictions (--twice), schedule, averaging of weights and mean over the mirror image; the
 peers are better off than as published. What differs is the network, and that the peers predict a motion away
 from T1, as they do. Results are appended to a CSV; `val_add_mm` is for choosing among learning rates. A run
 goes on where a shorter one of the same settings ended.
@@ -14,6 +14,7 @@ import argparse
 import csv
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +23,14 @@ from numpy.typing import NDArray
 from peers.pointnet_graph import PointNetGraph
 from peers.token_transformer import TokenTransformer
 
-from dentalign.alignment.attention import model as attention_model
 from dentalign.alignment.attention.model import AttentionModel
 from dentalign.alignment.attention.network import PoseNetwork, ToothAttention, ToothAttentionConfig
 from dentalign.alignment.attention.training import AttentionTask, AttentionTraining, network_config
-from dentalign.alignment.base import Mouths
+from dentalign.alignment.base import AlignmentConfig, TrainingData
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.geometry import rigid
-from dentalign.training.loop import Schedule, checkpoint_key, train
+from dentalign.mouth import T1, T2
+from dentalign.training.loop import checkpoint_key, train
 from dentalign.validation import metrics
 
 NETWORKS: dict[str, Callable[[ToothAttentionConfig], PoseNetwork]] = {
@@ -40,9 +41,9 @@ NETWORKS: dict[str, Callable[[ToothAttentionConfig], PoseNetwork]] = {
 
 
 def made(model: str, settings: AttentionTraining, points: int) -> AttentionModel:
-    """An untrained aligner around one of the networks."""
+    """An untrained alignment model around one of the networks."""
     config = network_config(settings, points)
-    alignment_model = attention_model.build(config, (points, 1), "", "")
+    alignment_model = AttentionModel(AlignmentConfig("attention", points, 1, asdict(config), "", ""))
     alignment_model.network = NETWORKS[model](config)
     return alignment_model
 
@@ -62,20 +63,17 @@ class CasesForFew(MouthStore):
 
 def measured(store: MouthStore, alignment_model: AttentionModel) -> dict[str, float]:
     """The figures of the test split."""
-    rows = store.rows_of("test")
-    columns = {n: store.column(n, rows) for n in ("points", "t1/pose", "t2/pose", "t1/mask", "t2/mask")}
-    both = columns["t1/mask"] & columns["t2/mask"]
-    placed = alignment_model.place(Mouths(columns["points"], columns["t1/pose"], columns["t1/mask"], both))
-    true = rigid.apply(columns["t2/pose"][both], columns["points"][both])
-    still = rigid.apply(columns["t1/pose"][both], columns["points"][both])
-    add, none = metrics.add_mm(placed.points[both], true), metrics.add_mm(still, true)
+    mouths = store.mouths(store.rows_of("test"))
+    both = mouths.stays
+    placed = alignment_model.predict(mouths.without_plan())
+    points, true_pose = mouths.points[both], mouths.pose[:, T2][both]
+    true, still = rigid.apply(true_pose, points), rigid.apply(mouths.pose[:, T1][both], points)
+    add, none = metrics.add_mm(rigid.apply(placed.pose[both], points), true), metrics.add_mm(still, true)
     assert placed.expected_add_mm is not None
     return {
         "add_mm": float(add.mean()),
         "add_vs_identity": float(add.mean() / none.mean()),
-        "rotation_error_deg": float(
-            metrics.rotation_error_deg(placed.pose[both], columns["t2/pose"][both]).mean()
-        ),
+        "rotation_error_deg": float(metrics.rotation_error_deg(placed.pose[both], true_pose).mean()),
         "rank_correlation": metrics.confidence(placed.expected_add_mm[both], add).get(
             "rank_correlation", np.nan
         ),
@@ -97,7 +95,7 @@ def main() -> None:
     parser.add_argument(
         "--contact", type=float, default=0.0, help="the loss term, see train.attention.contact"
     )
-    parser.add_argument("--twice", action="store_true", help="ask again, see train.attention.midway")
+    parser.add_argument("--twice", action="store_true", help="predict twice, see train.attention.midway")
     parser.add_argument("--out", type=Path, default=Path("reports/compare_models.csv"))
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -118,23 +116,18 @@ def one(
     with CasesForFew(latents, most) as store:
         alignment_model = made(model, settings, store.layout.points)
         alignment_model.midway *= twice
-        task = AttentionTask(store, alignment_model, settings, 128)
-        schedule = Schedule(
-            epochs,
-            epochs,
-            settings.learning_rate,
-            settings.warm_up,
-            settings.decay_steps,
-            settings.averaging,
-            settings.weight_decay,
+        data = TrainingData(
+            "attention", store, "", "", seed, torch.get_num_threads(), torch.device("cpu"), 128
         )
+        task = AttentionTask(data, alignment_model, settings)
+        schedule = settings.schedule(epochs, epochs)
         networks = sorted(Path(__file__).with_name("peers").glob("*.py"))
         key = checkpoint_key(
             [latents, *networks],
             {**settings.model_dump(), "model": model, "most": most, "seed": seed, "twice": twice},
             __file__,
         )
-        outcome = train(task, schedule, seed, f"compare/{key}", lambda *_: None)
+        outcome = train(task, schedule, seed, f"compare/{key}")
         alignment_model.network.load_state_dict(outcome.best_state)
         task.finish()
         figures = measured(store, alignment_model)
@@ -148,7 +141,7 @@ def one(
             "twice": twice,
             "weights": sum(value.numel() for value in alignment_model.network.parameters()),
             "best_epoch": outcome.best_epoch,
-            "val_add_mm": float(f"{outcome.history[outcome.best_epoch - 1]['val_add_mm']:.4g}"),
+            "val_add_mm": float(f"{outcome.best['val_add_mm']:.4g}"),
             **{name: float(f"{value:.4g}") for name, value in figures.items()},
             "minutes": round((time.monotonic() - started) / 60, 1),
         }

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peers.dense_autoencoder import Decode, DenseAutoencoder, DenseTask, Mouths, WholeToothDecoder
+from peers.dense_autoencoder import Decode, DenseAutoencoder, DenseTask, WholeToothDecoder
 
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.files import weights
 from dentalign.geometry import rigid
+from dentalign.mouth import T1, T2
 from dentalign.training.loop import Schedule, checkpoint_key, train
 
 
@@ -40,7 +41,9 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     with MouthStore(given.latents) as store:
-        splits = {split: _mouths(store, split) for split in ("train", "val", "test")}
+        splits = {
+            split: store.mouths(store.rows_of(split), latents=True) for split in ("train", "val", "test")
+        }
     decoder: Decode
     if given.decoder == "whole":
         decoder, files = WholeToothDecoder(splits["train"]), [given.latents]
@@ -48,13 +51,16 @@ def main() -> None:
         pointwise = weights.load(given.decoder, Decoder, DecoderConfig).requires_grad_(False)
         decoder, files = pointwise, [given.latents, given.decoder]
     test = splits["test"]
-    local = test.points[test.both].astype(np.float64)
-    true = rigid.apply(test.t2_pose[test.both], local)
-    decoded = [decoder(torch.from_numpy(test.latents[:, s].astype(np.float32))) for s in (0, 1)]
-    at_t1, at_t2 = (part.numpy()[test.both].astype(np.float64) for part in decoded)
+    assert test.latents is not None
+    stays = test.stays
+    local = test.points[stays].astype(np.float64)
+    t1_pose, t2_pose = test.pose[:, T1][stays], test.pose[:, T2][stays]
+    true = rigid.apply(t2_pose, local)
+    decoded = [decoder(torch.from_numpy(test.latents[:, s].astype(np.float32))) for s in (T1, T2)]
+    at_t1, at_t2 = (part.numpy()[stays].astype(np.float64) for part in decoded)
     lost = np.linalg.norm(at_t2 - true, axis=-1).mean()
     still = np.linalg.norm(rigid.apply(rigid.fit(local, at_t1), local) - true, axis=-1).mean()
-    really_still = np.linalg.norm(rigid.apply(test.t1_pose[test.both], local) - true, axis=-1).mean()
+    really_still = np.linalg.norm(rigid.apply(t1_pose, local) - true, axis=-1).mean()
     print(f"lost by encoder and decoder: {lost:.3f} mm; no movement: add_mm {really_still:.3f}, "
           f"through the decoder {still:.3f}")  # fmt: skip
     for seed in given.seeds:
@@ -65,7 +71,7 @@ def main() -> None:
             settings = {"wide": given.wide, "narrow": given.narrow, "dropout": dropout, "seed": seed}
             key = checkpoint_key(files, {**settings, "decoder": str(given.decoder)}, __file__)
             schedule = Schedule(given.epochs, given.patience, 3e-4, 200, 2000, 0.995, 0.05)
-            outcome = train(task, schedule, seed, f"dense/{key}", lambda *_: None)
+            outcome = train(task, schedule, seed, f"dense/{key}")
             network.load_state_dict(outcome.best_state)
             print(
                 f"seed {seed}, dropout {dropout}: {sum(p.numel() for p in network.parameters()):,} weights, "
@@ -73,14 +79,6 @@ def main() -> None:
                 f"add_mm {task.errors(test).mean():.3f}, on the training cases "
                 f"{task.errors(splits['train']).mean():.3f}"
             )
-
-
-def _mouths(store: MouthStore, split: str) -> Mouths:
-    rows = store.rows_of(split)
-    present, at_t2 = store.column("t1/mask", rows), store.column("t2/mask", rows)
-    latents = np.stack([store.column(f"{s}/latents", rows) for s in ("t1", "t2")], 1)
-    points, t1, t2 = (store.column(name, rows) for name in ("points", "t1/pose", "t2/pose"))
-    return Mouths(latents, points, t1, t2, present & at_t2, present)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ import torch
 from scipy.spatial import cKDTree
 from torch.nn import functional
 
-from dentalign.alignment.fc.latent_codes import mouth_of
 from dentalign.autoencoder.encoder import Encoder
 from dentalign.autoencoder.encoding import ToothEncoder
 from dentalign.autoencoder.neighbours import nearest_neighbours
-from dentalign.dataset.mouth_store import MouthStore, Row
+from dentalign.dataset.mouth_store import MouthStore
+from dentalign.mouth import Mouth
 from dentalign.running import allocator
 
 
@@ -74,32 +74,30 @@ def _torch_cluster() -> Callable[[torch.Tensor, int], torch.Tensor] | None:
     return lambda points, count: knn_graph(points, count).flip(0)
 
 
-def in_head_frame(row: Row) -> list[torch.Tensor]:
-    """The points of every tooth at T1 and at T2, (P, 3) each."""
-    mouth = mouth_of(row)
+def in_head_frame(mouth: Mouth) -> list[torch.Tensor]:
+    """Points of every tooth at T1 and at T2, (P, 3) each."""
     teeth = []
-    for pose, mask in zip(mouth.poses, mouth.masks, strict=True):
-        for slot in np.flatnonzero(mask):
+    for pose, present in zip(mouth.pose, mouth.present, strict=True):
+        for slot in np.flatnonzero(present):
             head = mouth.points[slot] @ pose[slot, :3, :3].T + pose[slot, :3, 3]
             teeth.append(torch.from_numpy(head.astype(np.float32)))
     return teeth
 
 
-def compare(rows: list[Row], weights: str, threads: int, rounds: int) -> None:
+def compare(mouths: list[Mouth], weights: str, threads: int, rounds: int) -> None:
     """Print the table for one number of threads."""
     torch.set_num_threads(threads)
     ours = ToothEncoder(weights, "cpu")
     peer = Peer(ours.network)
-    teeth = [tooth for row in rows for tooth in in_head_frame(row)]
+    teeth = [tooth for mouth in mouths for tooth in in_head_frame(mouth)]
 
-    def encode_rows() -> list[np.ndarray]:
-        mouths = map(mouth_of, rows)
-        return [ours.encode(mouth.points, mouth.poses, mouth.masks) for mouth in mouths]
+    def encode_mouths() -> list[np.ndarray]:
+        return [ours.encode(mouth.points, mouth.pose, mouth.present) for mouth in mouths]
 
     def encode_teeth() -> list[torch.Tensor]:
         return [peer.tooth(tooth) for tooth in teeth]
 
-    found = np.concatenate([e[mouth_of(r).masks] for e, r in zip(encode_rows(), rows, strict=True)])
+    found = np.concatenate([e[m.present] for e, m in zip(encode_mouths(), mouths, strict=True)])
     wanted = torch.stack(encode_teeth()).numpy()
     off = np.abs(found - wanted).max((1, 2)) / np.abs(wanted).max()
     print(f"largest difference of a tooth from the peer's, of the largest latent: {off.max():.1e}")
@@ -125,7 +123,7 @@ def compare(rows: list[Row], weights: str, threads: int, rounds: int) -> None:
 
     names: dict[str, tuple[Callable[[], object], int]] = {
         "peer, whole": (encode_teeth, len(teeth)),
-        "dentalign, whole": (encode_rows, len(teeth)),
+        "dentalign, whole": (encode_mouths, len(teeth)),
         "dentalign, neighbours alone": (neighbours, 28),
         "dentalign, network alone": (forward, 56),
         "its matrix products alone": (products, 56),
@@ -155,8 +153,8 @@ def main() -> None:
     allocator.keep_freed_memory()  # as every command does; the peer gains as well
     if given.threads:
         with MouthStore(given.clouds) as store:
-            rows = [store.row(index) for index in range(min(given.cases, len(store)))]
-        compare(rows, given.weights, given.threads, given.rounds)
+            mouths = [store.mouth(index) for index in range(min(given.cases, len(store)))]
+        compare(mouths, given.weights, given.threads, given.rounds)
         return
     print(timing.machine())
     for threads in (1, 2):

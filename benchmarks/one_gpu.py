@@ -1,4 +1,4 @@
-"""What one GPU does: encode 1,000 cases, join them, train 500 epochs; one table.
+"""Times on one GPU: encode 1,000 cases, join them, train 500 epochs; one table.
 
     python benchmarks/one_gpu.py                                  # on a machine with a GPU
     python benchmarks/one_gpu.py --project .                      # with the clouds and networks of a project
@@ -23,8 +23,7 @@ import synthetic_cases
 import timing
 import torch
 
-from dentalign.alignment.fc.latent_codes import mouth_of
-from dentalign.alignment.training import Train, train_align
+from dentalign.alignment.training import Train, TrainSection, train_align
 from dentalign.autoencoder.encoding import ToothEncoder, encode_shard
 from dentalign.autoencoder.settings import EncoderFile
 from dentalign.dataset.concat import concatenate
@@ -44,13 +43,13 @@ def busy_share(clouds: Path, encoder: str, device: str, cases: int) -> float | N
 
     ours = ToothEncoder(encoder, device)
     with MouthStore(clouds) as store:
-        mouths = [mouth_of(store.row(index)) for index in range(min(cases, len(store)))]
-    ours.encode(mouths[0].points, mouths[0].poses, mouths[0].masks)
+        mouths = [store.mouth(index) for index in range(min(cases, len(store)))]
+    ours.encode(mouths[0].points, mouths[0].pose, mouths[0].present)
 
     def encode() -> float:
         start = time.perf_counter()
         for mouth in mouths:
-            ours.encode(mouth.points, mouth.poses, mouth.masks)
+            ours.encode(mouth.points, mouth.pose, mouth.present)
         torch.cuda.synchronize()
         return time.perf_counter() - start
 
@@ -61,7 +60,7 @@ def busy_share(clouds: Path, encoder: str, device: str, cases: int) -> float | N
 
 
 def train(
-    latents: Path, encoder: str, decoder: str, settings: Train, mixed: bool
+    latents: Path, encoder: str, decoder: str, settings: TrainSection, mixed: bool
 ) -> tuple[float, dict[str, Any]]:
     """Seconds of the training from the latents on, and the figures of the model on the test split."""
     with tempfile.TemporaryDirectory() as folder, state_dir.kept_in(folder):

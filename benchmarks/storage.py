@@ -1,11 +1,11 @@
-"""How latents are best kept: size, writing, reading, and whether the model notices.
+"""Ways to store latents: size, writing, reading, and the effect on the model.
 
     python benchmarks/storage.py              # the demo's latents, after `make demo`
     python benchmarks/storage.py --train      # and train `fc` on float32 and on float16, some minutes
 
 Each way writes the same latents (`t1/latents`, `t2/latents`) with h5py, a case a chunk, and reads them again
-case by case in an order drawn at random, each with a checksum as the library does it. The files lie in the
-system's cache when they are read: what is measured is the time of the processor, on one thread, not of the
+case by case in an order drawn at random, each with HDF5's checksum as the library does it. The files lie in
+the system's cache when they are read: measured is the time of the processor, on one thread, not of the
 disk.
 """
 
@@ -13,7 +13,6 @@ import argparse
 import os
 import tempfile
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ import numpy as np
 import timing
 import torch
 
-from dentalign.alignment.fc.latent_codes import mouth_of
 from dentalign.autoencoder.encoding import ToothEncoder
 from dentalign.dataset.mouth_store import MouthStore
 
@@ -44,27 +42,24 @@ def encoded(clouds: Path, weights: str, cases: int) -> np.ndarray:
     """Latents (N, 2, 32, P, F) float32 of the first cases of a file of clouds."""
     encoder = ToothEncoder(weights, "cpu")
     with MouthStore(clouds) as store:
-        mouths = [mouth_of(store.row(index)) for index in range(min(cases, len(store)))]
-    return np.stack([encoder.encode(mouth.points, mouth.poses, mouth.masks) for mouth in mouths])
+        mouths = [store.mouth(index) for index in range(min(cases, len(store)))]
+    return np.stack([encoder.encode(mouth.points, mouth.pose, mouth.present) for mouth in mouths])
 
 
 def write(path: Path, latents: np.ndarray, how: dict[str, Any]) -> None:
     """One dataset, a case a chunk."""
     with h5py.File(path, "w") as file:
-        dataset = file.create_dataset("latents", latents.shape, chunks=(1, *latents.shape[1:]), **how)
+        chunks = (1, *latents.shape[1:])
+        dataset = file.create_dataset("latents", latents.shape, chunks=chunks, fletcher32=True, **how)
         for number, case in enumerate(torch.from_numpy(latents)):
-            values = (case.half() if how["dtype"] == "f2" else case).numpy()
-            zlib.crc32(values)
-            dataset[number] = values
+            dataset[number] = (case.half() if how["dtype"] == "f2" else case).numpy()
 
 
 def read(path: Path, order: np.ndarray) -> None:
     """Case by case, to float32, as the library does it."""
     with h5py.File(path, "r") as file:
         for number in order:
-            values = file["latents"][number]
-            zlib.crc32(values)
-            torch.from_numpy(values).float()
+            torch.from_numpy(file["latents"][number]).float()
 
 
 def sizes_and_speeds(latents: np.ndarray, rounds: int) -> None:

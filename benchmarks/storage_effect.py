@@ -1,4 +1,4 @@
-"""Does the model notice that latents are kept in half precision? Part of `storage.py`."""
+"""Effect of half precision latents on the model. Part of `storage.py`."""
 
 import tempfile
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from dentalign.alignment import training
-from dentalign.alignment.fc.latent_codes import mouth_of
 from dentalign.alignment.training import Train, train_align
 from dentalign.autoencoder.encoding import ToothEncoder
 from dentalign.dataset.mouth_store import MouthStore
@@ -27,9 +26,9 @@ class InSinglePrecision(MouthStore):
             return super().column(name, rows)
         found = []
         for index in np.arange(len(self))[rows]:
-            mouth = mouth_of(self.row(int(index), ("points", "t1/pose", "t2/pose", "t1/mask", "t2/mask")))
+            mouth = self.mouth(int(index), latents=False)
             stage = slice(0, 1) if name.startswith("t1") else slice(1, 2)
-            found.append(self.encoder.encode(mouth.points, mouth.poses[stage], mouth.masks[stage])[0])
+            found.append(self.encoder.encode(mouth.points, mouth.pose[stage], mouth.present[stage])[0])
         return np.stack(found)
 
 

@@ -1,4 +1,4 @@
-"""Made-up cases by the thousand for the benchmarks: rows for the library's own writers, no file per case.
+"""Made-up mouths by the thousand for the benchmarks and tests, without a file per case.
 
 A tooth is an ellipsoid with a wavy surface, its points in anatomical order; T2 is the average mouth, where
 it stands clear of its neighbours, T1 is that with every tooth shaken. Quick to make (some hundreds a second),
@@ -18,11 +18,12 @@ from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.autoencoder.encoder import Encoder, EncoderConfig
 from dentalign.cases.case_list import shard_of, split_of
 from dentalign.dataset import mouth_store
-from dentalign.dataset.mouth_store import Layout, Row
+from dentalign.dataset.mouth_store import Layout
 from dentalign.files import weights
 from dentalign.geometry import rigid
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.sampling import directions
+from dentalign.mouth import Mouth
 from dentalign.teeth import ARCHES, SLOT_COUNT, SLOTS
 
 _WISDOM = [slot for slot, fdi in enumerate(SLOTS) if fdi % 10 == 8]
@@ -43,50 +44,49 @@ def _room_mm() -> NDArray[np.float64]:
 
 
 def case_ids(count: int) -> list[str]:
-    """Names of so many cases."""
+    """Names of `count` cases."""
     return [f"synthetic-{number:06d}" for number in range(count)]
 
 
-def row(case_id: str, points: int) -> Row:
-    """One row of clouds: 28 teeth at T1 and T2, the same for the same name."""
+def mouth(case_id: str, points: int) -> Mouth:
+    """A mouth of 28 teeth at T1 and T2, the same for the same name."""
     rng = np.random.default_rng([*case_id.encode()])
-    mask = np.ones(SLOT_COUNT, bool)
-    mask[_WISDOM] = False
+    present = np.ones((2, SLOT_COUNT), bool)
+    present[:, _WISDOM] = False
+    here = present[0]
     end = rigid.from_rotation(np.tile(np.eye(3), (SLOT_COUNT, 1, 1)), average_mouth().position)
-    turn = rigid.rotation_matrix(rng.normal(0, 0.1, (SLOT_COUNT, 3)))
-    begin = end @ rigid.from_rotation(turn, rng.normal(0, 1, (SLOT_COUNT, 3)))
+    rotation = rigid.rotation_matrix(rng.normal(0, 0.1, (SLOT_COUNT, 3)))
+    begin = end @ rigid.from_rotation(rotation, rng.normal(0, 1, (SLOT_COUNT, 3)))
     axes = rng.uniform(0.8, 1, (SLOT_COUNT, 1, 3)) * _room_mm()[:, None]
     waves = np.sin(directions(points) @ rng.normal(0, 2, (SLOT_COUNT, 3, 3)))  # up to 1
-    none = ~mask[:, None, None]
-    found: Row = {
-        "case_id": case_id,
-        "split": split_of(case_id),
-        "fdi": np.array(SLOTS, np.uint8) * mask,
-        "dropped": np.zeros(SLOT_COUNT, bool),
-        "points": ((directions(points) * axes + _WAVE_MM * waves) * mask[:, None, None]).astype(np.float32),
-    }
-    for stage, pose in (("t1", begin), ("t2", end)):
-        found |= {f"{stage}/mask": mask, f"{stage}/pose": np.where(none, np.eye(4), pose)}
-    return found
+    crowns = directions(points) * axes + _WAVE_MM * waves
+    return Mouth(
+        (crowns * here[:, None, None]).astype(np.float32),
+        np.where(present[..., None, None], np.stack([begin, end]), np.eye(4)),
+        present,
+        np.array(SLOTS, np.uint8) * here,
+        case_id=case_id,
+        split=split_of(case_id),
+    )
 
 
 def write_clouds(folder: Path, ids: Sequence[str], shards: Sequence[str], points: int) -> list[Path]:
-    """The clouds of the cases, shard by shard as sample_clouds writes them; returns the files."""
+    """Write the clouds of the cases, shard by shard as sample_clouds does; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for shard in shards:
         mine = sorted(case_id for case_id in ids if shard_of(case_id, shards) == shard)
-        counted = f'{{"cases": {len(mine)}, "teeth": {_TEETH * len(mine)}}}'
-        attributes = {"shard": shard, "left_out": "[]", "listed": counted}
         files.append(folder / f"{shard}.h5")
-        with mouth_store.create(files[-1], Layout(points), attributes) as writer:
+        with mouth_store.create(files[-1], Layout(points), {"shard": shard}) as writer:
             for case_id in mine:
-                writer.append(row(case_id, points))
+                writer.append(mouth(case_id, points))
+            writer.write_record("left_out", [])
+            writer.write_record("listed", {"cases": len(mine), "teeth": _TEETH * len(mine)})
     return files
 
 
 def write_networks(encoder: Path, decoder: Path, points: int) -> None:
-    """An encoder and a decoder of the real shape, untrained: enough where only time or memory is measured."""
+    """Write an untrained encoder and decoder of the real shape, enough to measure time and memory."""
     torch.manual_seed(0)
     for path, network in (
         (encoder, Encoder(replace(EncoderConfig(), points=points))),
@@ -98,12 +98,10 @@ def write_networks(encoder: Path, decoder: Path, points: int) -> None:
         weights.save(path, network)
 
 
-def rows_with_latents(ids: Sequence[str], points: int, features: int) -> Iterator[Row]:
-    """Rows whose latents are noise, in the order given: for what reads and writes them without looking."""
+def mouths_with_latents(ids: Sequence[str], points: int, features: int) -> Iterator[Mouth]:
+    """Yield mouths whose latents are noise, in the order given: for what reads and writes them unseen."""
     rng = np.random.default_rng(0)
     for case_id in ids:
-        made = row(case_id, points)
-        for stage in ("t1", "t2"):
-            latents = rng.standard_normal((SLOT_COUNT, points, features), dtype=np.float32)
-            made[f"{stage}/latents"] = (latents * made[f"{stage}/mask"][:, None, None]).astype(np.float16)
-        yield made
+        made = mouth(case_id, points)
+        latents = rng.standard_normal((2, SLOT_COUNT, points, features), dtype=np.float32)
+        yield replace(made, latents=(latents * made.present[..., None, None]).astype(np.float16))

@@ -1,11 +1,10 @@
-"""A step of the training: how near it is to the matrix products that it needs, and what the loader costs.
+"""A step of the training, compared with the matrix products that it needs.
 
     python benchmarks/training_step.py
     python benchmarks/training_step.py --cases 1984 --device cuda
 
-For each model three loops over the same batches: the training's own (examples from disk), the same with the
-examples in memory, and the matrix products of a step alone, forward and backward, at the shapes that the
-step has them in. The loader's share is what the first loop takes beyond the second. The cases are made up
+For each model three loops: the training's own, the making of its batches alone, and the matrix products of a
+step alone, forward and backward, at the shapes that the step has them in. The cases are made up
 (`synthetic_cases`); the numbers a step works on do not change its time.
 """
 
@@ -14,17 +13,17 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import synthetic_cases
 import timing
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dentalign.alignment.attention.training import AttentionTask, AttentionTraining
+from dentalign.alignment.base import TrainingData
 from dentalign.alignment.fc.training import FullyConnectedTask, FullyConnectedTraining
-from dentalign.alignment.task import TrainingData
 from dentalign.cases.case_list import split_of
 from dentalign.dataset import mouth_store
 from dentalign.dataset.mouth_store import Layout, MouthStore
@@ -37,27 +36,12 @@ FC_LARGE = 64  # cases a batch, as docs/performance.md has it for data sets of a
 Step = Callable[[], object]
 
 
-class InMemory:
-    """All rows of a file of rows, read once; answers as the file does."""
-
-    def __init__(self, rows: Any, count: int):
-        self.values = rows.read_from(0, count)
-
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        """Some rows."""
-        return self.values[rows]
-
-    def read_from(self, start: int, count: int) -> np.ndarray:
-        """Rows in a row."""
-        return self.values[start : start + count]
-
-
 def steps_of(task: FullyConnectedTask | AttentionTask, epochs: int) -> Step:
-    """A call trains for so many epochs, as `loop.train` does: loss, gradients, clipping, AdamW, average."""
+    """Training for so many epochs, as `loop.train` does: loss, gradients, clipping, AdamW, average."""
     network = task.network.train()
     parameters: list[torch.Tensor] = list(network.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, betas=(0.9, 0.98), fused=True)
-    average = [value.detach().clone() for value in parameters]
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.99))
 
     def train() -> None:
         generator = torch.Generator().manual_seed(0)
@@ -67,8 +51,7 @@ def steps_of(task: FullyConnectedTask | AttentionTask, epochs: int) -> Step:
                 loss.backward()
                 nn.utils.clip_grad_norm_(parameters, 1.0)
                 optimizer.step()
-                with torch.no_grad():
-                    torch._foreach_lerp_(average, parameters, 0.01)
+                average.update_parameters(network)
         _wait(next(network.parameters()).device)
 
     return train
@@ -86,7 +69,7 @@ class Products:
     """
 
     def __init__(self, task: FullyConnectedTask | AttentionTask):
-        shapes: dict[nn.Module, tuple[int, int, int]] = {}  # rows, in, out; recording runs a layer some times
+        shapes: dict[nn.Module, tuple[int, int, int]] = {}  # rows, in, out
 
         def note(layer: nn.Module, given: tuple[torch.Tensor], _: torch.Tensor) -> None:
             assert isinstance(layer, nn.Linear)
@@ -132,34 +115,26 @@ class Products:
 
 def measure(name: str, task: FullyConnectedTask | AttentionTask, cases: int, rounds: int) -> None:
     """Print the lines of one model."""
-    rows: Any = task.codes.z if isinstance(task, FullyConnectedTask) else task.examples
-    holder, attribute = (task.codes, "z") if isinstance(task, FullyConnectedTask) else (rows, "_file")
-    on_disk = vars(holder)[attribute]
-    count = cases * task.settings.augmentation.copies if isinstance(task, FullyConnectedTask) else cases
-    in_memory = InMemory(on_disk, count)
     steps = -(-cases // task.settings.batch_cases)
     epochs = max(1, 20 // steps)
-    train = steps_of(task, epochs)
-
-    def with_rows(kept: Any) -> Step:
-        def call() -> None:
-            vars(holder)[attribute] = kept  # past the frozen dataclass: both answer alike
-            train()
-
-        return call
-
-    products = Products(task)
+    products, loss = Products(task), task.loss
 
     def all_products() -> None:
         for _ in range(steps * epochs):
             products()
         _wait(products.device)
 
-    disk, memory, alone = f"{name}, from disk", f"{name}, from memory", f"{name}, its matrix products alone"
+    def batches() -> None:
+        task.loss = lambda *_: torch.zeros(())  # type: ignore[assignment]
+        for epoch in range(epochs):
+            list(task.batches(epoch, torch.Generator().manual_seed(0)))
+        task.loss = loss
+
     alone_on_a_core = products.device.type == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if alone_on_a_core else time.perf_counter
+    whole, made, alone = name, f"{name}, its batches alone", f"{name}, its matrix products alone"
     timed = timing.interleaved(
-        {disk: with_rows(on_disk), memory: with_rows(in_memory), alone: all_products}, rounds, clock
+        {whole: steps_of(task, epochs), made: batches, alone: all_products}, rounds, clock
     )
     for each, result in timed.items():
         print(f"  {each:44}{1e3 * result.median_s / (steps * epochs):8.2f} ms a step")
@@ -167,10 +142,8 @@ def measure(name: str, task: FullyConnectedTask | AttentionTask, cases: int, rou
     print(
         f"  {products.operations / 1e6:.0f} million operations a step in products, done at {rate:.0f} GFLOP/s"
     )
-    share = float(np.median(timed[alone].seconds / timed[memory].seconds))
-    loader = float(np.median(1 - timed[memory].seconds / timed[disk].seconds))
+    share = float(np.median(timed[alone].seconds / timed[whole].seconds))
     print(f"  share of the step that its matrix products would take: {share:.2f} (wanted: at least 0.6)")
-    print(f"  share of the step that the loader takes: {loader:.3f}")
 
 
 def of_split(split: str, count: int) -> list[str]:
@@ -203,22 +176,19 @@ def main() -> None:
         ids = [*of_split("train", given.cases), *of_split("val", 4)]
         attributes = {"encoder_sha256": weights.file_sha256(encoder)}
         with mouth_store.create(latents, Layout(given.points, FEATURES), attributes) as writer:
-            for row in synthetic_cases.rows_with_latents(ids, given.points, FEATURES):
-                writer.append(row)
+            for mouth in synthetic_cases.mouths_with_latents(ids, given.points, FEATURES):
+                writer.append(mouth)
         with MouthStore(latents) as store:
             cases = len(store.rows_of("train"))
             data = TrainingData(
-                store=store, latents=latents, encoder_weights=str(encoder), decoder_weights=str(decoder),
-                encoder_sha256="", decoder_sha256="", seed=0, threads=given.threads,
-                device=choose_device(given.device), validation_cases=4,
+                "fc", store, encoder_weights=str(encoder), decoder_weights=str(decoder), seed=0,
+                threads=given.threads, device=choose_device(given.device), validation_cases=4,
             )  # fmt: skip
             print(f"{cases} cases, {given.threads} thread(s), {given.device}")
             for fc in (FullyConnectedTraining(), FullyConnectedTraining(batch_cases=FC_LARGE)):
-                measure(f"fc, {fc.batch_cases} cases", fc.prepare(data)[1], cases, given.rounds)
+                measure(f"fc, {fc.batch_cases} cases", fc.prepare(data), cases, given.rounds)
             attention = AttentionTraining()
-            measure(
-                f"attention, {attention.batch_cases} cases", attention.prepare(data)[1], cases, given.rounds
-            )
+            measure(f"attention, {attention.batch_cases} cases", attention.prepare(data), cases, given.rounds)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from dentalign.alignment.training import Train, train_align
 from dentalign.autoencoder.settings import DecoderFile, EncoderFile
 from dentalign.running import command
 from dentalign.training import data_parallel
-from dentalign.training.launcher import launch
 
 
 def main(
@@ -19,19 +18,17 @@ def main(
     log: Annotated[Path, typer.Option(help="Folder for curves.")] = Path("reports/train_align"),
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
-    """Train the alignment model, or go on from where an earlier run stopped."""
+    """Train the alignment model, or resume where an earlier run stopped."""
     settings = params.load(params_file, Train, "train")
-    if launch(settings.processes, settings.device):
-        return
     encoder = params.load(params_file, EncoderFile, "encoder").weights
     decoder = params.load(params_file, DecoderFile, "decoder").weights
-    outcome = train_align(latents, encoder, decoder, out, log, settings)
-    if not data_parallel.is_first():
-        return
-    best = outcome.history[outcome.best_epoch - 1]["val_add_mm"]
+    with data_parallel.process_group(settings.device):
+        outcome = train_align(latents, encoder, decoder, out, log, settings)
+        if data_parallel.rank() > 0:
+            return
     end = " (patience ran out)" if outcome.stopped_early else ""
     epochs = f"best of {len(outcome.history)} epochs: {outcome.best_epoch}{end}"
-    typer.echo(f"train_align: {epochs}, val add_mm {best:.3f} -> {out}", err=True)
+    typer.echo(f"train_align: {epochs}, val add_mm {outcome.best['val_add_mm']:.3f} -> {out}", err=True)
 
 
 if __name__ == "__main__":

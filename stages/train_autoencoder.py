@@ -18,10 +18,10 @@ def main(
     log: Annotated[Path, typer.Option(help="Folder for curves.")] = Path("reports/train_autoencoder"),
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
-    """Train the tooth autoencoder, or go on from where an earlier run stopped."""
+    """Train the tooth autoencoder, or resume where an earlier run stopped."""
     settings = params.load(params_file, Autoencoder, "autoencoder")
     outcome = train_autoencoder(clouds, encoder, decoder, log, settings)
-    best = outcome.history[outcome.best_epoch - 1]["val_reconstruction_mm"]
+    best = outcome.best["val_reconstruction_mm"]
     epochs = f"best of {len(outcome.history)} epochs: {outcome.best_epoch}"
     typer.echo(f"train_autoencoder: {epochs}, reconstruction_mm {best:.3f} -> {encoder}, {decoder}", err=True)
 

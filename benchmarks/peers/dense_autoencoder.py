@@ -6,7 +6,6 @@ spread 1 over the training mouths, the change from T1 predicted instead of T2, d
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dentalign.geometry import rigid
+from dentalign.mouth import T1, T2, Mouths
 from dentalign.training.loop import Metrics
 
 _SMALLEST_SPREAD = 1e-3
@@ -51,24 +51,6 @@ class DenseAutoencoder(nn.Module):
         return out
 
 
-class Mouths(NamedTuple):
-    """N mouths.
-
-    latents : (N, 2, 32, P, F) at T1 and T2
-    points  : (N, 32, P, 3) tooth-local mm
-    t1_pose, t2_pose : (N, 32, 4, 4)
-    both    : (N, 32) bool, teeth that are there at T1 and T2
-    present : (N, 32) bool, teeth that are there at T1
-    """
-
-    latents: NDArray[np.float16]
-    points: NDArray[np.float32]
-    t1_pose: NDArray[np.float64]
-    t2_pose: NDArray[np.float64]
-    both: NDArray[np.bool_]
-    present: NDArray[np.bool_]
-
-
 Decode = Callable[[torch.Tensor], torch.Tensor]  # latents (N, 32, P, F) -> points (N, 32, P, 3), head, mm
 
 
@@ -81,24 +63,24 @@ class WholeToothDecoder:
 
     def __init__(self, train: Mouths, ridge: float = 1e-3):
         """Learn from the training teeth at T1 and at T2; `ridge` is a share of the numbers' variance."""
+        assert train.latents is not None
         slots, points, features = train.latents.shape[2:]
         self.points = points
         self.middle = torch.zeros(slots, points * features)
         self.place = torch.zeros(slots, points * 3)
         self.weight = torch.zeros(slots, points * features, points * 3)
         for slot in range(slots):
-            if not train.present[:, slot].any():
+            if not train.present[:, T1, slot].any():
                 continue
             given, wanted = [], []
-            for stage, (there, pose) in enumerate(
-                ((train.present, train.t1_pose), (train.both, train.t2_pose))
-            ):
-                here = there[:, slot]
+            for stage, present in ((T1, train.present[:, T1]), (T2, train.stays)):
+                here = present[:, slot]
                 given.append(
                     train.latents[here, stage, slot].reshape(here.sum(), points * features).astype(np.float64)
                 )
                 local = train.points[here, slot].astype(np.float64)
-                wanted.append(rigid.apply(pose[here, slot], local).reshape(here.sum(), points * 3))
+                posed = rigid.apply(train.pose[here, stage, slot], local)
+                wanted.append(posed.reshape(here.sum(), points * 3))
             x, y = (torch.from_numpy(np.concatenate(parts)) for parts in (given, wanted))
             self.middle[slot], self.place[slot] = x.mean(0), y.mean(0)
             x, y = x - x.mean(0), y - y.mean(0)
@@ -120,7 +102,8 @@ class DenseTask:
     ):
         self.network, self.train, self.held_out, self.decoder = network, train, held_out, decoder
         self.batch = batch
-        there = np.stack([train.present, train.both], 1)[..., None, None]  # (N, 2, 32, 1, 1)
+        assert train.latents is not None
+        there = np.stack([train.present[:, T1], train.stays], 1)[..., None, None]  # (N, 2, 32, 1, 1)
         count = np.maximum(there.sum((0, 1)), 1)
         mean = (train.latents * there).sum((0, 1), dtype=np.float64) / count
         square = (np.square(train.latents, dtype=np.float32) * there).sum((0, 1), dtype=np.float64) / count
@@ -134,11 +117,14 @@ class DenseTask:
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
         """Each case once."""
-        for rows in torch.randperm(len(self.train.both), generator=generator).split(self.batch):
-            part = Mouths(*(field[rows.numpy()] for field in self.train))
-            start = self._normal(part.latents[:, 0], part.present)
-            wanted = self._normal(part.latents[:, 1], part.both)
-            weight = _numbers(part.both, part.latents[:, 0])
+        assert self.train.latents is not None
+        at_t1, stays = self.train.present[:, T1], self.train.stays
+        for chosen in torch.randperm(len(stays), generator=generator).split(self.batch):
+            rows = chosen.numpy()
+            latents = self.train.latents[rows]
+            start = self._normal(latents[:, T1], at_t1[rows])
+            wanted = self._normal(latents[:, T2], stays[rows])
+            weight = _numbers(stays[rows], latents[:, T1])
             yield ((self.network(start) - wanted).square() * weight).sum() / weight.sum()
 
     def validate(self) -> Metrics:
@@ -149,14 +135,15 @@ class DenseTask:
     def errors(self, mouths: Mouths) -> NDArray[np.float64]:
         """ADD of each tooth that stays, mm."""
         self.network.eval()
-        answer = self.network(self._normal(mouths.latents[:, 0], mouths.present))
-        latents = (answer * self.network.spread + self.network.mean).view(mouths.latents[:, 0].shape)
-        decoded = self.decoder(latents).numpy().astype(np.float64)[mouths.both]
-        local = mouths.points[mouths.both].astype(np.float64)
-        true = rigid.apply(mouths.t2_pose[mouths.both], local)
+        assert mouths.latents is not None
+        found = self.network(self._normal(mouths.latents[:, T1], mouths.present[:, T1]))
+        latents = (found * self.network.spread + self.network.mean).view(mouths.latents[:, T1].shape)
+        decoded = self.decoder(latents).numpy().astype(np.float64)[mouths.stays]
+        local = mouths.points[mouths.stays].astype(np.float64)
+        true = rigid.apply(mouths.pose[:, T2][mouths.stays], local)
         return np.linalg.norm(rigid.apply(rigid.fit(local, decoded), local) - true, axis=-1).mean(-1)
 
 
 def _numbers(there: NDArray[np.bool_], latents: NDArray[np.float16]) -> torch.Tensor:
-    """1.0 for each number of a tooth that is there: (N, 32 P F)."""
+    """1.0 for each number of a present tooth: (N, 32 P F)."""
     return torch.from_numpy(there).float().repeat_interleave(latents.shape[-1] * latents.shape[-2], 1)

@@ -10,7 +10,8 @@ axes, which `attention` is given too.
 import torch
 from torch import nn
 
-from dentalign.alignment.attention.network import PosedTeeth, PoseNetwork
+from dentalign.alignment.attention.network import PoseNetwork
+from dentalign.alignment.attention.posed_teeth import PosedTeeth
 from dentalign.geometry import rotations
 from dentalign.teeth import ARCHES, SLOT_COUNT
 from peers.tooth_pointnet import ToothPointNet
@@ -38,11 +39,11 @@ class PointNetGraph(PoseNetwork):
         self.shape = ToothPointNet(width)
         self.place = nn.Linear(3 + 9 + SLOT_COUNT + 2, width)
         self.message, self.update = nn.Linear(width, width), nn.GRUCell(width, width)
-        self.leave = nn.Sequential(
+        self.head = nn.Sequential(
             nn.Linear(3 * width, 2 * width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(2 * width, 6)
         )
-        self.doubt = nn.Sequential(nn.Linear(3 * width, width), nn.ReLU(), nn.Linear(width, 1))
-        last = self.leave[-1]
+        self.error_head = nn.Sequential(nn.Linear(3 * width, width), nn.ReLU(), nn.Linear(width, 1))
+        last = self.head[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
@@ -55,7 +56,7 @@ class PointNetGraph(PoseNetwork):
         posed = teeth.points @ teeth.rotation.mT / 4.0
         which = torch.eye(SLOT_COUNT).to(posed).expand(n, -1, -1)
         there = torch.stack([present, stays], -1).to(posed)
-        place = [teeth.middle / 20.0, teeth.rotation.flatten(2), which, there]
+        place = [teeth.centroid / 20.0, teeth.rotation.flatten(2), which, there]
         own = self.shape(posed, present) + self.place(torch.cat(place, -1))
         own = torch.relu(own) * present[..., None]
         edges = self.edges * present[:, None, :]
@@ -67,6 +68,6 @@ class PointNetGraph(PoseNetwork):
             passed = passed * present[..., None]
         mouth = passed.amax(1, keepdim=True).expand_as(passed)
         known = torch.cat([own, passed, mouth], -1)
-        out, doubt = self.leave(known), self.doubt(known.detach())[..., 0]
-        turn = rotations.matrix(0.25 * out[..., 3:6])
-        return turn @ teeth.rotation, teeth.middle + 2.0 * out[..., :3], doubt
+        out, log_error = self.head(known), self.error_head(known.detach())[..., 0]
+        rotation = rotations.matrix(0.25 * out[..., 3:6])
+        return rotation @ teeth.rotation, teeth.centroid + 2.0 * out[..., :3], log_error

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dentalign.alignment.attention.network import PosedTeeth, PoseNetwork
+from dentalign.alignment.attention.network import PoseNetwork
+from dentalign.alignment.attention.posed_teeth import PosedTeeth
 from dentalign.teeth import SLOT_COUNT
 from peers.tooth_pointnet import ToothPointNet
 
@@ -28,7 +29,7 @@ class TokenTransformer(PoseNetwork):
             width, heads, 2 * width, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
         )
         self.mix = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
-        self.translation, self.rotation, self.doubt = (
+        self.translation, self.rotation, self.error_head = (
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, out))
             for out in (3, 6, 1)
         )
@@ -44,12 +45,13 @@ class TokenTransformer(PoseNetwork):
         """See `PoseNetwork.forward`; the motion is away from T1."""
         shape = self.shape(teeth.points @ teeth.rotation.mT / 4.0, present)
         there = torch.stack([present, stays], -1).to(shape)
-        place = [teeth.middle / 20.0, teeth.rotation.flatten(2), there]
+        place = [teeth.centroid / 20.0, teeth.rotation.flatten(2), there]
         x = shape + self.place(torch.cat(place, -1)) + self.slot
         x = self.mix(x, src_key_padding_mask=~present)
         six = 0.25 * self.rotation(x) + torch.tensor([1.0, 0, 0, 0, 1, 0]).to(x)
         first = functional.normalize(six[..., :3], dim=-1)
         second = six[..., 3:] - (first * six[..., 3:]).sum(-1, keepdim=True) * first
         second = functional.normalize(second, dim=-1)
-        turn = torch.stack([first, second, torch.linalg.cross(first, second)], -1)
-        return turn @ teeth.rotation, teeth.middle + 2.0 * self.translation(x), self.doubt(x.detach())[..., 0]
+        rotation = torch.stack([first, second, torch.linalg.cross(first, second)], -1)
+        centroid, log_error = teeth.centroid + 2.0 * self.translation(x), self.error_head(x.detach())
+        return rotation @ teeth.rotation, centroid, log_error[..., 0]

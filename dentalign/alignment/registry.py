@@ -1,31 +1,45 @@
-"""The alignment models by name, and their weights files."""
+"""Alignment models by name, and their weights files."""
 
 from pathlib import Path
 
-from dentalign.alignment.attention.model import AttentionModel
-from dentalign.alignment.base import AlignmentConfig, AlignmentModel
-from dentalign.alignment.fc.model import FullyConnectedModel
+from dentalign.alignment.attention.training import AttentionTraining
+from dentalign.alignment.base import AlignmentConfig, AlignmentModel, ModelTraining
+from dentalign.alignment.fc.training import FullyConnectedTraining
 from dentalign.errors import DentalignError
 from dentalign.files import weights
 
-MODELS: dict[str, type[AlignmentModel]] = {"fc": FullyConnectedModel, "attention": AttentionModel}
+# Name in params.yaml and in the weights file -> section of the model, which knows its class.
+MODELS: dict[str, type[ModelTraining]] = {
+    "fc": FullyConnectedTraining,
+    "attention": AttentionTraining,
+}
 
 
-def save(path: str | Path, alignment_model: AlignmentModel) -> None:
-    """Write an alignment model's weights file, all or nothing."""
-    weights.save(path, alignment_model)
+def save(path: str | Path, model: AlignmentModel) -> None:
+    """Write the weights file of an alignment model, all or nothing."""
+    weights.save(path, model)
 
 
 def load(path: str | Path) -> AlignmentModel:
-    """An alignment model in eval mode; raises DentalignError where the file is none."""
+    """Load an alignment model in eval mode, without the decoder that `fc` needs (`with_decoder`).
+
+    raises : DentalignError where the file is missing, damaged or no alignment model
+    """
+    _refuse_old_name(Path(path))
     content = weights.read(path)
     config = content["config"]
-    model = config.get("model") if isinstance(config, dict) else None
-    if model not in MODELS:
-        raise DentalignError(f"{path}: no alignment model, or one of another version (model: {model!r})")
-    loaded = weights.restored(content, path, MODELS[model], AlignmentConfig)
+    name = config.get("model") if isinstance(config, dict) else None
+    if name not in MODELS:
+        raise DentalignError(f"{path}: no alignment model, or one of another version (model: {name!r})")
+    model = weights.restored(content, path, MODELS[name].model, AlignmentConfig)
     try:
-        _ = loaded.patterns
+        _ = model.patterns
     except (TypeError, ValueError) as error:
-        raise DentalignError(f"{path}: what it says of its training cases is not readable: {error}") from None
-    return loaded
+        raise DentalignError(f"{path}: `patterns` in its config cannot be read: {error}") from None
+    return model
+
+
+def _refuse_old_name(path: Path) -> None:
+    old, new = path.with_name("aligner.pt"), path.with_name("alignment.pt")
+    if path == old or (path == new and old.is_file() and not new.is_file()):
+        raise DentalignError(f"{old}: alignment models have another name now: rename it: mv {old} {new}")

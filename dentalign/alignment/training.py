@@ -1,16 +1,14 @@
 """Training an alignment model on the train split, best by validation."""
 
-from dataclasses import asdict, replace
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
-from pydantic import field_validator
+from pydantic import create_model, field_validator
 
 from dentalign.alignment import registry
-from dentalign.alignment.attention.training import AttentionTraining
-from dentalign.alignment.fc.training import FullyConnectedTraining
-from dentalign.alignment.patterns import ToothPatterns
-from dentalign.alignment.task import ModelTraining, TrainingData
+from dentalign.alignment.base import ModelTraining, TrainingData
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.files import weights
@@ -19,41 +17,39 @@ from dentalign.running.device import choose_device
 from dentalign.running.locks import exclusive
 from dentalign.training import data_parallel
 from dentalign.training.log import TrainingLog
-from dentalign.training.loop import Outcome, Schedule, checkpoint_key, train
+from dentalign.training.loop import Outcome, checkpoint_key, train
 
 
-class Train(Section):
-    """The alignment model and its training; each model has a section of its own, which bears its name."""
+class TrainSection(Section):
+    """Section `train` without the sections of the models."""
 
     model: str = "fc"
     epochs: Positive = 500
     patience: Positive = 60
     seed: NotNegative = 0
     threads: Positive = 2
-    processes: Positive = 1
     device: Device = "auto"
     validation_cases: Positive = 128
-    fc: FullyConnectedTraining = FullyConnectedTraining()
-    attention: AttentionTraining = AttentionTraining()
-
-    @classmethod
-    def models(cls) -> list[str]:
-        """Names of the models that can be trained."""
-        fields = cls.model_fields.items()
-        return [name for name, field in fields if isinstance(field.default, ModelTraining)]
 
     @field_validator("model")
     @classmethod
     def _is_known(cls, model: str) -> str:
-        if model not in cls.models():
-            raise ValueError(f"must be one of {', '.join(cls.models())}")
+        if model not in registry.MODELS:
+            raise ValueError(f"must be one of {', '.join(registry.MODELS)}")
         return model
 
     @property
     def of_the_model(self) -> ModelTraining:
-        """The section of the model that is trained."""
+        """Section of the model that is trained."""
         section: ModelTraining = getattr(self, self.model)
         return section
+
+
+_SECTIONS: dict[str, Any] = {
+    name: (section, section.model_validate({})) for name, section in registry.MODELS.items()
+}
+# Section `train`: each model of the registry adds its own section, under its name.
+Train = create_model("Train", __base__=TrainSection, **_SECTIONS)
 
 
 def train_align(
@@ -62,74 +58,48 @@ def train_align(
     decoder_weights: str,
     out: str | Path,
     log: str | Path,
-    settings: Train,
+    settings: TrainSection,
 ) -> Outcome:
-    """Train, or go on training, and write the alignment_model (best by validation) and the log.
+    """Train, or resume training, and write the model (best by validation) and the log.
 
     raises: NothingUsable where the train or the validation split is empty; DentalignError where the
             latents come from another encoder
     """
-    with data_parallel.together(settings.device):
-        return _train_align(latents, encoder_weights, decoder_weights, out, log, settings)
-
-
-def _train_align(
-    latents: str | Path,
-    encoder_weights: str,
-    decoder_weights: str,
-    out: str | Path,
-    log: str | Path,
-    settings: Train,
-) -> Outcome:
-    processes = data_parallel.processes()
-    torch.set_num_threads(data_parallel.share_of_threads(settings.threads))
-    own = settings.of_the_model
-    values = settings.model_dump(exclude={"epochs", "patience", *Train.models()}) | own.model_dump()
+    torch.set_num_threads(settings.threads)
     device = choose_device(settings.device)
-    values |= {"device": str(device), "processes": processes}
+    own = settings.of_the_model
+    values = settings.model_dump(exclude={"epochs", "patience", *registry.MODELS}) | own.model_dump()
+    values |= {"device": str(device), "world_size": data_parallel.world_size()}
     key = checkpoint_key([latents, encoder_weights, decoder_weights], values, __file__)
+    writes = data_parallel.rank() == 0
     with (
-        data_parallel.first_only(lambda: exclusive(out)),
+        exclusive(out) if writes else nullcontext(),
         MouthStore(latents) as store,
-        data_parallel.first_only(lambda: TrainingLog(log)) as training_log,
+        TrainingLog(log) if writes else nullcontext() as training_log,
     ):
-        encoder_sha256, decoder_sha256 = map(weights.file_sha256, (encoder_weights, decoder_weights))
-        if store.attributes["encoder_sha256"] != encoder_sha256:
+        if store.attributes["encoder_sha256"] != weights.file_sha256(encoder_weights):
             raise DentalignError(f"{latents} was not encoded by {encoder_weights}: run `dvc repro`")
         for split in ("train", "val"):
             if not len(store.rows_of(split)):
                 raise NothingUsable(f"{latents}: no case in the {split} split; more cases are needed")
-        data = TrainingData(
-            store,
-            latents,
-            encoder_weights,
-            decoder_weights,
-            encoder_sha256,
-            decoder_sha256,
-            settings.seed,
-            settings.threads,
-            device,
-            settings.validation_cases,
+        task = own.prepare(
+            TrainingData(
+                settings.model,
+                store,
+                encoder_weights,
+                decoder_weights,
+                settings.seed,
+                settings.threads,
+                device,
+                settings.validation_cases,
+            )
         )
-        model, task = own.prepare(data)
-        train_rows = store.rows_of("train")
-        seen = ToothPatterns.of(*store.present(train_rows).swapaxes(0, 1))
-        model.config = replace(model.config, patterns=asdict(seen))
-        schedule = Schedule(
-            settings.epochs,
-            settings.patience,
-            own.learning_rate,
-            warm_up=own.warm_up,
-            decay_steps=own.decay_steps,
-            averaging=own.averaging,
-            weight_decay=own.weight_decay,
-        )
-        on_epoch = training_log.epoch if training_log else lambda number, metrics: None
+        schedule = own.schedule(settings.epochs, settings.patience)
+        on_epoch = training_log.epoch if training_log else None
         outcome = train(task, schedule, settings.seed, f"align/{key}", on_epoch)
         if training_log:
             task.network.load_state_dict(outcome.best_state)
             task.finish()
-            registry.save(out, model)
-            best = outcome.history[outcome.best_epoch - 1]
-            training_log.summary({"best_epoch": outcome.best_epoch, **best})
+            registry.save(out, task.model)
+            training_log.summary({"best_epoch": outcome.best_epoch, **outcome.best})
     return outcome

@@ -19,7 +19,7 @@ class DecoderConfig:
 
 
 class Decoder(nn.Module):
-    """The same small network for every point: no graph, no neighbours, no encoder."""
+    """A small MLP that maps each point's features to that point; it needs no graph and no encoder."""
 
     centre: torch.Tensor
     scale: torch.Tensor

@@ -14,7 +14,7 @@ class EncoderConfig:
     """Shape of the network; stored in the weights file.
 
     points     : points per tooth
-    neighbours : nearest neighbours that a point listens to
+    neighbours : nearest neighbours of a point in the graph
     terms      : Chebyshev terms per layer (K)
     hidden     : channels between the layers
     features   : channels of the latent
@@ -79,7 +79,7 @@ class Encoder(nn.Module):
         neighbours : (B, P, k) int64, see `nearest_neighbours`; default: that graph of these points
         returns    : (B, P, features)
         """
-        if neighbours is None:  # about the middle, where single precision is finest
+        if neighbours is None:  # about the centroid, where single precision is finest
             neighbours = nearest_neighbours(points - points.mean(1, keepdim=True), self.config.neighbours)
         return self.encode_states(points[None], neighbours)[0]
 

@@ -1,12 +1,9 @@
-"""Clouds -> latents: every tooth of a case at T1 and T2 through the encoder, on one graph."""
+"""Clouds -> latents: every tooth of a mouth at T1 and T2 through the encoder, on one graph."""
 
 import functools
-from collections import deque
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,15 +23,13 @@ from dentalign.running.device import choose_device
 from dentalign.running.engines import Engine
 from dentalign.running.progress import track
 
-Latents = NDArray[np.float32]
-
 # On a CPU: T1 and T2 of a mouth. Work on fewer teeth is over before a second thread has begun, and Python's
 # own threads would wait for each other between the short operations.
 STATES_AT_ONCE = 2
 
 
 class ToothEncoder:
-    """The encoder of a weights file, ready to encode the teeth of a case; keeps no gradients."""
+    """Encoder of a weights file, ready to encode the teeth of a mouth."""
 
     def __init__(self, path: str | Path, device: str):
         self.network = weights.load(path, Encoder, EncoderConfig).to(choose_device(device))
@@ -43,32 +38,29 @@ class ToothEncoder:
 
     @torch.inference_mode()
     def encode(
-        self, points: NDArray[np.floating], poses: NDArray[np.float64], masks: NDArray[np.bool_]
-    ) -> Latents:
-        """Latents of the 32 slots in each of S states of the mouth (T1, T2, moved copies).
+        self, points: NDArray[np.floating], pose: NDArray[np.float64], present: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Encode the 32 slots in each of S states of a mouth (T1, T2, moved copies).
 
         points  : (32, P, 3), tooth-local mm
-        poses   : (S, 32, 4, 4), tooth-local -> head, mm
-        masks   : (S, 32) bool
-        returns : (S, 32, P, features) float32, zero where masked
+        pose    : (S, 32, 4, 4), tooth-local -> head, mm
+        present : (S, 32) bool
+        returns : (S, 32, P, features) float32, zero where not present
         """
-        latents = np.zeros((*masks.shape, self.config.points, self.config.features), np.float32)
-        slots = np.flatnonzero(masks.any(0))
+        latents = np.zeros((*present.shape, self.config.points, self.config.features), np.float32)
+        slots = np.flatnonzero(present.any(0))
         if not len(slots):
             return latents
         local = torch.from_numpy(points[slots] - points[slots].mean(1, keepdims=True)).float()
-        head = np.stack([rigid.apply(pose[slots], points[slots]) for pose in poses]).astype(np.float32)
+        head = np.stack([rigid.apply(state[slots], points[slots]) for state in pose]).astype(np.float32)
 
-        with profiling.span("neighbours"):
-            graph = nearest_neighbours(local.to(self.device), self.config.neighbours)  # (B, P, k)
-        at_once = STATES_AT_ONCE if self.device.type == "cpu" else len(masks)
-        for start in range(0, len(masks), at_once):
+        graph = nearest_neighbours(local.to(self.device), self.config.neighbours)  # (B, P, k)
+        at_once = STATES_AT_ONCE if self.device.type == "cpu" else len(present)
+        for start in range(0, len(present), at_once):
             states = slice(start, start + at_once)
             given = torch.from_numpy(head[states]).to(self.device)
-            with profiling.span("network"):
-                encoded = self.network.encode_states(given, graph).cpu().numpy()
-            latents[states, slots] = encoded
-        latents[~masks] = 0
+            latents[states, slots] = self.network.encode_states(given, graph).cpu().numpy()
+        latents[~present] = 0
         return latents
 
 
@@ -88,47 +80,30 @@ def encode_shard(clouds: str | Path, settings: EncoderFile, out: str | Path, eng
                 f"{file}: made for {config.points} points a tooth, "
                 f"{clouds} has {source.layout.points}; set sample.points to {config.points}"
             )
-        attributes = {
-            "shard": source.attributes["shard"],
-            "encoder_sha256": sha256,
-        }
+        attributes = {"shard": source.attributes["shard"], "encoder_sha256": sha256}
         how = (str(file.resolve() if remote else file), sha256, device, settings.threads)
-        under_way: deque[Mouth] = deque()
-
-        def calls() -> Iterator[tuple[Any, ...]]:
-            for index in range(len(source)):
-                under_way.append(mouth := source.mouth(index))
-                yield *how, mouth.points, mouth.pose, mouth.present
-
+        calls = ((*how, source.mouth(index)) for index in range(len(source)))
         layout = Layout(source.layout.points, config.features)
         with (
             mouth_store.create(out, layout, attributes) as writer,
-            closing(engines.in_order(encode_case, calls(), engine, gpu=device == "cuda")) as encoded,
+            closing(engines.in_order(encode_mouth, calls, engine, gpu=device == "cuda")) as encoded,
         ):
-            for latents in track(encoded, "encoding", len(source)):
-                writer.append(replace(under_way.popleft(), latents=latents))
+            for mouth in track(encoded, "encoding", len(source)):
+                writer.append(mouth)
                 profiling.step()
             for record in ("left_out", "listed"):
                 writer.write_record(record, source.record(record))
         return len(source)
 
 
-def encode_case(
-    encoder_weights: str,
-    sha256: str,
-    device: str,
-    threads: int,
-    points: NDArray[np.float32],
-    poses: NDArray[np.float64],
-    masks: NDArray[np.bool_],
-) -> NDArray[np.float16]:
-    """`ToothEncoder.encode` by the weights of a file, in the type that they are stored in.
+def encode_mouth(encoder_weights: str, sha256: str, device: str, threads: int, mouth: Mouth) -> Mouth:
+    """Return the mouth with its latents, in half precision as they are stored.
 
-    raises: DentalignError where the file is not the one with this SHA-256
+    raises: DentalignError where the weights file is not the one with this SHA-256
     """
     torch.set_num_threads(threads)
-    latents = _encoder(encoder_weights, sha256, device).encode(points, poses, masks)
-    return torch.from_numpy(latents).half().numpy()  # as numpy rounds, many times as fast
+    latents = _encoder(encoder_weights, sha256, device).encode(mouth.points, mouth.pose, mouth.present)
+    return replace(mouth, latents=torch.from_numpy(latents).half().numpy())  # numpy takes many times as long
 
 
 @functools.lru_cache(maxsize=1)

@@ -6,14 +6,14 @@ TEETH_AT_ONCE = 7  # on a CPU: the distances of 7 teeth of 256 points, 1.8 MB, s
 
 
 def nearest_neighbours(points: torch.Tensor, count: int) -> torch.Tensor:
-    """For each point the indices of its `count` nearest other points of the same tooth.
+    """Find the `count` nearest other points of the same tooth for each point.
 
     Squared distances are compared to their leading 31 - b bits, b being the bits of an index (for 256
     points: to 1.6e-5 of the distance); of two that agree so far the lower index counts as nearer. Rigid
     motions leave the graph as it is, so one graph serves T1, T2 and every moved copy.
 
     points  : (B, P, 3) float32, mm, any frame; count < P <= 65,536
-    returns : (B, P, count) int64, nearest first
+    returns : (B, P, count) int64 indices, nearest first
     raises  : ValueError where there are too few points, or too many
     """
     if not count < points.shape[1] <= 1 << 16:
@@ -23,7 +23,10 @@ def nearest_neighbours(points: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _nearest(points: torch.Tensor, count: int) -> torch.Tensor:
-    """Packs whose it is into the lowest bits of each distance: `amin` finds both, far faster than `topk`."""
+    """Neighbours of one part of the teeth.
+
+    An index stands in the lowest bits of its distance, so that `amin` finds both, far faster than `topk`.
+    """
     number = points.shape[1]
     index_bits = (1 << (number - 1).bit_length()) - 1
     keys = _squared_distances(points).view(torch.int32)  # floats >= 0 sort like the integers of their bits
@@ -37,7 +40,10 @@ def _nearest(points: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _squared_distances(points: torch.Tensor) -> torch.Tensor:
-    """(B, P, P), infinite on the diagonal; from differences, as products lose the digits that decide."""
+    """Squared distances (B, P, P), infinite on the diagonal.
+
+    From differences: products lose the digits that decide.
+    """
     x, y, z = points.mT.contiguous().unbind(1)  # (B, P) each
     total = (x[:, :, None] - x[:, None, :]).square_()
     for axis in (y, z):

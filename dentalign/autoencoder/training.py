@@ -1,8 +1,8 @@
 """Training the tooth autoencoder: encoder and decoder together, then written apart."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,16 +32,19 @@ class ToothAutoencoder(nn.Module):
         self.encoder, self.decoder = encoder, decoder
 
 
-@dataclass(frozen=True)
-class Teeth:
-    """Teeth in head coordinates: points (N, P, 3) float32 mm, neighbours (N, P, k) int64."""
+class Teeth(NamedTuple):
+    """Teeth in head coordinates.
+
+    points     : (N, P, 3) float32, mm
+    neighbours : (N, P, k) int64, see `nearest_neighbours`
+    """
 
     points: torch.Tensor
     neighbours: torch.Tensor
 
 
 class AutoencoderTask:
-    """Reconstruct teeth at T1 and T2, each time with the mouth moved at random."""
+    """Reconstructs teeth at T1 and T2, each time with the mouth moved at random."""
 
     def __init__(self, clouds: str | Path, settings: Autoencoder, device: torch.device):
         self.settings, self.device = settings, device
@@ -80,38 +83,38 @@ class AutoencoderTask:
         last.bias.copy_(solution[-1])
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        """Mean squared point distance of each batch, in units of the network's scale."""
+        """Yield the loss of each batch: mean squared point distance, in units of the network's scale."""
         settings, teeth = self.settings, self.train_teeth
         encoder, decoder = self.network.encoder, self.network.decoder
         for chosen in torch.randperm(len(teeth.points), generator=generator).split(settings.batch_teeth):
-            turn = torch.randn(len(chosen), 3, generator=generator) * np.radians(settings.motion_deg) / 3**0.5
-            shift = torch.randn(len(chosen), 1, 3, generator=generator) * settings.motion_mm / 3**0.5
-            rotation = torch.from_numpy(rigid.rotation_matrix(turn.numpy())).float().to(self.device)
+            vector = torch.randn(len(chosen), 3, generator=generator)
+            vector = vector * np.radians(settings.motion_deg) / 3**0.5
+            translation = torch.randn(len(chosen), 1, 3, generator=generator) * settings.motion_mm / 3**0.5
+            rotation = torch.from_numpy(rigid.rotation_matrix(vector.numpy())).float().to(self.device)
             index = chosen.to(self.device)
-            points = teeth.points[index] @ rotation.mT + shift.to(self.device)  # (B, P, 3)
+            points = teeth.points[index] @ rotation.mT + translation.to(self.device)  # (B, P, 3)
             latents = encoder(points, teeth.neighbours[index])
             error = (decoder(latents) - points) / encoder.scale
             yield error.square().sum(-1).mean() + LATENT_PENALTY * latents.square().mean()
 
     @torch.no_grad()
     def validate(self) -> Metrics:
-        """Mean point distance on the held-out cases of the list, mm."""
+        """Measure the mean point distance on the held-out cases of the list, mm."""
         encoder, decoder = self.network.encoder, self.network.decoder
         total = 0.0
-        for points, neighbours in zip(
-            self.held_out.points.split(64), self.held_out.neighbours.split(64), strict=True
-        ):
+        for points, neighbours in zip(*(part.split(64) for part in self.held_out), strict=True):
             distance = (decoder(encoder(points, neighbours)) - points).norm(dim=-1)
             total += float(distance.mean(1).sum())
         return {"val_reconstruction_mm": total / len(self.held_out.points)}
 
 
 def _let_points_through(layer: ChebyshevLayer, generator: torch.Generator) -> None:
+    """Make the term of a point itself an orthonormal matrix, and those of its neighbours small."""
     inputs = layer.linear.in_features // layer.terms
     weight = layer.linear.weight
-    own = torch.randn(weight.shape[0], inputs, generator=generator)
-    narrowing = len(own) < inputs  # then some of what comes in is lost
-    orthonormal = torch.linalg.qr(own.mT if narrowing else own)[0]
+    first = torch.randn(weight.shape[0], inputs, generator=generator)
+    narrowing = len(first) < inputs  # then some of the input is lost
+    orthonormal = torch.linalg.qr(first.mT if narrowing else first)[0]
     weight[:, :inputs] = (orthonormal.mT if narrowing else orthonormal).to(weight)
     rest = torch.randn(weight.shape[0], weight.shape[1] - inputs, generator=generator)
     weight[:, inputs:] = (0.2 / (weight.shape[1] - inputs) ** 0.5 * rest).to(weight)
@@ -119,7 +122,7 @@ def _let_points_through(layer: ChebyshevLayer, generator: torch.Generator) -> No
 
 
 def _read_teeth(clouds: str | Path, neighbours: int, device: torch.device) -> tuple[Teeth, Teeth]:
-    """All teeth of the list at T1 and T2: those to learn from, and those held out."""
+    """Read all teeth of the list at T1 and T2: training teeth, held-out teeth."""
     parts: tuple[list[Teeth], list[Teeth]] = ([], [])
     with MouthStore(clouds) as store:
         for index in range(len(store)):
@@ -134,8 +137,7 @@ def _read_teeth(clouds: str | Path, neighbours: int, device: torch.device) -> tu
                     parts[not held_out].append(Teeth(head, graph))
 
     def joined(teeth: list[Teeth]) -> Teeth:
-        points, graphs = torch.cat([t.points for t in teeth]), torch.cat([t.neighbours for t in teeth])
-        return Teeth(points.to(device), graphs.to(device))
+        return Teeth(*(torch.cat(tensors).to(device) for tensors in zip(*teeth, strict=True)))
 
     return joined(parts[0]), joined(parts[1])
 
@@ -147,7 +149,7 @@ def train_autoencoder(
     log: str | Path,
     settings: Autoencoder,
 ) -> Outcome:
-    """Train, or go on training, and write both weights files (best by validation) and the log."""
+    """Train, or resume training, and write both weights files (best by validation) and the log."""
     torch.set_num_threads(settings.threads)
     device = choose_device(settings.device)
     values = settings.model_dump(exclude={"epochs", "patience", "cases"})
@@ -161,5 +163,5 @@ def train_autoencoder(
         task.network.load_state_dict(outcome.best_state)
         weights.save(encoder_out, task.network.encoder)
         weights.save(decoder_out, task.network.decoder)
-        training_log.summary({"best_epoch": outcome.best_epoch, **outcome.history[outcome.best_epoch - 1]})
+        training_log.summary({"best_epoch": outcome.best_epoch, **outcome.best})
     return outcome

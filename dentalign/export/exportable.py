@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from dentalign.alignment.attention.model import AttentionModel
-from dentalign.alignment.attention.network import PosedTeeth, spread_about
+from dentalign.alignment.attention.posed_teeth import PosedTeeth, cross_covariance
 from dentalign.alignment.fc.model import FullyConnectedModel
 from dentalign.autoencoder.encoder import ChebyshevLayer, Encoder
 
@@ -44,7 +44,7 @@ class ExportableEncoder(nn.Module):
 
 
 class ExportableFullyConnectedModel(nn.Module):
-    """`FullyConnectedModel.predict`."""
+    """`FullyConnectedModel.predict_latents`."""
 
     def __init__(self, alignment_model: FullyConnectedModel):
         super().__init__()
@@ -53,11 +53,11 @@ class ExportableFullyConnectedModel(nn.Module):
     def forward(self, latents: torch.Tensor, present: torch.Tensor, stays: torch.Tensor) -> torch.Tensor:
         """latents (N, 32, P, F), present and stays (N, 32) bool -> (N, 32, P, F)."""
         basis = self.alignment_model.basis
-        return basis.shift(latents, self.alignment_model.network(basis.encode(latents), present, stays))
+        return basis.add(latents, self.alignment_model.network(basis.encode(latents), present, stays))
 
 
 class ExportableAttentionModel(nn.Module):
-    """`AttentionModel.place`, whole."""
+    """`AttentionModel.predict`, whole."""
 
     def __init__(self, alignment_model: AttentionModel):
         super().__init__()
@@ -70,28 +70,31 @@ class ExportableAttentionModel(nn.Module):
         network = self.alignment_model.network
         local = points[:, :, :: points.shape[2] // network.points].double()
         centre = local.mean(2)  # (N, 32, 3)
-        middle = _apply(pose[..., :3, :3], centre) + pose[..., :3, 3]
-        teeth = PosedTeeth((local - centre[:, :, None]).float(), pose[..., :3, :3].float(), middle.float())
+        centroid = _apply(pose[..., :3, :3], centre) + pose[..., :3, 3]
+        teeth = PosedTeeth((local - centre[:, :, None]).float(), pose[..., :3, :3].float(), centroid.float())
         wanted = stays & present
         present = present & network.known_at_t1
         stays = stays & present
-        rotation, there, doubt = self.alignment_model.answer(teeth, present, stays, self._to_standard_place)
+        rotation, there, log_error = self.alignment_model.forward(
+            teeth, present, stays, self._to_canonical_frame
+        )
         exact = nearest_rotation(rotation.double())
         found = _pose(exact, there.double() - _apply(exact, centre))
         here = stays & network.known_at_t2
         identity = torch.eye(4, dtype=pose.dtype)
         answer = torch.where(here[..., None, None], found, pose)
         answer = torch.where(wanted[..., None, None], answer, identity)
-        expected = torch.where(here, doubt.exp() * network.doubt_scale, torch.nan)
+        expected = torch.where(here, log_error.exp() * network.expected_error_scale, torch.nan)
         return answer, expected
 
-    def _to_standard_place(
-        self, middle: torch.Tensor, present: torch.Tensor
+    def _to_canonical_frame(
+        self, centroid: torch.Tensor, present: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `PoseNetwork.to_standard_place`."""
-        spread, here, there = spread_about(self.alignment_model.network.reference, middle, present)
-        turn = nearest_rotation(spread.double()).float()
-        return turn, (there - here @ turn.mT)[:, 0]
+        """See `PoseNetwork.to_canonical_frame`."""
+        reference = self.alignment_model.network.reference
+        covariance, here, there = cross_covariance(centroid, present, reference)
+        rotation = nearest_rotation(covariance.double()).float()
+        return rotation, (there - here @ rotation.mT)[:, 0]
 
 
 def nearest_rotation(matrix: torch.Tensor) -> torch.Tensor:

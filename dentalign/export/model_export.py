@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dentalign.alignment import interfaces
 from dentalign.alignment.attention.model import AttentionModel
 from dentalign.alignment.base import AlignmentModel
 from dentalign.alignment.fc.model import FullyConnectedModel
 from dentalign.autoencoder.decoder import Decoder
 from dentalign.autoencoder.encoder import Encoder
+from dentalign.autoencoder.interface import decoder_interface, encoder_interface
 from dentalign.errors import DentalignError
 from dentalign.export import onnx_file
 from dentalign.export.exportable import (
@@ -74,7 +74,7 @@ def _encoder(source: Path, target: Path) -> float | None:
     def wanted(given: Arrays) -> Arrays:
         return _ours(encoder, given)
 
-    interface = interfaces.of_encoder(encoder.config)
+    interface = encoder_interface(encoder.config)
     return onnx_file.write(
         target, ExportableEncoder(encoder), interface, _about(source, encoder), examples, wanted
     )
@@ -89,13 +89,13 @@ def _decoder(source: Path, target: Path) -> float | None:
     def wanted(given: Arrays) -> Arrays:
         return _ours(decoder, given)
 
-    interface = interfaces.of_decoder(features)
+    interface = decoder_interface(decoder.config)
     return onnx_file.write(target, decoder, interface, _about(source, decoder), examples, wanted)
 
 
 def _alignment_model(source: Path, target: Path) -> float | None:
     alignment_model = load_alignment_model(source)
-    interface, about = interfaces.of_alignment_model(alignment_model.config), _about(source, alignment_model)
+    interface, about = alignment_model.interface(), _about(source, alignment_model)
     rng = np.random.default_rng(0)
     if isinstance(alignment_model, FullyConnectedModel):
         network: torch.nn.Module = ExportableFullyConnectedModel(alignment_model)
@@ -109,8 +109,9 @@ def _alignment_model(source: Path, target: Path) -> float | None:
     def wanted(given: Arrays) -> Arrays:
         if isinstance(alignment_model, FullyConnectedModel):
             latents, present, stays = given
-            return [alignment_model.predict(latents, present, stays).numpy()]
-        placed = alignment_model.place(Mouths.at_t1(*given))
+            return [alignment_model.predict_latents(latents, present, stays).numpy()]
+        points, pose, present, stays = given
+        placed = alignment_model.predict(Mouths.at_t1(points, pose, present, stays))
         assert placed.expected_add_mm is not None
         return [placed.pose, placed.expected_add_mm]
 
@@ -151,7 +152,7 @@ def _latents(
     basis, config = alignment_model.basis, alignment_model.config
     z = torch.from_numpy(rng.normal(size=(count, *basis.spread.shape)).astype(np.float32)) * basis.spread
     middle = basis.mean.reshape(SLOT_COUNT, config.points, config.features)
-    latents = basis.shift(middle.expand(count, *middle.shape), z).numpy()
+    latents = basis.add(middle.expand(count, *middle.shape), z).numpy()
     return [latents, *_masks(count, rng)]
 
 
@@ -164,7 +165,7 @@ def _mouths(alignment_model: AttentionModel, count: int, rng: np.random.Generato
     local = directions(alignment_model.config.points) * rng.uniform(3, 5, (count, SLOT_COUNT, 1, 3))
     mean = network.t1_rotation.double().numpy()
     turned = mean @ rigid.rotation_matrix(rng.normal(0, 0.2, (count, SLOT_COUNT, 3)))
-    place = network.t1_middle.double().numpy() + rng.normal(0, 1, (count, SLOT_COUNT, 3))
+    place = network.t1_centroid.double().numpy() + rng.normal(0, 1, (count, SLOT_COUNT, 3))
     whole = rigid.from_rotation(
         rigid.rotation_matrix(rng.normal(0, 0.2, (count, 1, 3))), rng.normal(0, 10, (count, 1, 3))
     )

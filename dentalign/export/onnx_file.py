@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dentalign.alignment.interfaces import Interface, Port
+from dentalign.autoencoder.interface import Interface, Port
 from dentalign.errors import DentalignError
 from dentalign.files.atomic import replacing
 

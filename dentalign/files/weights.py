@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,22 +16,26 @@ from dentalign.files.atomic import write_bytes
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def save(path: str | Path, network: Any, **extra: Any) -> None:
-    """Write a network's config and state, all or nothing; the same weights give the same bytes.
+def save(path: str | Path, network: Any) -> None:
+    """Write a network's config and state, all or nothing; the same weights give the same bytes."""
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    write(path, {"config": asdict(network.config), "state_dict": state})
+
+
+def write(path: str | Path, content: dict[str, Any]) -> None:
+    """Write tensors and plain values, all or nothing.
 
     The file also holds `sha256`, of its content, because torch does not check what it reads.
     """
     buffer = io.BytesIO()
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    content = {"config": asdict(network.config), "state_dict": state, **extra}
     torch.save({**content, "sha256": content_sha256(content)}, buffer)
     write_bytes(path, buffer.getvalue())
 
 
-def read(path: str | Path) -> dict[str, Any]:
-    """The content of a weights file; one without `sha256`, such as a user's own, is taken as it is.
+def read(path: str | Path, keys: Sequence[str] = ("config", "state_dict")) -> dict[str, Any]:
+    """Read a file of `write`; one without `sha256`, such as a user's own weights, is taken as it is.
 
-    raises: DentalignError where the file is missing, damaged or not of this form
+    raises: DentalignError where the file is missing, damaged or lacks one of the keys
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -42,8 +47,8 @@ def read(path: str | Path) -> dict[str, Any]:
             f"{path}: not a readable weights file ({type(error).__name__}); it is damaged or something else: "
             "fetch or make it again"
         ) from error
-    if not isinstance(content, dict) or not {"config", "state_dict"} <= content.keys():
-        raise DentalignError(f"{path}: a weights file holds 'config' and 'state_dict'")
+    if not isinstance(content, dict) or not set(keys) <= content.keys():
+        raise DentalignError(f"{path}: a weights file holds {' and '.join(map(repr, keys))}")
     claimed = content.pop("sha256", None)
     if claimed is not None and claimed != content_sha256(content):
         raise DentalignError(
@@ -54,7 +59,7 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def load(path: str | Path, network: type[Network], config: Any) -> Network:
-    """A network in eval mode from its weights file; `config` is the class of its config.
+    """Load a network in eval mode from its weights file; `config` is the class of its config.
 
     raises: DentalignError where the file does not fit the network
     """
@@ -62,7 +67,7 @@ def load(path: str | Path, network: type[Network], config: Any) -> Network:
 
 
 def restored(content: dict[str, Any], path: str | Path, network: type[Network], config: Any) -> Network:
-    """`load`, where the content of the file has been read already."""
+    """Make the network of a weights file whose content has been read, as `load` does."""
     try:
         loaded = network(config(**content["config"]))
         loaded.load_state_dict(content["state_dict"])

@@ -40,12 +40,13 @@ def load_decoder(path: str | Path, device: str = "cpu") -> Decoder:
 
 
 def load_alignment_model(path: str | Path, device: str = "cpu") -> AlignmentModel:
-    """Load the alignment model, `fc` or `attention` (its `config.model`).
+    """Load the alignment model, `fc` or `attention` (`model.config.model`): `model.predict(mouths)` gives T2.
+
+    `fc` needs the decoder of its training: `model.with_decoder(decoder)` first.
 
     mouths  : `dentalign.Mouths`, N mouths before treatment: points of each tooth in its own frame, poses
               tooth-local -> head in mm, which teeth are there and which stay, and for `fc`
-              (`uses_latents`) the latents of the teeth, in the 32 slots of `dentalign.teeth.SLOTS`
-    decoder : that of the same training; `attention` does without
+              (`model.uses_latents`) the latents of the teeth, in the 32 slots of `dentalign.teeth.SLOTS`
     answers : `dentalign.PredictedT2`, a pose for each tooth that stays, tooth-local -> head in mm
 
     path, device, raises : as for `load_encoder`

@@ -93,7 +93,8 @@ class Predictor:
         decoder_file = Path(decoder or folder / "decoder.pt")
         self.encoder = ToothEncoder(encoder_file, device)
         self.decoder = weights.load(decoder_file, Decoder, DecoderConfig).to(choose_device(device))
-        self.alignment_model = registry.load(folder / "alignment.pt").to(choose_device(device))
+        model = registry.load(folder / "alignment.pt").to(choose_device(device))
+        self.alignment_model = model.with_decoder(self.decoder)
         for part, file in (("encoder", encoder_file), ("decoder", decoder_file)):
             wanted, found = getattr(self.alignment_model.config, f"{part}_sha256"), weights.file_sha256(file)
             if wanted != found:
@@ -154,15 +155,16 @@ class Predictor:
             latents = self.encoder.encode(mouth.points, mouth.pose[:1], mouth.present[:1])
         given = Mouths.at_t1(mouth.points[None], mouth.pose[:1], here[None], mask[None], latents)
         try:
-            placed = self.alignment_model.place(given, self.decoder)
+            placed = self.alignment_model.predict(given)
         except DentalignError as error:
             raise DentalignError(f"case {case.case_id}: {error}") from error
         moving = np.flatnonzero(mask & ~held)
         pose = np.where(mask[:, None, None], mouth.pose[T1], np.eye(4))
         pose[moving] = placed.pose[0, moving]
         residual = np.zeros(SLOT_COUNT)
-        posed = rigid.apply(pose[moving], mouth.points[moving].astype(np.float64))
-        residual[moving] = rigidity_residual_mm(placed.points[0, moving], posed)
+        if placed.points is not None:
+            posed = rigid.apply(pose[moving], mouth.points[moving].astype(np.float64))
+            residual[moving] = rigidity_residual_mm(placed.points[0, moving], posed)
         expected = (
             None if placed.expected_add_mm is None else np.where(held, np.nan, placed.expected_add_mm[0])
         )

@@ -1,1 +1,1 @@
-"""How the networks learn: one loop, and what it is given."""
+"""Training of networks: one loop, its log, several processes."""

@@ -1,4 +1,4 @@
-"""Curves and figures of a training in DVCLive's layout: DVC and its VS Code extension show them live."""
+"""Curves and figures of a training in DVCLive's layout, which DVC and its VS Code extension show live."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from dentalign.training.loop import Metrics
 class TrainingLog:
     """A folder with `metrics.json` and `plots/metrics/*.tsv`, written as the training goes.
 
-    The folder is a stage output, which DVC deletes before a run: a run that goes on from a
-    checkpoint tells its earlier epochs again.
+    The folder is a stage output, which DVC deletes before a run: a run that resumes from a
+    checkpoint logs its earlier epochs again.
     """
 
     def __init__(self, folder: str | Path):

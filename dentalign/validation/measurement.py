@@ -85,6 +85,7 @@ def validate(
     decoder = weights.load(decoder_weights, Decoder, DecoderConfig).to(device)
     with MouthStore(latents) as store:
         _check(store, model, alignment_weights, decoder, decoder_weights)
+        model = model.with_decoder(decoder)
         rows = store.rows_of("test")
         if not len(rows):
             raise NothingUsable(
@@ -222,8 +223,9 @@ def _measure(
     local = points[both].astype(np.float64)  # (T, P, 3)
     true_pose = t2_pose[both]
     true = rigid.apply(true_pose, local)
-    placed = model.place(mouths.without_plan(), decoder)
-    predicted, said = placed.pose, placed.points[both]
+    placed = model.predict(mouths.without_plan())
+    predicted = placed.pose
+    said = rigid.apply(predicted[both], local) if placed.points is None else placed.points[both]
     found.predicted.append(predicted)
     if placed.expected_add_mm is not None:
         found.expected_add_mm.append(placed.expected_add_mm[both])

@@ -62,21 +62,21 @@ def test_the_same_states_give_the_same_code_and_the_sign_is_settled() -> None:
     assert (largest > 0).all()
 
 
-def test_encode_and_shift_belong_together() -> None:
+def test_encode_finds_the_change_that_add_makes() -> None:
     basis = LatentBasis.fit(pairs(), 3)
     latents = torch.from_numpy(states(7)[:2])
     change = torch.randn(2, SLOT_COUNT, 3, generator=torch.Generator().manual_seed(0))
     change[:, :3] = 0
-    moved = basis.encode(basis.shift(latents, change)) - basis.encode(latents)
+    moved = basis.encode(basis.add(latents, change)) - basis.encode(latents)
     torch.testing.assert_close(moved, change, atol=2e-2, rtol=0)
-    assert torch.equal(basis.shift(latents, torch.zeros_like(change)), latents)
+    assert torch.equal(basis.add(latents, torch.zeros_like(change)), latents)
 
 
-def test_what_the_code_cannot_say_stays() -> None:
+def test_what_lies_outside_of_the_code_stays() -> None:
     basis = LatentBasis.fit(pairs(), 3)
     latents = torch.from_numpy(states(7)[:1])
     change = torch.ones(1, SLOT_COUNT, 3)
-    moved = (basis.shift(latents, change) - latents).flatten(2)
+    moved = (basis.add(latents, change) - latents).flatten(2)
     inside = torch.einsum("skd,nsd->nsk", basis.basis, change)  # nothing beside the code's directions
     torch.testing.assert_close(moved, inside, atol=1e-4, rtol=0)
 

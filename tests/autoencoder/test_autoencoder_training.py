@@ -18,7 +18,7 @@ def clouds(tmp_path: Path, state: Path) -> Path:
     file = tmp_path / "clouds.h5"
     with mouth_store.create(file, Layout(32), {}) as writer:
         for case_id in synthetic_cases.case_ids(2):
-            writer.append(synthetic_cases.row(case_id, 32))
+            writer.append(synthetic_cases.mouth(case_id, 32))
     return file
 
 

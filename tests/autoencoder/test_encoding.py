@@ -16,6 +16,7 @@ from dentalign.dataset.mouth_store import Layout
 from dentalign.errors import DentalignError
 from dentalign.files import weights
 from dentalign.geometry import rigid
+from dentalign.mouth import Mouth
 from dentalign.running.device import choose_device
 
 CONFIG = EncoderConfig(points=24, neighbours=4, terms=3, hidden=8, features=5)
@@ -82,15 +83,12 @@ def test_a_device_that_torch_does_not_know_is_refused_with_those_to_choose_from(
 def test_no_more_cases_are_held_than_are_under_way(tmp_path: Path) -> None:
     def peak(cases: int) -> int:
         given = tmp_path / f"{cases}.h5"
-        attributes = {"shard": "s", "left_out": "[]", "listed": "{}"}
-        with mouth_store.create(given, Layout(24), attributes) as writer:
+        points, pose = np.ones((32, 24, 3), np.float32), np.tile(np.eye(4), (2, 32, 1, 1))
+        with mouth_store.create(given, Layout(24), {"shard": "s"}) as writer:
             for number in range(cases):
-                writer.append(
-                    {"case_id": f"{number:03d}", "split": "train", "fdi": np.zeros(32, np.uint8),
-                     "dropped": np.zeros(32, bool), "points": np.ones((32, 24, 3), np.float32)}
-                    | {f"{stage}/mask": np.ones(32, bool) for stage in ("t1", "t2")}
-                    | {f"{stage}/pose": np.tile(np.eye(4), (32, 1, 1)) for stage in ("t1", "t2")}
-                )  # fmt: skip
+                writer.append(Mouth(points, pose, np.ones((2, 32), bool), case_id=f"{number:03d}"))
+            writer.write_record("left_out", [])
+            writer.write_record("listed", {})
         settings = EncoderFile(weights=str(tmp_path / "encoder.pt"), device="cpu", threads=1)
         tracemalloc.start()
         try:

@@ -10,13 +10,13 @@ import torch
 from typer.testing import CliRunner
 
 from dentalign import cli
-from dentalign.alignment import interfaces, registry
-from dentalign.alignment.base import AlignmentModel, Mouths
-from dentalign.alignment.fc import model as fc_model
+from dentalign.alignment import registry
+from dentalign.alignment.base import AlignmentConfig, AlignmentModel
 from dentalign.alignment.fc.latent_basis import LatentBasis
 from dentalign.alignment.fc.model import FullyConnectedModel
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.autoencoder.encoder import Encoder, EncoderConfig
+from dentalign.autoencoder.interface import decoder_interface
 from dentalign.autoencoder.neighbours import nearest_neighbours
 from dentalign.errors import DentalignError
 from dentalign.export import model_export, onnx_file
@@ -26,6 +26,7 @@ from dentalign.files import weights
 from dentalign.geometry import rigid, rotations
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.sampling import directions
+from dentalign.mouth import T1, Mouths
 from dentalign.teeth import SLOTS
 from tests.alignment.attention.test_attention_model import POINTS, mouths, random_model
 
@@ -47,10 +48,12 @@ def latent_model() -> FullyConnectedModel:
         torch.randn(32, width).half().float(), torch.linalg.qr(torch.randn(32, width, 6))[0].half().float(),
         torch.rand(32, 6) + 0.5,
     )  # fmt: skip
-    made = fc_model.build(basis, {"hidden": 12, "blocks": 2, "dropout": 0.3}, (POINTS, FEATURES), "e", "d")
+    network = {"components": 6, "hidden": 12, "blocks": 2, "dropout": 0.3}
+    made = FullyConnectedModel(AlignmentConfig("fc", POINTS, FEATURES, network, "e", "d"))
+    made.set_basis(basis)
     for value in made.network.parameters():
         torch.nn.init.normal_(value, std=0.3)
-    made.network.in_scale.copy_(basis.spread)
+    made.network.input_scale.copy_(basis.spread)
     return made.eval().requires_grad_(False)
 
 
@@ -61,6 +64,11 @@ def models(folder: Path, alignment: AlignmentModel) -> Path:
     weights.save(folder / "decoder.pt", Decoder(DecoderConfig(FEATURES, 8)))
     registry.save(folder / "alignment.pt", alignment)
     return folder
+
+
+def arrays(mouths: Mouths) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Points, poses at T1, present and stays."""
+    return mouths.points, mouths.pose[:, T1], mouths.present[:, T1], mouths.stays
 
 
 def needs_onnx() -> None:
@@ -120,10 +128,8 @@ def test_the_whole_of_attention_is_in_its_exportable_form() -> None:
     pose_model.network.known_at_t1[4] = False
     pose_model.network.known_at_t2[:7] = False
     given = mouths(3, missing=3)
-    placed = pose_model.place(given)
-    pose, expected = ExportableAttentionModel(pose_model)(
-        *(torch.from_numpy(part) for part in (given.points, given.pose, given.present, given.stays))
-    )
+    placed = pose_model.predict(given)
+    pose, expected = ExportableAttentionModel(pose_model)(*map(torch.from_numpy, arrays(given)))
     np.testing.assert_allclose(pose.detach().numpy(), placed.pose, atol=2e-4)
     assert placed.expected_add_mm is not None
     np.testing.assert_allclose(expected.detach().numpy(), placed.expected_add_mm, rtol=1e-4)
@@ -151,7 +157,7 @@ def test_a_mouth_goes_from_points_to_poses_through_the_files_alone(exported: Pat
     torch.manual_seed(1)
     encoder()
     decoder = weights.load(exported.parent / "models" / "decoder.pt", Decoder, DecoderConfig)
-    head = rigid.apply(given.pose, given.points).astype(np.float32)  # (2, 32, P, 3)
+    head = rigid.apply(given.pose[:, T1], given.points).astype(np.float32)  # (2, 32, P, 3)
     run = {
         name: onnxruntime.InferenceSession(exported / f"{name}.onnx", providers=["CPUExecutionProvider"])
         for name in ("encoder", "decoder", "alignment")
@@ -160,17 +166,14 @@ def test_a_mouth_goes_from_points_to_poses_through_the_files_alone(exported: Pat
     graph = neighbours(given.points.reshape(-1, POINTS, 3), 4)
     latents = run["encoder"].run(None, {"points": flat, "neighbours": graph})[0]
     latents = latents.reshape(2, 32, POINTS, FEATURES)
-    after = run["alignment"].run(None, {"latents": latents, "present": given.present, "stays": given.stays})[
-        0
-    ]
+    masks = {"present": given.present[:, T1], "stays": given.stays}
+    after = run["alignment"].run(None, {"latents": latents, **masks})[0]
     decoded = run["decoder"].run(None, {"latents": after.reshape(-1, POINTS, FEATURES)})[0]
     pose = rigid.fit(given.points, decoded.reshape(2, 32, POINTS, 3))
 
     ours = encoder()(torch.from_numpy(flat)).reshape(2, 32, POINTS, FEATURES).numpy()
-    whole = Mouths(given.points, given.pose, given.present, given.stays, ours)
-    wanted = network.place(whole, decoder)
-    there = given.stays & given.present
-    np.testing.assert_allclose(pose[there], wanted.pose[there], atol=1e-3)
+    wanted = network.with_decoder(decoder).predict(Mouths.at_t1(*arrays(given), ours))
+    np.testing.assert_allclose(pose[given.stays], wanted.pose[given.stays], atol=1e-3)
 
 
 def test_a_file_says_what_goes_in_and_out_and_nothing_of_the_machine(exported: Path) -> None:
@@ -243,11 +246,9 @@ def test_attention_is_exported_whole_and_answers_for_any_number_of_mouths(tmp_pa
     session = onnxruntime.InferenceSession(done.path, providers=["CPUExecutionProvider"])
     for count in (1, 4):
         given = mouths(count, missing=2)
-        pose, expected = session.run(
-            None,
-            {"points": given.points, "pose": given.pose, "present": given.present, "stays": given.stays},
-        )
-        placed = pose_model.place(given)
+        names = ("points", "pose", "present", "stays")
+        pose, expected = session.run(None, dict(zip(names, arrays(given), strict=True)))
+        placed = pose_model.predict(given)
         np.testing.assert_allclose(pose[..., :3, :3], placed.pose[..., :3, :3], atol=1e-4)
         np.testing.assert_allclose(pose[..., :3, 3], placed.pose[..., :3, 3], atol=5e-3)
         assert placed.expected_add_mm is not None
@@ -255,7 +256,7 @@ def test_attention_is_exported_whole_and_answers_for_any_number_of_mouths(tmp_pa
 
 
 def test_differences_are_shares_of_the_largest_value_and_a_wrong_nan_is_never_close() -> None:
-    (port,) = interfaces.of_decoder(FEATURES).outputs
+    (port,) = decoder_interface(DecoderConfig(FEATURES)).outputs
     wanted = np.array([[1.0, -200.0, np.nan]], np.float32)
     assert onnx_file.differences([wanted + 0.01], [wanted], [port])["points"] == pytest.approx(5e-5, rel=1e-2)
     assert onnx_file.differences([np.nan_to_num(wanted)], [wanted], [port])["points"] == np.inf

@@ -1,5 +1,9 @@
 """The models loaded with one call each: what a program of one's own gets."""
 
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +11,13 @@ import pytest
 import torch
 
 import dentalign
-from dentalign.alignment.base import Mouths
+from dentalign.alignment import registry
 from dentalign.autoencoder.encoding import ToothEncoder
 from dentalign.cases.settings import Sample
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError
 from dentalign.geometry import rigid
+from dentalign.mouth import T1, Mouth, Mouths
 from tests.support.pipeline_project import Project
 
 
@@ -22,71 +27,90 @@ def models(finished_project: Project) -> Path:
 
 
 @pytest.fixture(scope="module")
-def case(finished_project: Project) -> dict[str, np.ndarray]:
+def mouth(finished_project: Project) -> Mouth:
     with MouthStore(finished_project.root / "data" / "latents.h5") as store:
-        return store.row(int(store.rows_of("test")[0]))
+        return store.mouth(int(store.rows_of("test")[0]))
 
 
-def at_t1(case: dict[str, np.ndarray]) -> torch.Tensor:
+def at_t1(mouth: Mouth) -> torch.Tensor:
     """Points of the teeth in head coordinates, mm (T, P, 3)."""
-    mask = case["t1/mask"]
-    return torch.from_numpy(rigid.apply(case["t1/pose"][mask], case["points"][mask]).astype(np.float32))
+    here = mouth.present[T1]
+    return torch.from_numpy(rigid.apply(mouth.pose[T1, here], mouth.points[here]).astype(np.float32))
 
 
-def test_the_encoder_takes_head_points_and_gives_the_pipeline_s_latents(
-    models: Path, case: dict[str, np.ndarray]
+def test_the_encoder_takes_head_points_and_gives_the_latents_of_the_pipeline(
+    models: Path, mouth: Mouth
 ) -> None:
     encoder = dentalign.load_encoder(models / "encoder.pt")
-    ours = encoder(at_t1(case)).numpy()
+    ours = encoder(at_t1(mouth)).numpy()
     pipeline = ToothEncoder(models / "encoder.pt", "cpu")
-    theirs = pipeline.encode(case["points"], case["t1/pose"][None], case["t1/mask"][None])[0]
-    np.testing.assert_allclose(ours, theirs[case["t1/mask"]], atol=1e-4 * np.abs(theirs).max())
-    stored = case["t1/latents"][case["t1/mask"]].astype(np.float32)  # half precision
+    here = mouth.present[T1]
+    theirs = pipeline.encode(mouth.points, mouth.pose[:1], mouth.present[:1])[0]
+    np.testing.assert_allclose(ours, theirs[here], atol=1e-4 * np.abs(theirs).max())
+    assert mouth.latents is not None
+    stored = mouth.latents[T1, here].astype(np.float32)  # half precision
     np.testing.assert_allclose(ours, stored, atol=1e-3 * np.abs(stored).max())
 
 
-def test_the_decoder_gives_the_points_back_to_what_the_validation_says(
-    models: Path, case: dict[str, np.ndarray]
-) -> None:
+def test_the_decoder_gives_the_points_back_as_the_validation_measures_it(models: Path, mouth: Mouth) -> None:
     encoder, decoder = (
         dentalign.load_encoder(models / "encoder.pt"),
         dentalign.load_decoder(models / "decoder.pt"),
     )
-    points = at_t1(case)
+    points = at_t1(mouth)
     assert (decoder(encoder(points)) - points).norm(dim=-1).mean() < 0.5  # mm
 
 
-def test_the_alignment_model_says_where_the_teeth_stand_at_t2(
-    finished_project: Project, models: Path, case: dict[str, np.ndarray]
+def test_the_models_as_loaded_give_the_poses_of_the_prediction(
+    finished_project: Project, models: Path, mouth: Mouth
 ) -> None:
-    """Through the three models as they are loaded: the very poses of the prediction."""
     encoder, decoder = (
         dentalign.load_encoder(models / "encoder.pt"),
         dentalign.load_decoder(models / "decoder.pt"),
     )
-    alignment_model = dentalign.load_alignment_model(models / "alignment.pt")
-    mask = case["t1/mask"]
-    latents = np.zeros((1, *case["t1/latents"].shape), np.float32)
-    latents[0, mask] = encoder(at_t1(case)).numpy()
-    mouth = dentalign.Mouths(case["points"][None], case["t1/pose"][None], mask[None], mask[None], latents)
-    placed = alignment_model.place(mouth, decoder)
+    model = dentalign.load_alignment_model(models / "alignment.pt")
+    here = mouth.present[T1]
+    latents = np.zeros((1, *mouth.points.shape[:2], decoder.config.features), np.float32)
+    latents[0, here] = encoder(at_t1(mouth)).numpy()
+    given = (mouth.points[None], mouth.pose[:1], here[None], here[None])
+    with pytest.raises(ValueError, match="needs the decoder"):
+        model.predict(Mouths.at_t1(*given, latents))
+    model = model.with_decoder(decoder)
+    with pytest.raises(ValueError, match="works on latents"):
+        model.predict(Mouths.at_t1(*given))
+    found = model.predict(Mouths.at_t1(*given, latents))
     cases = finished_project.root / "cases"
     sample = Sample(points=32, oversampling=2)  # as the project has it
     predicted = dentalign.Predictor(models, device="cpu", sample=sample).predict(
-        cases / "json" / f"{case['case_id']}.json", cases / "stl"
+        cases / "json" / f"{mouth.case_id}.json", cases / "stl"
     )
-    np.testing.assert_allclose(placed.pose[0], predicted.pose, atol=1e-3)
-    with pytest.raises(ValueError, match="needs the decoder"):
-        alignment_model.place(mouth)
-    with pytest.raises(ValueError, match="works on latents"):
-        alignment_model.place(
-            Mouths(*(getattr(mouth, name) for name in ("points", "pose", "present", "stays"))), decoder
-        )
+    np.testing.assert_allclose(found.pose[0], predicted.pose, atol=1e-3)
+
+
+def test_a_model_saved_with_its_decoder_is_the_same_file(models: Path, tmp_path: Path) -> None:
+    model = dentalign.load_alignment_model(models / "alignment.pt")
+    registry.save(
+        tmp_path / "alignment.pt", model.with_decoder(dentalign.load_decoder(models / "decoder.pt"))
+    )
+    assert (tmp_path / "alignment.pt").read_bytes() == (models / "alignment.pt").read_bytes()
+
+
+@pytest.mark.parametrize("asked_for", ["aligner.pt", "alignment.pt"])
+def test_a_file_of_the_old_name_is_refused_with_the_command_that_renames_it(
+    models: Path, tmp_path: Path, asked_for: str
+) -> None:
+    old, new = tmp_path / "aligner.pt", tmp_path / "alignment.pt"
+    shutil.copy(models / "alignment.pt", old)
+    with pytest.raises(DentalignError, match=re.escape(f"rename it: mv {old} {new}")):
+        dentalign.load_alignment_model(tmp_path / asked_for)
+    subprocess.run(["mv", old, new], check=True)
+    dentalign.load_alignment_model(new)
 
 
 def test_they_are_ready_to_use(models: Path) -> None:
     for name in ("encoder", "decoder", "alignment"):
-        network = getattr(dentalign, f"load_{name}")(models / f"{name}.pt")
+        load = "load_alignment_model" if name == "alignment" else f"load_{name}"
+        network = getattr(dentalign, load)(models / f"{name}.pt")
         assert isinstance(network, torch.nn.Module)
         assert not network.training
         assert not any(value.requires_grad for value in network.parameters())
@@ -105,12 +129,9 @@ def test_the_wrong_file_and_the_wrong_device_are_named(models: Path, tmp_path: P
 
 
 def test_what_is_offered_can_be_listed_and_nothing_of_it_is_imported_before_it_is_asked_for() -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys, dentalign; "
-        "assert {'Predictor', 'load_encoder', 'load_decoder', 'load_alignment_model'} <= set(dir(dentalign)); "
+        "assert {'Predictor', 'load_encoder', 'load_alignment_model'} <= set(dir(dentalign)); "
         "assert not any(name.startswith(('torch', 'numpy', 'dentalign.')) for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -36,7 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
             "hidden": 32,
             "blocks": 1,
             "components": 8,
-            "augmentation": {"copies": 2, "turn_deg": 6.0, "shift_mm": 3.0, "seed": 0},
+            "augmentation": {"copies": 2, "rotation_deg": 6.0, "translation_mm": 3.0, "seed": 0},
         },
     },
     "validate": {"threads": 1, "device": "cpu"},

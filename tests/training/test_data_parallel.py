@@ -1,16 +1,14 @@
-"""Training by two processes: the curve of one, outputs written once, and ends in order."""
+"""Training by two processes of `torchrun`: the curve of one, outputs written once, resumed after a kill."""
 
 import os
-import re
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.pipeline.test_interruption import DVC, LIMIT_S, MODEL, TRAIN, Held, wait_until
+from tests.pipeline.test_interruption import MODEL, TRAIN, Held, wait_until
 from tests.support.pipeline_project import Project
 
 EPOCHS = 5
@@ -27,18 +25,18 @@ ATTENTION = {
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", TRAIN[1])
 
 
-def prepared(finished: Project, root: Path, processes: int, model: str = "fc") -> Project:
+def prepared(finished: Project, root: Path, model: str = "fc", dropout: float = 0.3) -> Project:
     """A project that is to train anew: 14 cases, in batches that two processes cannot share evenly."""
     project = finished.copy(root)
     for file in (project.root / ".dentalign" / "checkpoints").rglob("*.pt"):
         file.unlink()
     project.set("train.model", model)
     project.set("train.epochs", EPOCHS)
-    project.set("train.processes", processes)
     project.set("train.fc.batch_cases", 13)  # the last one is a case, which is all that one process gets
-    project.set("train.fc.learning_rate", 0.02)  # the network begins where dropout has no effect
+    project.set("train.fc.learning_rate", 0.02)
     project.set("train.fc.warm_up", 1)
     project.set("train.attention", ATTENTION)
+    project.set(f"train.{model}.dropout", dropout)
     return project
 
 
@@ -48,16 +46,14 @@ def history(project: Project) -> list[dict[str, float]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def undisturbed(finished_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project after a training by two processes, started by DVC."""
-    project = prepared(finished_project, tmp_path_factory.mktemp("two") / "project", 2)
-    said = project.dvc(*DVC[3:], "--single-item", "train_align").stdout
-    assert said.count("train_align: best of") == 1
-    return project
-
-
-def assert_the_curves_agree(one: Project, two: Project) -> None:
+@pytest.mark.parametrize("model", ["fc", pytest.param("attention", marks=pytest.mark.long)])
+def test_without_dropout_two_processes_follow_the_curve_of_one_and_write_once(
+    finished_project: Project, tmp_path: Path, model: str
+) -> None:
+    one, two = (prepared(finished_project, tmp_path / name, model, 0.0) for name in ("one", "two"))
+    one.run(*TRAIN)
+    assert two.run(*TORCHRUN).stdout.count("train_align: best of") == 1
+    assert set(one.hashes(*MODEL)) == set(two.hashes(*MODEL))
     a, b = history(one), history(two)
     assert len(a) == len(b) == EPOCHS
     for before, after in zip(a, b, strict=True):
@@ -69,64 +65,49 @@ def assert_the_curves_agree(one: Project, two: Project) -> None:
         torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_two_processes_follow_the_curve_of_one(
-    finished_project: Project, undisturbed: Project, tmp_path: Path
-) -> None:
-    one = prepared(finished_project, tmp_path / "one", 1)
-    one.run(*TRAIN)
-    assert_the_curves_agree(one, undisturbed)
-    assert set(one.hashes(*MODEL)) == set(undisturbed.hashes(*MODEL))
+@pytest.fixture(scope="module")
+def undisturbed(finished_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project after a training by two processes, each with dropout of its own."""
+    project = prepared(finished_project, tmp_path_factory.mktemp("two") / "project")
+    project.run(*TORCHRUN)
+    return project
 
 
 @pytest.mark.long
-def test_two_processes_follow_the_curve_of_one_with_attention_too(
-    finished_project: Project, tmp_path: Path
-) -> None:
-    one, two = (prepared(finished_project, tmp_path / str(n), n, "attention") for n in (1, 2))
-    one.run(*TRAIN)
-    two.run(*TRAIN)
-    assert_the_curves_agree(one, two)
-
-
-@pytest.mark.long
-def test_torchrun_gives_the_same_bytes_and_goes_on_from_a_shorter_run(
+def test_a_shorter_run_of_two_processes_is_resumed_to_the_same_bytes(
     finished_project: Project, undisturbed: Project, tmp_path: Path
 ) -> None:
-    project = prepared(finished_project, tmp_path / "torchrun", 1)
+    project = prepared(finished_project, tmp_path / "shorter")
     project.set("train.epochs", 2)
     project.run(*TORCHRUN)
     assert len(history(project)) == 2
     project.set("train.epochs", EPOCHS)
-    said = project.run(*TORCHRUN).stdout
-    assert said.count("going on after epoch 2") == 1
+    assert project.run(*TORCHRUN).stdout.count("going on after epoch 2") == 1
     assert project.hashes(*MODEL) == undisturbed.hashes(*MODEL)
 
 
 @pytest.mark.long
-def test_a_profile_of_several_processes_is_that_of_the_first(
-    finished_project: Project, undisturbed: Project, tmp_path: Path
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_ends_the_other_and_the_same_command_resumes(
+    finished_project: Project, undisturbed: Project, tmp_path: Path, rank: int
 ) -> None:
-    project = prepared(finished_project, tmp_path / "profiled", 2)
-    said = project.run(*TRAIN, "--profile").stdout
-    assert said.count("functions of dentalign") == said.count("steps: milliseconds") == 1
-    assert len(list((project.root / ".dentalign" / "profiles").iterdir())) == 1
+    project = prepared(finished_project, tmp_path / "project")
+    (tmp_path / "hold").mkdir()
+    held = Held(project, tmp_path / "hold", "third checkpoint", *TORCHRUN)
+    try:
+        os.kill(ranks(held)[rank], signal.SIGKILL)
+        held.let_go()
+        held.process.communicate(timeout=120)
+        assert held.process.returncode == 1
+        wait_until(lambda: not ranks(held))
+    finally:
+        held.end()
+    assert "going on after epoch 2" in project.run(*TORCHRUN).stdout
     assert project.hashes(*MODEL) == undisturbed.hashes(*MODEL)
 
 
-@pytest.fixture
-def held(finished_project: Project, tmp_path: Path) -> Iterator[Held]:
-    """A training by two processes, the first of which waits as it writes its third checkpoint."""
-    project = prepared(finished_project, tmp_path / "project", 2)
-    (tmp_path / "hold").mkdir()
-    training = Held(project, tmp_path / "hold", "third checkpoint", *TRAIN)
-    yield training
-    for pid in ranks(training).values():
-        kill(pid, signal.SIGKILL)
-    training.end()
-
-
 def ranks(training: Held) -> dict[int, int]:
-    """Rank -> process number, of the processes that were started by the launcher of this training."""
+    """Rank -> process number of the processes of this training."""
     found = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and int(folder.name) != training.process.pid:
@@ -138,68 +119,3 @@ def ranks(training: Held) -> dict[int, int]:
             if values.get("HOLD_WHILE") == str(training.flag) and "RANK" in values:
                 found[int(values["RANK"])] = int(folder.name)
     return found
-
-
-def kill(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return
-
-
-def ended(training: Held) -> tuple[int, str]:
-    """Exit code and what was said, once no process is left."""
-    said = training.process.communicate(timeout=LIMIT_S)[0]
-    wait_until(lambda: not ranks(training))
-    return training.process.returncode, said
-
-
-def goes_on(tmp_path: Path, undisturbed: Project) -> None:
-    project = Project(tmp_path / "project")
-    assert "going on after epoch 2" in project.run(*TRAIN).stdout
-    assert project.hashes(*MODEL) == undisturbed.hashes(*MODEL)
-
-
-@pytest.mark.long
-def test_ctrl_c_ends_both_processes_and_the_same_command_goes_on(
-    held: Held, tmp_path: Path, undisturbed: Project
-) -> None:
-    assert set(ranks(held)) == {0, 1}
-    os.killpg(held.process.pid, signal.SIGINT)
-    code, said = ended(held)
-    assert code == 130, said
-    assert said == "stopped in epoch 4\ninterrupted: the same command goes on from here\n"
-    goes_on(tmp_path, undisturbed)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_ends_the_other_and_the_same_command_goes_on(
-    held: Held, tmp_path: Path, undisturbed: Project, rank: int
-) -> None:
-    kill(ranks(held)[rank], signal.SIGKILL)
-    code, said = ended(held)
-    assert code == 1, said
-    assert f"error: training process {rank} was ended by SIGKILL; the same command" in said.splitlines()[-1]
-    goes_on(tmp_path, undisturbed)
-
-
-@pytest.mark.long
-def test_the_processes_end_with_a_killed_launcher(held: Held) -> None:
-    assert set(ranks(held)) == {0, 1}
-    held.process.kill()
-    held.process.wait()
-    wait_until(lambda: not ranks(held))
-
-
-@pytest.mark.long
-def test_what_ends_one_process_by_its_own_doing_gives_the_exit_code(
-    finished_project: Project, tmp_path: Path
-) -> None:
-    project = prepared(finished_project, tmp_path / "project", 2)
-    (project.root / "models" / "decoder.pt").write_bytes(b"no weights")
-    done = project.run(*TRAIN, check=False)
-    assert done.returncode == 1
-    lines = done.stdout.splitlines()
-    assert re.match(r"error: models/decoder.pt: not a readable weights file", lines[0])
-    assert len(lines) <= 2  # each process says so

@@ -156,7 +156,7 @@ def test_the_average_of_the_weights_is_validated_and_kept(state: Path) -> None:
             return {"val": -float(self.network.weight.detach())}
 
     task = Constant()
-    outcome = loop.train(task, Schedule(2, 9, 0.1, warm_up=1, averaging=0.5), 0, "x", lambda *_: None)
+    outcome = loop.train(task, Schedule(2, 9, 0.1, warm_up=1, ema_decay=0.5), 0, "x", lambda *_: None)
     expected = 0.0
     for number, weight in enumerate(task.steps, start=1):
         keep = min(0.5, (number - 1) / (number + 9))

@@ -1,13 +1,12 @@
-"""What a GPU makes of a training: the curve of the CPU, the same bytes each time, also after a stop."""
+"""Training on a GPU: the curve of the CPU, the same bytes each time, also after a stop."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import synthetic_cases
 import torch
 
-from dentalign.alignment.attention.training import AttentionTraining
-from dentalign.alignment.fc.training import FullyConnectedTraining
 from dentalign.alignment.training import Train, train_align
 from dentalign.autoencoder.encoding import encode_shard
 from dentalign.autoencoder.settings import EncoderFile
@@ -22,8 +21,10 @@ pytestmark = [
 
 POINTS, CASES = 64, 60
 # Batches of 16 and a smaller one at the end of an epoch.
-FC = {"components": 8, "hidden": 32, "batch_cases": 16, "augmentation": {"copies": 2}}
-ATTENTION = {"points": 32, "width": 32, "layers": 2, "heads": 4, "batch_cases": 16}
+SECTIONS: dict[str, dict[str, Any]] = {
+    "fc": {"components": 8, "hidden": 32, "batch_cases": 16, "augmentation": {"copies": 2}},
+    "attention": {"points": 32, "width": 32, "layers": 2, "heads": 4, "batch_cases": 16},
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +47,9 @@ def trained(
     out.mkdir()
     with state_dir.kept_in(out):
         for count in epochs:
-            settings = Train(
-                model=model,
-                epochs=count,
-                device=device,
-                fc=FullyConnectedTraining.model_validate({**FC, "dropout": dropout}),
-                attention=AttentionTraining.model_validate({**ATTENTION, "dropout": dropout}),
+            section = {**SECTIONS[model], "dropout": dropout}
+            settings = Train.model_validate(
+                {"model": model, "epochs": count, "device": device, model: section}
             )
             encoder, decoder = (str(folder / f"{name}.pt") for name in ("encoder", "decoder"))
             outcome = train_align(

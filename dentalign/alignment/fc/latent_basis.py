@@ -32,12 +32,12 @@ class LatentBasis:
     def fit(
         cls, latents: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]], components: int
     ) -> "LatentBasis":
-        """Fit from (latents (32, P, F), mask (32,)) pairs; all of them are held at half precision."""
+        """Fit to pairs of latents (32, P, F) and present (32,); all are held in memory at half precision."""
         kept: list[list[NDArray[np.float16]]] = [[] for _ in range(SLOT_COUNT)]
         width = 0
-        for state, mask in latents:
+        for state, present in latents:
             width = state[0].size
-            for slot in np.flatnonzero(mask).tolist():
+            for slot in np.flatnonzero(present).tolist():
                 kept[slot].append(state[slot].reshape(-1).astype(np.float16))
         mean = torch.zeros(SLOT_COUNT, width)
         basis = torch.zeros(SLOT_COUNT, width, components)
@@ -62,7 +62,7 @@ class LatentBasis:
         return LatentBasis(self.mean.to(device), self.basis.to(device), self.spread.to(device))
 
     def at_points(self, points: slice, features: int) -> "LatentBasis":
-        """The same code for some of a tooth's points: it moves their latents, it cannot encode."""
+        """The same code for some of a tooth's points; `add` works on their latents, `encode` does not."""
         slots, width, components = self.basis.shape
         mean = self.mean.reshape(slots, width // features, features)[:, points].flatten(1)
         basis = self.basis.reshape(slots, -1, features, components)[:, points].flatten(1, 2)
@@ -72,15 +72,15 @@ class LatentBasis:
         """Latents (N, 32, P, F) -> z (N, 32, d)."""
         return torch.einsum("nsk,skd->nsd", latents.flatten(2) - self.mean, self.basis)
 
-    def shift(self, latents: torch.Tensor, dz: torch.Tensor) -> torch.Tensor:
-        """Latents (N, 32, P, F) moved by dz (N, 32, d) in the code; what the code cannot say stays."""
+    def add(self, latents: torch.Tensor, dz: torch.Tensor) -> torch.Tensor:
+        """Add a change dz (N, 32, d) of the code to latents (N, 32, P, F); the rest of them stays."""
         return latents + torch.einsum("nsd,skd->nsk", dz, self.basis).reshape(latents.shape)
 
 
 def _principal(x: torch.Tensor, components: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Leading principal directions (K, d) and standard deviations (d,) of centred rows x (n, K), n << K.
 
-    In torch, whose number of threads is a parameter: the last digits depend on it.
+    By torch and not numpy: the last digits depend on the number of threads, which for torch is a parameter.
     """
     wide = x.double()
     values, vectors = torch.linalg.eigh(wide @ wide.T)  # ascending

@@ -1,16 +1,16 @@
-"""Alignment model `fc` around its network: latents at T1 in, latents at T2 out, poses by the rigid fit."""
+"""Alignment model `fc`: latents at T1 in, latents at T2 out, poses by a rigid fit to the decoded points."""
 
-from dataclasses import asdict
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dentalign.alignment.base import AlignmentConfig, AlignmentModel, PredictedT2
+from dentalign.alignment.base import MASKS, AlignmentConfig, AlignmentModel, PredictedT2
 from dentalign.alignment.fc.latent_basis import LatentBasis
 from dentalign.alignment.fc.network import FullyConnected, FullyConnectedConfig
 from dentalign.autoencoder.decoder import Decoder
+from dentalign.autoencoder.interface import LATENT_UNIT, SLOT_ORDER, Interface, Port
 from dentalign.errors import DentalignError
 from dentalign.geometry import rigid
 from dentalign.mouth import T1, Mouths
@@ -18,68 +18,95 @@ from dentalign.teeth import SLOT_COUNT
 
 
 class FullyConnectedModel(AlignmentModel):
-    """A fully connected network with its latent code; predicts latents without any other file."""
+    """A fully connected network with its latent code."""
 
     uses_latents = True
+    network: FullyConnected
     code_mean: torch.Tensor
     code_basis: torch.Tensor
+    decoder: Decoder | None
 
     def __init__(self, config: AlignmentConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.network = FullyConnected(FullyConnectedConfig(**config.network))
         width, components = config.points * config.features, config.network["components"]
         self.register_buffer("code_mean", torch.zeros(SLOT_COUNT, width, dtype=torch.float16))
         self.register_buffer("code_basis", torch.zeros(SLOT_COUNT, width, components, dtype=torch.float16))
+        self.decoder = None
+
+    def with_decoder(self, decoder: Decoder) -> Self:
+        """See `AlignmentModel.with_decoder`."""
+        self.decoder = decoder.to(self.code_mean.device)
+        return self
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """State without the decoder, which has a file of its own."""
+        state = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in state.items() if not name.startswith("decoder.")}
 
     @property
     def basis(self) -> LatentBasis:
         """The linear code of the latents."""
-        return LatentBasis(self.code_mean.float(), self.code_basis.float(), self.network.in_scale)
+        return LatentBasis(self.code_mean.float(), self.code_basis.float(), self.network.input_scale)
+
+    def set_basis(self, basis: LatentBasis) -> None:
+        """Set the linear code of the latents."""
+        self.code_mean.copy_(basis.mean)
+        self.code_basis.copy_(basis.basis)
 
     @torch.inference_mode()
-    def predict(
-        self, latents: NDArray[Any], t1_mask: NDArray[np.bool_], t2_mask: NDArray[np.bool_]
+    def predict_latents(
+        self, latents: NDArray[Any], present: NDArray[np.bool_], stays: NDArray[np.bool_]
     ) -> torch.Tensor:
-        """Latents at T2.
+        """Predict the latents at T2.
 
-        latents          : (N, 32, P, F) raw encoder output at T1
-        t1_mask, t2_mask : (N, 32) bool, teeth present, teeth that stay
-        returns          : (N, 32, P, F) float32; what stands in masked slots means nothing
+        latents : (N, 32, P, F) raw encoder output at T1
+        present : (N, 32) bool, teeth at T1
+        stays   : (N, 32) bool, teeth of them at T2
+        returns : (N, 32, P, F) float32, arbitrary in slots where no tooth stays
         """
         basis, device = self.basis, self.code_mean.device
         t1 = torch.from_numpy(np.ascontiguousarray(latents)).to(device).float()
-        present, stays = torch.from_numpy(t1_mask).to(device), torch.from_numpy(t2_mask).to(device)
-        change = self.network(basis.encode(t1), present, stays)
-        return basis.shift(t1, change)
+        change = self.network(
+            basis.encode(t1), torch.from_numpy(present).to(device), torch.from_numpy(stays).to(device)
+        )
+        return basis.add(t1, change)
 
     @torch.inference_mode()
-    def place(self, mouths: Mouths, decoder: Decoder | None = None) -> PredictedT2:
-        """Through the decoder, and for each tooth the best rigid fit to what it says."""
-        if mouths.latents is None or decoder is None:
-            raise ValueError("model 'fc' works on latents, and needs the decoder to give poses")
-        decoded = (
-            decoder(self.predict(mouths.latents[:, T1], mouths.present[:, T1], mouths.stays)).cpu().numpy()
-        )
+    def predict(self, mouths: Mouths) -> PredictedT2:
+        """See `AlignmentModel.predict`; the pose of a tooth is the best rigid fit to its decoded points."""
+        if mouths.latents is None:
+            raise ValueError("model 'fc' works on latents: give the mouths theirs")
+        if self.decoder is None:
+            raise ValueError("model 'fc' needs the decoder of its training: call `with_decoder` first")
         stays = mouths.stays
+        latents = self.predict_latents(mouths.latents[:, T1], mouths.present[:, T1], stays)
+        decoded = self.decoder(latents).cpu().numpy()
         if not np.isfinite(decoded[stays]).all():
             raise DentalignError("the alignment model predicts numbers that are not finite; train it again")
         pose = np.broadcast_to(np.eye(4), (*stays.shape, 4, 4)).copy()
         pose[stays] = rigid.fit(mouths.points[stays].astype(np.float64), decoded[stays].astype(np.float64))
         return PredictedT2(pose, decoded)
 
-
-def build(
-    basis: LatentBasis,
-    settings: dict[str, Any],
-    latent_shape: tuple[int, int],
-    encoder_sha256: str,
-    decoder_sha256: str,
-) -> FullyConnectedModel:
-    """An untrained aligner on a given code; `settings` are the network's own, without `components`."""
-    network = FullyConnectedConfig(components=basis.components, **settings)
-    config = AlignmentConfig("fc", *latent_shape, asdict(network), encoder_sha256, decoder_sha256)
-    alignment_model = FullyConnectedModel(config)
-    alignment_model.code_mean.copy_(basis.mean)
-    alignment_model.code_basis.copy_(basis.basis)
-    return alignment_model
+    def interface(self) -> Interface:
+        """See `AlignmentModel.interface`; encoder and decoder are not part of it."""
+        shape = ("N", SLOT_COUNT, self.config.points, self.config.features)
+        return Interface(
+            title="Alignment model fc",
+            task="Latents of a mouth at T1 to latents at T2",
+            inputs=(
+                Port(
+                    "latents", "float32", shape, LATENT_UNIT,
+                    f"output of the encoder at T1, slots in the order {SLOT_ORDER}; "
+                    "without a tooth any finite number",
+                ),
+                *MASKS,
+            ),
+            outputs=(
+                Port(
+                    "latents_t2", "float32", shape, LATENT_UNIT,
+                    "for the decoder, at T2; arbitrary where no tooth stays",
+                ),
+            ),
+            outside="The encoder before it; the decoder after it, and then dentalign.geometry.rigid.fit.",
+        )  # fmt: skip

@@ -1,8 +1,8 @@
-"""Alignment model `fc`: a fully connected autoencoder, latents(T1) -> latents(T2).
+"""Network of the alignment model `fc`: a fully connected autoencoder, latents(T1) -> latents(T2).
 
 Every tooth's 256 x 32 latent goes through a linear code (`latent_basis`), fully connected layers see
-the whole mouth, and a linear layer goes back to the change of every latent. The answer is T1 plus
-that change, so an untrained network says "no movement but the average one".
+the whole mouth, and a linear layer gives the change of every code. It is added to T1, so that an untrained
+network predicts the average movement.
 """
 
 from dataclasses import dataclass
@@ -49,32 +49,32 @@ class ResidualBlock(nn.Module):
 
 
 class FullyConnected(nn.Module):
-    """From the mouth's code at T1 and which teeth stay to the change of the code.
+    """Change of the code from T1 to T2, from the code at T1 and which teeth stay.
 
-    in_scale : (32, d) what z is divided by on the way in
-    mean     : (32, d) average change over the training cases
-    scale    : (32, d) what the output is multiplied by
+    input_scale  : (32, d) spread of the code, by which z is divided
+    output_mean  : (32, d) average change over the training cases
+    output_scale : (32, d) spread of the change, by which the output is multiplied
     """
 
-    in_scale: torch.Tensor
-    mean: torch.Tensor
-    scale: torch.Tensor
+    input_scale: torch.Tensor
+    output_mean: torch.Tensor
+    output_scale: torch.Tensor
 
     def __init__(self, config: FullyConnectedConfig):
         super().__init__()
         self.config = config
         code = (SLOT_COUNT, config.components)
-        self.register_buffer("in_scale", torch.ones(code))
-        self.register_buffer("mean", torch.zeros(code))
-        self.register_buffer("scale", torch.ones(code))
+        self.register_buffer("input_scale", torch.ones(code))
+        self.register_buffer("output_mean", torch.zeros(code))
+        self.register_buffer("output_scale", torch.ones(code))
         numbers = SLOT_COUNT * config.components
-        self.enter = nn.Linear(numbers + 2 * SLOT_COUNT, config.hidden)
+        self.embed = nn.Linear(numbers + 2 * SLOT_COUNT, config.hidden)
         blocks = (ResidualBlock(config.hidden, config.dropout) for _ in range(config.blocks))
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.LayerNorm(config.hidden)
-        self.leave = nn.Linear(config.hidden, numbers)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        self.head = nn.Linear(config.hidden, numbers)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, z: torch.Tensor, t1_mask: torch.Tensor, t2_mask: torch.Tensor) -> torch.Tensor:
         """Predict the change of the code.
@@ -84,7 +84,7 @@ class FullyConnected(nn.Module):
         returns          : (N, 32, d), to be added to z
         """
         masks = torch.cat([t1_mask, t2_mask], dim=1).to(z.dtype)
-        seen = (z / self.in_scale * t1_mask[..., None]).flatten(1)  # (N, 32 d)
-        x = self.enter(torch.cat([seen, masks], dim=1))
-        x = self.leave(self.norm(self.blocks(x)))
-        return self.mean + x.reshape(z.shape) * self.scale
+        seen = (z / self.input_scale * t1_mask[..., None]).flatten(1)  # (N, 32 d)
+        x = self.embed(torch.cat([seen, masks], dim=1))
+        x = self.head(self.norm(self.blocks(x)))
+        return self.output_mean + x.reshape(z.shape) * self.output_scale

@@ -11,12 +11,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from torch import nn
 
-from dentalign.alignment import interfaces, registry
+from dentalign.alignment import registry
 from dentalign.alignment.base import AlignmentModel
-from dentalign.alignment.interfaces import Interface
 from dentalign.alignment.patterns import FEW_ALIKE, ToothPatterns
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.autoencoder.encoder import Encoder, EncoderConfig
+from dentalign.autoencoder.interface import Interface, decoder_interface, encoder_interface
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError
 from dentalign.files import atomic, weights
@@ -64,7 +64,7 @@ def write(
     tooth_limits = report_limits.of_autoencoder(found)
     cards = {
         "encoder": {
-            **_about("encoder", encoder, interfaces.of_encoder(encoder.config), found),
+            **_about("encoder", encoder, encoder_interface(encoder.config), found),
             "python": "`dentalign.load_encoder(path)`; it makes the neighbour graph itself.",
             "learnt_from": _AUTOENCODER_DATA,
             **_reconstruction(found),
@@ -72,7 +72,7 @@ def write(
             "limits": [*tooth_limits, *report_limits.ENCODER],
         },
         "decoder": {
-            **_about("decoder", decoder, interfaces.of_decoder(decoder.config.features), found),
+            **_about("decoder", decoder, decoder_interface(decoder.config), found),
             "python": "`dentalign.load_decoder(path)`.",
             "learnt_from": _AUTOENCODER_DATA,
             **_reconstruction(found),
@@ -80,7 +80,7 @@ def write(
             "limits": [*tooth_limits, *report_limits.DECODER],
         },
         "alignment": {
-            **_about("alignment", model, interfaces.of_alignment_model(model.config), found),
+            **_about("alignment", model, model.interface(), found),
             "python": "`dentalign.load_alignment_model(path)`; from case files `dentalign.Predictor(folder)`.",
             "learnt_from": "It learns from the train split; the val split chose the epoch.",
             "patterns": _patterns(model.patterns),

@@ -1,6 +1,7 @@
 """Training the model `attention`: on mouths whose plan follows from how they stand."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from dentalign.alignment.attention import model as attention_model
-from dentalign.alignment.attention import training
-from dentalign.alignment.attention.contact_loss import Neighbours, depth_mm, neighbours
-from dentalign.alignment.attention.examples import Examples, ExamplesOnDisk
-from dentalign.alignment.attention.model import moved
+from dentalign.alignment.attention.contact_loss import Neighbours, depth_mm
+from dentalign.alignment.attention.examples import Examples
+from dentalign.alignment.attention.model import AttentionModel
 from dentalign.alignment.attention.training import AttentionTask, AttentionTraining, network_config
+from dentalign.alignment.base import AlignmentConfig, TrainingData
 from dentalign.dataset import mouth_store
 from dentalign.dataset.mouth_store import Layout, MouthStore
 from dentalign.errors import ParamError
 from dentalign.geometry import rigid
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.sampling import directions
+from dentalign.mouth import T2, Mouth
 from dentalign.teeth import SLOT_INDEX
 from dentalign.training.loop import Schedule, train
-from tests.support import graph_on_a_cpu
 
 POINTS = 16
-SETTINGS = AttentionTraining(points=8, width=16, layers=1, heads=2, batch_cases=8, warm_up=5, averaging=0.9)
+SETTINGS = AttentionTraining(points=8, width=16, layers=1, heads=2, batch_cases=8, warm_up=5, ema_decay=0.9)
 pytestmark = pytest.mark.usefixtures("state")
 
 WISDOM = [0, 15]  # slots without examples
@@ -37,74 +37,69 @@ def store(tmp_path: Path) -> Iterator[MouthStore]:
     rng = np.random.default_rng(0)
     with mouth_store.create(tmp_path / "latents.h5", Layout(POINTS, 1), {}) as writer:
         for number in range(40):
-            mask = rng.random(32) < 0.95
-            mask[WISDOM] = False
+            present = np.tile(rng.random(32) < 0.95, (2, 1))
+            present[:, WISDOM] = False
             whole = rigid.from_rotation(rigid.rotation_matrix(rng.normal(0, 0.1, 3)), rng.normal(0, 5, 3))
             end = whole @ rigid.from_rotation(np.tile(np.eye(3), (32, 1, 1)), average_mouth().position)
             shaken = rigid.from_rotation(
                 rigid.rotation_matrix(rng.normal(0, 0.1, (32, 3))), rng.normal(0, 1, (32, 3))
             )
-            begin = end @ shaken
-            none = ~mask[:, None, None]
+            crowns = directions(POINTS) * rng.uniform(3, 5, (32, 1, 3)) * present[0][:, None, None]
             writer.append(
-                {
-                    "case_id": f"c{number:02d}",
-                    "split": "val" if number % 4 == 3 else "train",
-                    "fdi": np.zeros(32, np.uint8),
-                    "dropped": np.zeros(32, bool),
-                    "points": directions(POINTS) * rng.uniform(3, 5, (32, 1, 3)) * mask[:, None, None],
-                    "t1/mask": mask,
-                    "t2/mask": mask,
-                    "t1/pose": np.where(none, np.eye(4), begin),
-                    "t2/pose": np.where(none, np.eye(4), end),
-                    "t1/latents": np.zeros((32, POINTS, 1), np.float16),
-                    "t2/latents": np.zeros((32, POINTS, 1), np.float16),
-                }
+                Mouth(
+                    crowns.astype(np.float32),
+                    np.where(present[..., None, None], np.stack([end @ shaken, end]), np.eye(4)),
+                    present,
+                    latents=np.zeros((2, 32, POINTS, 1), np.float16),
+                    case_id=f"c{number:02d}",
+                    split="val" if number % 4 == 3 else "train",
+                )
             )
     with MouthStore(tmp_path / "latents.h5") as opened:
         yield opened
 
 
+def task_of(store: MouthStore, settings: AttentionTraining = SETTINGS) -> AttentionTask:
+    torch.manual_seed(0)
+    network = network_config(settings, POINTS)
+    model = AttentionModel(AlignmentConfig("attention", POINTS, 1, asdict(network), "e", "d"))
+    data = TrainingData("attention", store, "", "", 0, 1, torch.device("cpu"), 100)
+    return AttentionTask(data, model, settings)
+
+
 @pytest.fixture
 def task(store: MouthStore) -> AttentionTask:
-    torch.manual_seed(0)
-    model = attention_model.build(network_config(SETTINGS, POINTS), (POINTS, 1), "e", "d")
-    return AttentionTask(store, model, SETTINGS, 100)
+    return task_of(store)
 
 
-def all_of(examples: ExamplesOnDisk) -> Examples:
-    return examples.at(torch.arange(len(examples)))
-
-
-def test_the_means_of_the_slots_are_left_right_alike_and_unseen_slots_are_known(task: AttentionTask) -> None:
-    assert not task.network.known_at_t1[WISDOM].any()
-    assert task.network.known_at_t2[1:15].all()
-    position = torch.tensor(average_mouth().position[1:15], dtype=torch.float32)
-    for middle in (task.network.t1_middle, task.network.t2_middle):
-        assert (middle[1:15] - middle[1:15].flip(0) * torch.tensor([-1.0, 1, 1])).abs().max() < 1e-4
-        assert (middle[1:15] - position - (middle[1:15] - position).mean(0)).abs().max() < 1.0
-
-
-def test_where_the_heads_lay_changes_the_means_by_one_motion_at_most(
-    store: MouthStore, task: AttentionTask, tmp_path: Path
+def test_the_means_of_the_slots_are_left_right_alike_and_rare_slots_are_not_known(
+    task: AttentionTask,
 ) -> None:
-    on_disk = ExamplesOnDisk.read(store, store.rows_of("train"), task.network.points, tmp_path)
-    examples = all_of(on_disk)
-    rng = np.random.default_rng(3)
-    turn = torch.from_numpy(rigid.rotation_matrix(rng.normal(0, 0.1, (len(examples.present), 3)))).float()
-    shift = torch.from_numpy(rng.normal(0, 20, (len(examples.present), 3))).float()
-    on_disk.put(0, examples._replace(t1=moved(examples.t1, turn, shift), t2=moved(examples.t2, turn, shift)))
-    before = task.network.t2_middle[1:15].double().numpy()
-    task._learn_means(on_disk)
-    after = task.network.t2_middle[1:15].double().numpy()
+    network = task.model.network
+    assert not network.known_at_t1[WISDOM].any()
+    assert network.known_at_t2[1:15].all()
+    position = torch.tensor(average_mouth().position[1:15], dtype=torch.float32)
+    for centroid in (network.t1_centroid[1:15], network.t2_centroid[1:15]):
+        assert (centroid - centroid.flip(0) * torch.tensor([-1.0, 1, 1])).abs().max() < 1e-4
+        assert (centroid - position - (centroid - position).mean(0)).abs().max() < 1.0
+
+
+def test_where_the_heads_lay_changes_the_means_by_one_motion_at_most(task: AttentionTask) -> None:
+    given, network, rng = task.examples, task.model.network, np.random.default_rng(3)
+    rotation = torch.from_numpy(rigid.rotation_matrix(rng.normal(0, 0.1, (len(given.present), 3)))).float()
+    translation = torch.from_numpy(rng.normal(0, 20, (len(given.present), 3))).float()
+    t1, t2 = (teeth.moved(rotation, translation) for teeth in (given.t1, given.t2))
+    task.examples = given._replace(
+        t1_rotation=t1.rotation, t1_centroid=t1.centroid, t2_rotation=t2.rotation, t2_centroid=t2.centroid
+    )
+    before = network.t2_centroid[1:15].double().numpy()
+    task._learn_means()
+    after = network.t2_centroid[1:15].double().numpy()
     apart = rigid.apply(rigid.fit(before, after), before) - after
     assert np.linalg.norm(apart, axis=-1).max() < 0.1  # mm
 
 
 def test_plans_of_held_out_cases_are_not_looked_at(store: MouthStore, task: AttentionTask) -> None:
-    torch.manual_seed(0)
-    model = attention_model.build(network_config(SETTINGS, POINTS), (POINTS, 1), "e", "d")
-
     class Blind(MouthStore):
         def column(self, name: str, rows: Any = slice(None)) -> Any:
             values = super().column(name, rows)
@@ -114,10 +109,11 @@ def test_plans_of_held_out_cases_are_not_looked_at(store: MouthStore, task: Atte
             return np.where(held_out[:, None, None, None], np.eye(4), values)
 
     with Blind(store.path) as blind:
-        other = AttentionTask(blind, model, SETTINGS, 100)
+        other = task_of(blind)
     for name, value in task.network.state_dict().items():
         torch.testing.assert_close(value, other.network.state_dict()[name], msg=name)
-    torch.testing.assert_close(all_of(task.examples).t2.middle, all_of(other.examples).t2.middle)
+    torch.testing.assert_close(task.examples.t2_centroid, other.examples.t2_centroid)
+    assert (other.held_out.pose[:, T2] == np.eye(4)).all()
 
 
 def test_heads_must_share_the_width() -> None:
@@ -127,17 +123,19 @@ def test_heads_must_share_the_width() -> None:
 
 def test_it_learns_where_the_teeth_belong(task: AttentionTask, state: Path) -> None:
     before = task.validate()["val_add_mm"]
-    outcome = train(task, Schedule(25, 25, 0.003, warm_up=5, averaging=0.9), 0, "x", lambda *_: None)
+    outcome = train(task, Schedule(25, 25, 0.003, warm_up=5, ema_decay=0.9), 0, "x")
     best = min(epoch["val_add_mm"] for epoch in outcome.history)
     assert best < 0.6 * before
 
 
 def test_expected_errors_are_right_on_average_after_calibration(task: AttentionTask) -> None:
-    task.network.doubt_scale.fill_(7.0)
+    task.model.network.expected_error_scale.fill_(7.0)
     task.network.train()  # as a training leaves it that had nothing left to do
     task.finish()
-    error, expected = task._held_out_errors()
-    assert expected.mean() == pytest.approx(error.mean(), rel=1e-5)
+    predicted = task.model.predict(task.held_out)
+    assert predicted.expected_add_mm is not None
+    expected = predicted.expected_add_mm[task.held_out.stays]
+    assert expected.mean() == pytest.approx(task.held_out_add_mm(predicted.pose).mean(), rel=1e-5)
 
 
 def test_the_same_generator_gives_the_same_batches_and_another_gives_others(task: AttentionTask) -> None:
@@ -155,27 +153,22 @@ def test_without_changes_a_batch_is_the_cases_or_their_mirror_images(store: Mout
     plain = SETTINGS.model_copy(
         update={"midway": 0.0, "jitter_mm": 0.0, "jitter_deg": 0.0, "resize": 0.0, "tooth_dropout": 0.0}
     )
-    model = attention_model.build(network_config(plain, POINTS), (POINTS, 1), "e", "d")
-    task = AttentionTask(store, model, plain, 100)
-    given = all_of(task.examples)
-    changed = task._changed(given, torch.Generator().manual_seed(0))
-    for name in ("t1", "t2"):
-        for a, b in zip(getattr(given, name), getattr(changed, name), strict=True):
-            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
-    assert (changed.present == given.present).all()
+    task = task_of(store, plain)
+    changed = task._changed(task.examples, torch.Generator().manual_seed(0))
+    for a, b in zip(task.examples, changed, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
 def test_a_mouth_halfway_there_has_the_same_end(store: MouthStore) -> None:
     halfway = SETTINGS.model_copy(
         update={"midway": 0.9, "jitter_mm": 0.0, "jitter_deg": 0.0, "resize": 0.0, "tooth_dropout": 0.0}
     )
-    model = attention_model.build(network_config(halfway, POINTS), (POINTS, 1), "e", "d")
-    task = AttentionTask(store, model, halfway, 100)
-    given = all_of(task.examples)
+    task = task_of(store, halfway)
+    given = task.examples
     changed = task._changed(given, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(changed.t2.middle, given.t2.middle)
-    way = (given.t2.middle - given.t1.middle)[given.stays]
-    share = ((changed.t1.middle - given.t1.middle)[given.stays] * way).sum(-1) / way.square().sum(-1)
+    torch.testing.assert_close(changed.t2_centroid, given.t2_centroid)
+    way = (given.t2_centroid - given.t1_centroid)[given.stays]
+    share = ((changed.t1_centroid - given.t1_centroid)[given.stays] * way).sum(-1) / way.square().sum(-1)
     assert share.min() > -1e-3
     assert 0.5 < share.max() < 0.91
     assert 0.3 < (share.abs() < 1e-3).float().mean() < 0.7  # half of the mouths are left alone
@@ -197,7 +190,7 @@ def test_the_planned_contacts_are_those_of_the_mouths_as_they_were_changed(
         return torch.zeros(())
 
     unlearnt = [SLOT_INDEX[14], SLOT_INDEX[24]]  # in the middle of an arch: seen, but not moved
-    task.network.known_at_t2[unlearnt] = False
+    task.model.network.known_at_t2[unlearnt] = False
     task._measure_contacts()
     monkeypatch.setattr(task, "loss", note)
     monkeypatch.setattr(task, "settings", SETTINGS.model_copy(update={"tooth_dropout": 0.2, "resize": 0.1}))
@@ -214,23 +207,3 @@ def test_the_planned_contacts_are_those_of_the_mouths_as_they_were_changed(
         part.stays[pairs.mouth, unlearnt[0]] & (pairs.left == SLOT_INDEX[15]) for part, _, pairs in given
     ]
     assert torch.cat(across).any()  # as if the tooth between were not there
-
-
-def test_a_training_whose_loss_is_recorded_is_the_same_to_the_last_bit(
-    store: MouthStore, state: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def curve(name: str) -> list[float]:
-        torch.manual_seed(0)
-        model = attention_model.build(network_config(SETTINGS, POINTS), (POINTS, 1), "e", "d")
-        task = AttentionTask(store, model, SETTINGS, 100)
-        outcome = train(task, Schedule(4, 4, 0.003, warm_up=5, averaging=0.9), 0, name, lambda *_: None)
-        return [value for epoch in outcome.history for value in epoch.values()]
-
-    # As many pairs in every batch: else each is of a shape of its own, and no record is used again.
-    monkeypatch.setattr(
-        training, "neighbours", lambda teeth, counted, as_many: neighbours(teeth, counted, True)
-    )
-    plain = curve("plain")
-    records = graph_on_a_cpu.use(monkeypatch)
-    assert curve("recorded") == plain
-    assert max(record.replays for record in records) > 4
