@@ -28,11 +28,11 @@ from dentalign.cases import fetch
 from dentalign.cases.manifests import Manifest
 from dentalign.cases.settings import Fetch, Limits
 from dentalign.dataset import mouth_store
-from dentalign.dataset.mouth_store import MouthStore
+from dentalign.dataset.mouth_store import Layout, MouthStore
 from dentalign.errors import DentalignError
 from dentalign.files import weights
+from dentalign.mouth import Mouth
 from dentalign.running import command
-from tests.dataset.test_mouth_store import LAYOUT, row, write
 from tests.support import pipeline_project
 from tests.support.pipeline_project import SHARDS, Project
 from tests.support.repository import ROOT
@@ -294,24 +294,45 @@ def damaged_copies(data: bytes, count: int) -> list[bytes]:
     return copies
 
 
+LAYOUT = Layout(points=4, features=2)
+
+
+def mouth(number: int) -> Mouth:
+    """A mouth of random numbers, of the layout above."""
+    rng = np.random.default_rng(number)
+    return Mouth(
+        points=rng.normal(size=(32, 4, 3)).astype(np.float32),
+        pose=rng.normal(size=(2, 32, 4, 4)),
+        present=rng.random((2, 32)) < 0.8,
+        fdi=rng.integers(11, 49, 32).astype(np.uint8),
+        dropped=rng.random(32) < 0.1,
+        latents=rng.normal(size=(2, 32, 4, 2)).astype(np.float16),
+        case_id=f"case-{number}",
+        split="train",
+    )
+
+
 def test_a_damaged_shard_is_named_and_never_read_as_data(tmp_path: Path, state: Path) -> None:
     path = tmp_path / "a.h5"
-    write(path, 3)
+    mouths = [mouth(number) for number in range(3)]
+    with mouth_store.create(path, LAYOUT, {"shard": "shard-000"}) as writer:
+        for one in mouths:
+            writer.append(one)
+        writer.write_record("left_out", [1, 2])
     with MouthStore(path) as store:
-        attributes = store.attributes
+        attributes = str(store.attributes)
     named: list[str] = []
     for copy in damaged_copies(path.read_bytes(), 400):
         path.write_bytes(copy)
         try:
             with MouthStore(path) as store:
                 assert len(store) == 3
-                for number in range(3):
-                    found, wanted = store.row(number), row(number)
-                    for name in LAYOUT.columns():
-                        np.testing.assert_array_equal(found[name], wanted[name])
-                for name in ("points", "t1/latents", "t2/pose", "t1/mask"):
-                    np.testing.assert_array_equal(store.column(name), [row(n)[name] for n in range(3)])
-                assert str(store.attributes) == str(attributes)
+                for number, wanted in enumerate(mouths):
+                    found = store.mouth(number)
+                    for name, value in vars(wanted).items():
+                        np.testing.assert_array_equal(getattr(found, name), value)
+                assert store.record("left_out") == [1, 2]
+                assert str(store.attributes) == attributes
         except DentalignError as error:
             named.append(str(error))
     assert all(error.startswith(f"{path}: ") for error in named)
