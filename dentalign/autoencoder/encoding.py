@@ -21,9 +21,9 @@ from dentalign.errors import DentalignError
 from dentalign.files import weights
 from dentalign.geometry import rigid
 from dentalign.mouth import Mouth
-from dentalign.running import engines, profiling
+from dentalign.running import pool, profiling
 from dentalign.running.device import choose_device
-from dentalign.running.engines import Engine
+from dentalign.running.pool import Engine
 from dentalign.running.progress import track
 
 Latents = NDArray[np.float32]
@@ -59,14 +59,12 @@ class ToothEncoder:
         local = torch.from_numpy(points[slots] - points[slots].mean(1, keepdims=True)).float()
         head = np.stack([rigid.apply(pose[slots], points[slots]) for pose in poses]).astype(np.float32)
 
-        with profiling.span("neighbours"):
-            graph = nearest_neighbours(local.to(self.device), self.config.neighbours)  # (B, P, k)
+        graph = nearest_neighbours(local.to(self.device), self.config.neighbours)  # (B, P, k)
         at_once = STATES_AT_ONCE if self.device.type == "cpu" else len(masks)
         for start in range(0, len(masks), at_once):
             states = slice(start, start + at_once)
             given = torch.from_numpy(head[states]).to(self.device)
-            with profiling.span("network"):
-                encoded = self.network.encode_states(given, graph).cpu().numpy()
+            encoded = self.network.encode_states(given, graph).cpu().numpy()
             latents[states, slots] = encoded
         latents[~masks] = 0
         return latents
@@ -103,7 +101,7 @@ def encode_shard(clouds: str | Path, settings: EncoderFile, out: str | Path, eng
         layout = Layout(source.layout.points, config.features)
         with (
             mouth_store.create(out, layout, attributes) as writer,
-            closing(engines.in_order(encode_case, calls(), engine, gpu=device == "cuda")) as encoded,
+            closing(pool.starmap(encode_case, calls(), engine, gpu=device == "cuda")) as encoded,
         ):
             for latents in track(encoded, "encoding", len(source)):
                 writer.append(replace(under_way.popleft(), latents=latents))

@@ -7,7 +7,7 @@ import sys
 import uuid
 
 from dentalign.errors import DentalignError
-from dentalign.running import command, profiling
+from dentalign.running import command
 from dentalign.running.device import choose_device
 from dentalign.training.data_parallel import check_gpus
 
@@ -27,7 +27,6 @@ def launch(processes: int, device: str) -> bool:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    profiling.leave_out()  # this process, which only waits
     logging.disable(logging.ERROR)  # the launcher's own: a page for each failure
     os.environ[command.PART_VARIABLE] = "1"
     config = LaunchConfig(

@@ -248,12 +248,10 @@ def _one_epoch(
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
         optimizer.zero_grad(set_to_none=True)
-        with profiling.span("backward"):
-            loss.backward()
+        loss.backward()
         loss = data_parallel.add_up(parameters, loss)
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        with profiling.span("optimiser"):
-            optimizer.step()
+        optimizer.step()
         keep = min(schedule.averaging, (step - 1) / (step + 9))
         with torch.no_grad():
             torch._foreach_lerp_(average, parameters, 1 - keep)

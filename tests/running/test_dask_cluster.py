@@ -22,7 +22,7 @@ from dentalign.dataset.mouth_store import MouthStore
 from dentalign.demo_clinic.clinic import make_clinic
 from dentalign.errors import DentalignError
 from dentalign.files import weights
-from dentalign.running import engines
+from dentalign.running import pool
 from tests.support.dask_nodes import LIMIT_S, Nodes, wait_until
 from tests.support.repository import ROOT
 
@@ -142,13 +142,13 @@ def test_bad_cases_are_listed_as_they_are_locally(
     nodes = start_nodes()
     nodes.add_worker()
     with MouthStore(workspace.output("sample_clouds")) as store:
-        expected = store.json_attribute("left_out")
+        expected = store.record("left_out")
     workspace.output("sample_clouds").unlink()
     assert any(line["stage"] == "sample_clouds" for line in expected)
     code, said = workspace.run("sample_clouds", DASK_SCHEDULER_ADDRESS=nodes.address)
     assert code == 0, said
     with MouthStore(workspace.output("sample_clouds")) as store:
-        assert store.json_attribute("left_out") == expected
+        assert store.record("left_out") == expected
 
 
 def test_a_failure_on_a_node_is_told_here_and_not_in_the_node_s_log(
@@ -192,7 +192,7 @@ def test_a_node_with_other_code_is_named_and_not_believed(
     workspace: Workspace, start_nodes: Callable[[], Nodes], tmp_path: Path
 ) -> None:
     shutil.copytree(ROOT / "dentalign", tmp_path / "old" / "dentalign")
-    with open(tmp_path / "old" / "dentalign" / "geometry" / "tooth_points.py", "a") as file:
+    with open(tmp_path / "old" / "dentalign" / "geometry" / "sampling.py", "a") as file:
         file.write("# of last week\n")
     nodes = start_nodes()
     nodes.add_worker(path=tmp_path / "old")
@@ -227,7 +227,7 @@ def test_without_dask_the_engine_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "dask", None)
     monkeypatch.delitem(sys.modules, "dentalign.running.dask_cluster", raising=False)
     with pytest.raises(DentalignError, match=r"see docs/cluster\.md"):
-        list(engines.in_order(abs, [(1,)], "dask"))
+        list(pool.starmap(abs, [(1,)], "dask"))
 
 
 def square(number: int) -> int:
@@ -244,18 +244,18 @@ def test_answers_come_in_order_and_calls_are_made_no_earlier_than_needed(workers
             yield (number,)
 
     asked: list[int] = []
-    found = engines.in_order(square, calls(), "local", workers)
+    found = pool.starmap(square, calls(), "local", workers)
     assert [next(found), next(found), next(found)] == [0, 1, 4]
-    assert len(asked) <= 3 + engines.AHEAD * workers
+    assert len(asked) <= 3 + pool.AHEAD * workers
     assert list(found) == [number * number for number in range(3, 100)]
     with pytest.raises(DentalignError, match="-1 is negative"):
-        list(engines.in_order(square, [(1,), (-1,), (2,)], "local", workers))
+        list(pool.starmap(square, [(1,), (-1,), (2,)], "local", workers))
 
 
 def test_when_all_is_answered_no_process_and_no_thread_is_left_to_disturb_the_end() -> None:
     before = set(threading.enumerate())
     for calls in ([(1,), (2,)], [(-1,), (2,)]):
         with suppress(DentalignError):
-            list(engines.in_order(square, calls, "local", 2))
+            list(pool.starmap(square, calls, "local", 2))
         assert set(threading.enumerate()) == before
         assert not multiprocessing.active_children()
