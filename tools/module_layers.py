@@ -10,7 +10,7 @@ from pathlib import Path
 from dentalign.running.stage_code import ROOT, imported
 
 PICTURE = ROOT / "docs" / "pictures" / "module-layers.svg"
-OWN_PART = {name: f"dentalign/{name}.py" for name in ("check", "cli", "repair")}
+OWN_PART = {name: f"dentalign/{name}.py" for name in ("check", "cli", "repair", "settings")}
 WIDTH, HEIGHT, APART, MARGIN = 130, 38, 36, 16
 
 

@@ -199,7 +199,7 @@ def test_a_node_with_other_code_is_named_and_not_believed(
     code, said = workspace.run("sample_clouds", DASK_SCHEDULER_ADDRESS=nodes.address)
     assert code == 1
     assert "error: worker on " in said
-    assert "start workers again after a change of code" in said
+    assert "restart workers after a change of code" in said
 
 
 def test_a_cluster_that_cannot_be_used_is_said(
