@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import dentalign
 from tests.support.pipeline_project import Project
 from tests.support.repository import ROOT
 
@@ -88,7 +89,8 @@ def test_every_model_is_declared_with_type_description_labels_and_how_to_load_it
         assert artifact["desc"]
         assert "mm" in artifact["desc"]
         assert artifact["labels"]
-        assert artifact["meta"]["load"] == f"dentalign.load_{name}"
+        assert artifact["meta"]["load"].removesuffix("_model") == f"dentalign.load_{name}"
+        assert callable(getattr(dentalign, artifact["meta"]["load"].partition(".")[2]))
         assert artifact["meta"]["card"] == f"reports/validation/model_cards/{name}.md"
 
 
@@ -101,7 +103,7 @@ def test_dvc_takes_the_declarations_as_they_are_meant(finished_project: Project)
     assert said.split() == [
         "encoder:models/encoder.pt:model:3:dentalign.load_encoder",
         "decoder:models/decoder.pt:model:3:dentalign.load_decoder",
-        "alignment_model:models/alignment.pt:model:2:dentalign.load_alignment_model",
+        "alignment:models/alignment.pt:model:2:dentalign.load_alignment_model",
     ]
 
 
