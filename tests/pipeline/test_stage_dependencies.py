@@ -1,4 +1,4 @@
-"""Deps of the stages in dvc.yaml: all the code that a stage imports, and no other, so that `dvc repro` is exact."""
+"""Deps of the stages in dvc.yaml: the code that a stage imports, and no other; so `dvc repro` is exact."""
 
 import ast
 import re
