@@ -26,7 +26,7 @@ SectionType = TypeVar("SectionType", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's loader as DVC reads YAML: floats of YAML 1.2 (`1e-05`), and no key twice."""
+    """PyYAML loader with the rules of DVC's: floats of YAML 1.2 (`1e-05`), and no key twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         lines: dict[str, int] = {}

@@ -22,7 +22,7 @@ from dentalign.validation.measurement import Validate
 
 
 class Settings(Section):
-    """All of params.yaml; the defaults are the values of the params.yaml in this repository."""
+    """Contents of a params.yaml; the defaults are the values of the one in this repository."""
 
     demo_clinic: DemoClinic = DemoClinic()
     source: Source = Source(cases="data/demo/cases.csv", json="data/demo/json", meshes="data/demo/stl")

@@ -85,7 +85,7 @@ class Cluster:
 
 
 class Future(Generic[Result]):
-    """A call on the cluster."""
+    """Call that the cluster computes."""
 
     def __init__(self, client: Any, future: Any):
         self._client, self._future = client, future

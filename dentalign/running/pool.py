@@ -1,4 +1,4 @@
-"""A function called for many cases: in this process, in processes of this machine, or on a Dask cluster.
+"""Parallel calls of a function for many cases, in processes of this machine or on a Dask cluster.
 
 The results are the same everywhere; nothing of this goes into an output.
 """
@@ -44,7 +44,7 @@ def starmap(
     *,
     gpu: bool = False,
 ) -> Generator[Result, None, None]:
-    """`itertools.starmap` in parallel: yield `function(*call)` in the order of the calls, taken as needed.
+    """Yield `function(*call)` in the order of the calls, like `itertools.starmap`, computed in parallel.
 
     function : can be pickled, as can its arguments, if the engine is not this process
     engine   : "local" for this machine, "dask" for the cluster at DASK_SCHEDULER_ADDRESS

@@ -55,7 +55,7 @@ def imported(file: Path, root: Path = ROOT) -> list[Path]:
 
 
 def code_digest(script: str | Path, root: Path = ROOT) -> str:
-    """SHA-256, hexadecimal, of the files that `reached` lists for a script or module: paths and content."""
+    """Return the SHA-256, hexadecimal, of the files that `reached` lists: their paths and contents."""
     digest = hashlib.sha256()
     for path in reached(Path(script), root):
         digest.update(f"{path} {hashlib.sha256((root / path).read_bytes()).hexdigest()}\n".encode())

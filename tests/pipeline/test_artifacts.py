@@ -1,4 +1,4 @@
-"""The models as artifacts: from a release of this repository into another one, and into a bare folder."""
+"""Models as DVC artifacts: from a release of this repository into another one, and into a bare folder."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ print(f"{alignment_model.config.model} {(back - points).norm(dim=-1).mean():.2f}
 
 @pytest.fixture(scope="module")
 def released(finished_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project as its team sees it: models in a remote, a tag for each, and its own cache gone."""
+    """Project with its models in a remote, a tag for each, and without its own cache."""
     folder = tmp_path_factory.mktemp("released")
     project = finished_project.copy(folder / "project")
     project.dvc("remote", "add", "--default", "store", str(folder / "remote"))
@@ -51,7 +51,7 @@ def released(finished_project: Project, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def other(released: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Another team's repository, git and DVC, which has fetched each model in one of the three ways."""
+    """Another team's repository, which has fetched each model in one of the three ways."""
     project = Project(tmp_path_factory.mktemp("team") / "other")
     project.root.mkdir()
     del project.environment["PYTHONPATH"]
@@ -67,7 +67,7 @@ def other(released: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
 
 
 def fresh(folder: Path, code: str) -> str:
-    """Run code in a new process in a folder; the package is what is installed."""
+    """Run code in a new process in a folder, with nothing but the package."""
     environment = {
         name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "DVC_ROOT")
     }

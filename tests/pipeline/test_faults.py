@@ -1,4 +1,4 @@
-"""Interrupted, out of disk space, or damaged on disk: said in one line, and the next run comes out right."""
+"""Ctrl-C, a full disk, damaged files: said in one line, and the next run gives the right bytes."""
 
 import itertools
 import json
@@ -53,7 +53,7 @@ def start(script: str, *words: str, cwd: Path) -> subprocess.Popen[str]:
 def wait_for(met: Callable[[], bool]) -> None:
     end = time.monotonic() + LIMIT_S
     while not met():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.02)
 
 
@@ -100,7 +100,7 @@ def test_ctrl_c_once_ends_with_130_as_soon_as_what_is_under_way_is_done(tmp_path
 
 @pytest.fixture
 def sampling(finished_project: Project, tmp_path: Path) -> subprocess.Popen[str]:
-    """The stage sample_clouds, at work with two processes on more cases than it will be let do."""
+    """Stage sample_clouds, running in two processes on more cases than it will finish."""
     project = finished_project.copy(tmp_path / "project")
     project.set("sample.workers", 2)
     file = project.root / "data" / "transforms" / f"{SHARDS[0]}.json"
@@ -176,7 +176,7 @@ def test_every_stage_is_tried_on_a_full_disk() -> None:
 
 
 def remove(project: Project, names: tuple[str, ...]) -> None:
-    """As DVC does before a run; and no checkpoint that would have the training end before it begins."""
+    """Remove outputs as DVC does before a run, and checkpoints, so that a training starts again."""
     for path in [*(project.root / name for name in names), project.root / ".dentalign"]:
         if path.is_dir():
             shutil.rmtree(path)
@@ -185,7 +185,7 @@ def remove(project: Project, names: tuple[str, ...]) -> None:
 
 
 def unmeasured(project: Project) -> dict[str, str]:
-    """Without coverage, which has no room for its own figures either and says so."""
+    """Return the environment without coverage, which would complain about the full disk as well."""
     return {name: value for name, value in project.environment.items() if not name.startswith("COVERAGE")}
 
 
@@ -278,7 +278,7 @@ def test_a_really_full_disk_is_said_and_the_next_run_succeeds(
 
 
 def damaged_copies(data: bytes, count: int) -> list[bytes]:
-    """Copies with a flipped bit, a block of zeros, or their end cut off; the same ones each time."""
+    """Make copies with a flipped bit, a block of zeros, or a missing end; the same ones each time."""
     draw = random.Random(0)
     copies = []
     for number in range(count):
@@ -298,7 +298,7 @@ LAYOUT = Layout(points=4, features=2)
 
 
 def mouth(number: int) -> Mouth:
-    """A mouth of random numbers, of the layout above."""
+    """Make a mouth of random numbers with the layout above."""
     rng = np.random.default_rng(number)
     return Mouth(
         points=rng.normal(size=(32, 4, 3)).astype(np.float32),
@@ -407,7 +407,7 @@ def test_a_changed_digit_in_a_cached_document_is_not_believed(
 
 
 def flip(path: Path, place: int) -> None:
-    """Flip a bit and keep the times: DVC looks no further."""
+    """Flip a bit and keep the file's times, by which DVC tells a change."""
     times = path.stat()
     data = bytearray(path.read_bytes())
     data[place] ^= 16

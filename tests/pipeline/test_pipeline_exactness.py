@@ -1,4 +1,4 @@
-"""`dvc repro` runs what is stale and nothing that is not: real DVC, on a small project."""
+"""`dvc repro` runs what is stale and nothing else: real DVC, on a small project."""
 
 import csv
 import json
@@ -27,14 +27,14 @@ def listed(project: Project, name: str = "cases") -> list[str]:
 
 
 def ordinary(project: Project, shard: str) -> str:
-    """A training case of a shard that the autoencoder's list does not name."""
+    """Return a train case of a shard that is not in the autoencoder's list."""
     others = set(listed(project)) - set(listed(project, "autoencoder"))
     train = [case_id for case_id in others if case_list.split_of(case_id) == "train"]
     return min(case_id for case_id in train if case_list.shard_of(case_id, SHARDS) == shard)
 
 
 def own_weights(project: Project, name: str) -> None:
-    """Weights of the user's own, at a path of their own."""
+    """Write weights of the user's own at another path, and name them in params.yaml."""
     content = torch.load(project.root / "models" / f"{name}.pt", weights_only=True)
     state = content["state_dict"]
     key = next(key for key in state if key.endswith("weight"))
@@ -74,7 +74,7 @@ def test_own_decoder_weights_train_the_alignment_model_again_and_nothing_above_i
 
 
 def change_a_mesh(project: Project) -> set[str]:
-    """Each change returns the shards that it touches."""
+    """Make a mesh larger; like each change, it returns the shards that it makes stale."""
     file = project.root / "cases" / "stl" / ordinary(project, SHARDS[1]) / f"{FDIS[0]}.stl"
     triangles = stl.read_triangles(file.read_bytes(), file="", tooth=FDIS[0]) * 1.02
     stl.write_binary(file, triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3))
@@ -145,7 +145,7 @@ def test_an_experiment_with_another_training_runs_the_training_and_the_validatio
 
 
 def edit(project: Project, *files: str) -> None:
-    """Change code without changing what it does."""
+    """Change code, but not what it computes."""
     for name in files:
         with open(project.root / "dentalign" / name, "a", encoding="utf-8") as file:
             file.write("# a change\n")

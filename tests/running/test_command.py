@@ -1,4 +1,4 @@
-"""How commands end: exit codes and one line on stderr. And the command `dentalign list`."""
+"""Exit codes of commands and their one line on stderr; the command `dentalign list`."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No traceback, and what commands do to their own process is undone."""
+    """Run without tracebacks, and restore what commands change in their process."""
     monkeypatch.setenv(command.DEBUG_VARIABLE, "0")
     before = signal.getsignal(signal.SIGINT)
     yield
@@ -214,7 +214,7 @@ def test_list_of_an_empty_store_ends_with_3(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_script_runs_the_modules_of_its_own_repository_whatever_is_installed(tmp_path: Path) -> None:
-    """As in the copy that DVC makes for a queued experiment."""
+    """DVC runs a queued experiment in such a copy."""
     for folder in ("stages", "dentalign"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     with open(tmp_path / "dentalign" / "errors.py", "a", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Cases on a cluster of two nodes: the bytes of the local run, whoever dies on the way."""
+"""Cases on a cluster of two nodes: the bytes of the local run, whichever worker dies."""
 
 import multiprocessing
 import os
@@ -35,7 +35,7 @@ STAGES = {
 
 
 class Workspace:
-    """Made-up cases, broken ones among them, and what the stages make of them."""
+    """Folder with made-up cases, broken ones among them, in which stages run."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -47,7 +47,7 @@ class Workspace:
         file.write_text(yaml.safe_dump(document))
 
     def start(self, stage: str, *words: str, **environment: str) -> subprocess.Popen[str]:
-        """A stage, in a process group of its own."""
+        """Start a stage in a process group of its own."""
         return subprocess.Popen(
             [sys.executable, str(ROOT / "stages" / f"{stage}.py"), *(words or STAGES.get(stage, ()))],
             cwd=self.root, env=HERE | {"PYTHONPATH": str(ROOT)} | environment, text=True,
@@ -55,7 +55,7 @@ class Workspace:
         )  # fmt: skip
 
     def run(self, stage: str, *words: str, **environment: str) -> tuple[int, str]:
-        """A stage; returns its exit code and what it said."""
+        """Run a stage; returns its exit code and output."""
         process = self.start(stage, *words, **environment)
         said = process.communicate(timeout=LIMIT_S)[0]
         return process.returncode, said
@@ -66,7 +66,7 @@ class Workspace:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The stages run on this machine."""
+    """Workspace after the stages have run on this machine."""
     root = tmp_path_factory.mktemp("local")
     shutil.copy(ROOT / "params.yaml", root)
     make_clinic(root / "data" / "demo", cases=CASES, seed=2)
@@ -85,7 +85,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture
 def workspace(local: Workspace, tmp_path: Path) -> Workspace:
-    """A copy that works on the cluster; what was made locally is still there, to be compared with."""
+    """Copy that works on the cluster; the outputs of the local run are still there, to compare with."""
     shutil.copytree(local.root, tmp_path / "project")
     copy = Workspace(tmp_path / "project")
     copy.set("parallel", engine="dask")
@@ -94,7 +94,7 @@ def workspace(local: Workspace, tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def start_nodes(tmp_path: Path) -> Iterator[Callable[[], Nodes]]:
-    """Starts a scheduler, to which workers can be added."""
+    """Start schedulers, to which workers can be added."""
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed: make test-all does")
     started: list[Nodes] = []
 
@@ -108,7 +108,7 @@ def start_nodes(tmp_path: Path) -> Iterator[Callable[[], Nodes]]:
 
 
 def held(nodes: Nodes, name: str) -> int:
-    """How many cases a worker has and has not answered for; -1 where there is no such worker."""
+    """Count the cases that a worker holds without a result; -1 if there is no such worker."""
     from distributed import Client
 
     with Client(nodes.address, set_as_default=False) as client:
