@@ -1,13 +1,17 @@
 """Command `dentalign`; each subcommand imports what it needs itself, so that --help is quick."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from dentalign import __version__
 from dentalign.running import command
+
+if TYPE_CHECKING:
+    from dentalign.cases.left_out import LeftOut
 
 _PARAMS_HELP = "Parameters (YAML). Default: params.yaml in the working folder, if there is one."
 
@@ -144,6 +148,12 @@ def predict_(
             typer.echo(str(file))
 
 
+def _print_left_out(lines: Iterable["LeftOut"]) -> None:
+    for line in lines:
+        tooth = f" tooth {line.tooth}" if line.tooth else ""
+        typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.mend} [{line.file}]", err=True)
+
+
 def _teeth(text: str, option: str) -> tuple[int, ...]:
     """Parse a list of FDI numbers such as 14,24."""
     words = [word.strip() for word in text.split(",") if word.strip()]
@@ -223,9 +233,7 @@ def import_(
         raise typer.BadParameter("only teethalign3d has matrices", param_hint="--matrices")
     importer = importers.importer(data_set, matrices or "")
     imported = import_run.import_cases(importer, source, dest)
-    for line in imported.lines:
-        tooth = f" tooth {line.tooth}" if line.tooth else ""
-        typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.mend} [{line.file}]", err=True)
+    _print_left_out(imported.lines)
     for name, value in sorted(imported.decisions.items()):
         typer.echo(f"decided: {name}: {value}", err=True)
     typer.echo(f"import: {imported} -> {dest}", err=True)
@@ -250,27 +258,19 @@ def pseudonymise_(
         Path | None,
         typer.Option("--map", help="Also write whose pseudonym is whose; outside of git and DVC projects."),
     ] = None,
-    params_file: Annotated[
-        Path | None,
-        typer.Option("--params", help="Limits come from here; default: params.yaml, if there is one."),
-    ] = None,
+    params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
 ) -> None:
     """Write a case store anew under keyed hashes of case, patient and planner, without any free text.
 
     The key is DENTALIGN_ID_KEY, a secret of 16 characters or more (openssl rand -hex 32): the same key gives
     the same names and splits. Run again it goes on.
     """
-    from dentalign import params
-    from dentalign.cases.settings import Limits
+    from dentalign import settings
     from dentalign.pseudonymise import pseudonymise
 
-    file = params_file or Path("params.yaml")
-    given = params_file is not None or file.is_file()
-    limits = params.load(file, Limits, "limits") if given else None
+    limits = settings.load(params_file, "limits").limits
     done = pseudonymise(source, dest, cases=cases, map_file=map_file, limits=limits)
-    for line in done.lines:
-        tooth = f" tooth {line.tooth}" if line.tooth else ""
-        typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.mend} [{line.file}]", err=True)
+    _print_left_out(done.lines)
     typer.echo(f"pseudonymise: {done} -> {dest}", err=True)
 
 

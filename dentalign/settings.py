@@ -53,7 +53,7 @@ def load(path: Path | None, *names: str) -> Settings:
     document = params.read_document(file)
     found = [name for name in names if name in document]
     if not found:
-        message = f"{file}: has no section {', '.join(names[:-1])} or {names[-1]}"
+        message = f"{file}: has no section {' or '.join(names)}"
         if path is not None:
             raise ParamError(message)
         print(f"{message}; defaults are used", file=sys.stderr)

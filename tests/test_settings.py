@@ -53,9 +53,10 @@ def test_another_project_s_params_yaml_is_not_used_and_one_line_says_so(
     file.write_text(FOREIGN)
     assert settings.load(None, *CHECK) == Settings()
     assert (
-        capsys.readouterr().err == "params.yaml: has no section source, fetch or limits; defaults are used\n"
+        capsys.readouterr().err
+        == "params.yaml: has no section source or fetch or limits; defaults are used\n"
     )
-    with pytest.raises(ParamError, match="has no section source, fetch or limits"):
+    with pytest.raises(ParamError, match="has no section source or fetch or limits"):
         settings.load(file, *CHECK)
 
 

@@ -1,7 +1,9 @@
 """Pages of the docs site: those of docs/, the README and its neighbours, with their links adapted.
 
 On a forge, README.md links to docs/metrics.md; in the site the README is the front page, and metrics.md lies
-beside it. Run as a script it lays the pages out for `make docs`.
+beside it.
+
+    python -m tools.site_pages           # writes build/site/pages, for `make docs`
 """
 
 import os

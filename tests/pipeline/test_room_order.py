@@ -24,6 +24,7 @@ ORDER = (
     "demo_clinic",
     "importers",
     "export",
+    "pseudonymise",
     "repair",
     "settings",
     "cli",
