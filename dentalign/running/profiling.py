@@ -1,7 +1,7 @@
 """Profile of a command by torch.profiler (`--profile`): a table by operator on stderr, and a Chrome trace.
 
-Only the first steps are recorded, so that the trace stays small; a step is a batch in a training and in a
-validation, elsewhere a case. The outputs stay the same bytes.
+Only the first steps are recorded; a step is a batch in a training and in a validation, elsewhere a case. The
+outputs stay the same bytes. A finished training has no steps left: move its checkpoint away first.
 """
 
 import os
@@ -57,4 +57,4 @@ def profiled(name: str) -> Iterator[None]:
     finally:
         _profile = None
         if profile.step_num <= WARM_UP:
-            print(f"no profile: only {profile.step_num} batches or cases were done", file=sys.stderr)
+            print("no profile: no batch or case was computed after the first one", file=sys.stderr)
