@@ -3,11 +3,15 @@
 PYTHON ?= python3
 INSTALLED := .venv/.installed
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
-# One process per core; a file stays together, as its fixtures are dear; in the order of tests/conftest.py.
+# One process per core; a file's tests stay together, as they share fixtures; in the order of tests/conftest.py.
 BY_FILE := -n auto --dist loadfile --no-loadscope-reorder
+# What test-fast can test: a folder of tests/, or one file beside the folders (check: tests/test_check.py).
+ROOMS := $(sort $(filter-out support fuzz,$(notdir $(patsubst %/,%,$(wildcard tests/*/)))) \
+	$(patsubst tests/test_%.py,%,$(wildcard tests/test_*.py)))
+ROOM_TESTS = $(firstword $(wildcard tests/$(ROOM) tests/test_$(ROOM).py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro test test-all check docs layers shards dist clean
+.PHONY: help setup demo repro test test-fast a-room test-all check docs layers shards dist clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name does; do \
@@ -38,6 +42,13 @@ repro: setup ## run the stages that are stale (`dvc repro` inside .venv), even a
 
 test: setup ## run the tests and show their coverage
 	@$(IN_VENV) python -m pytest $(BY_FILE) --cov
+
+test-fast: a-room setup ## run the tests of one room, ROOM=cases, and of the layers and the command; without ROOM list the rooms
+	@$(IN_VENV) python -m pytest -q $(BY_FILE) $(ROOM_TESTS) tests/pipeline/test_stage_dependencies.py \
+		tests/pipeline/test_room_order.py tests/running/test_command.py
+
+a-room:
+	@test -n '$(filter $(ROOM),$(ROOMS))' || { echo 'usage: make test-fast ROOM=name, where name is one of: $(ROOMS)' >&2; exit 2; }
 
 # What a test needs beyond .venv is installed here: Playwright, a Chromium where there is none, atheris, Dask, ONNX.
 test-all: setup ## run the tests, those that need a browser or a fuzzer included; installs Chromium where apt-get is

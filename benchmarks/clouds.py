@@ -22,7 +22,7 @@ import trimesh
 from scipy.spatial import cKDTree
 
 from dentalign.geometry import rigid, sampling, stl
-from dentalign.running import worker_processes
+from dentalign.running import pool as worker_pool
 
 POINTS, OVERSAMPLING = 256, 8
 POSES = rigid.from_rotation(
@@ -128,7 +128,7 @@ def main() -> None:
         print(f"  {name:20} {np.mean([variation(clouds(file)[0]) for file in files]):.3f}")
     workers = os.cpu_count() or 1
     parts = [(files[:3], first, 250) for first in range(0, given.draws, 250)]
-    with worker_processes.pool(workers) as pool:
+    with worker_pool.processes(workers) as pool:
         short = sum(pool.map(draw_many, parts))
     print(f"  short clouds: {short} of {len(parts) * 250} draws from crowns, doubled shells and thin plates")
 
@@ -137,7 +137,7 @@ def _processes(files: list[Path]) -> None:
     many = files * 20
     seconds = {}
     for workers in (1, 2):
-        with worker_processes.pool(workers) as pool:
+        with worker_pool.processes(workers) as pool:
             list(pool.map(ours, files[:4]))  # the processes are up
             start = time.perf_counter()
             list(pool.map(ours, many, chunksize=7))

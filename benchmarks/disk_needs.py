@@ -1,4 +1,4 @@
-"""How much disk so many cases take: bytes of a finished run, by dvc.lock, and what they come to.
+"""Disk space for a number of cases, extrapolated from the bytes of a finished run in dvc.lock.
 
     python benchmarks/disk_needs.py --cases 10000
 
@@ -23,7 +23,7 @@ GROWS = {  # path, or what it begins with -> what it is
 
 
 def outputs(*locks: Path) -> dict[str, int]:
-    """Path -> bytes of every output in these lock files."""
+    """Return the bytes of each output in these lock files."""
     stages: list[dict[str, Any]] = []
     for lock in locks:
         stages += yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"].values()
@@ -31,18 +31,18 @@ def outputs(*locks: Path) -> dict[str, int]:
 
 
 def cases_of_the_run(root: Path) -> int:
-    """Cases in the data set of the finished run."""
+    """Count the cases in the data set of the finished run."""
     counts = json.loads((root / "metrics/validation.json").read_text(encoding="utf-8"))["counts"]
     return sum(int(counts[f"{split}_cases"]) for split in ("train", "val", "test"))
 
 
 def kind_of(path: str) -> str | None:
-    """The key of GROWS that a path belongs to."""
+    """Return the key of GROWS for a path, if there is one."""
     return next((key for key in GROWS if path == key or (key.endswith("/") and path.startswith(key))), None)
 
 
 def table(sizes: dict[str, int], cases_of_the_run: int, cases: int) -> str:
-    """What `main` prints: one line for what grows, then what does not, then the sums, in megabytes (1e6)."""
+    """Return the table as text: a line for each kind that grows, the rest, the sums; megabytes are 1e6."""
     grown = {key: sum(size for path, size in sizes.items() if kind_of(path) == key) for key in GROWS}
     fixed = sum(size for path, size in sizes.items() if kind_of(path) is None and path != "data/demo")
     lines = [f"{'':44}{'run, MB':>10}{'kB a case':>12}{f'{cases:,} cases, GB':>22}"]

@@ -1,4 +1,4 @@
-"""Kill `dvc repro` at random moments, over and over, and compare what it makes with an undisturbed run.
+"""Kill `dvc repro` at random moments, again and again, and compare its outputs with an undisturbed run's.
 
     nice -n 10 python benchmarks/kill_pipeline.py --kills 50 --seed 0
 
@@ -34,17 +34,17 @@ ALONE = 0.25  # share of the kills that leave the stage under way alive
 
 @dataclass
 class Result:
-    """How it went: kills by the stage under way, runs from the start to the end, files that differed."""
+    """Kills by the stage that was running, runs from start to end, files that differed."""
 
     kills: Counter[str] = field(default_factory=Counter)
-    repaired: Counter[str] = field(default_factory=Counter)  # files DVC left half written, deleted
+    repaired: Counter[str] = field(default_factory=Counter)  # files that DVC left half written, deleted
     runs: int = 0
     files: int = 0
     differing: list[str] = field(default_factory=list)
     left_by_dvc: list[str] = field(default_factory=list)
 
     def table(self) -> str:
-        """One line a stage, and the sum."""
+        """Return the table as text: a line a stage, and the sum."""
         lines = [f"{'stage under way':<26} kills"]
         lines += [f"{stage:<26} {count:>5}" for stage, count in sorted(self.kills.items())]
         lines.append(f"{'all':<26} {self.kills.total():>5}")
@@ -87,7 +87,7 @@ def kill_and_compare(fresh: Project, undisturbed: Project, folder: Path, kills: 
 
 
 def _killed(project: Project, draw: random.Random, longest_s: float) -> str | None:
-    """Start `dvc repro` and kill it; the stage it was at, or None where it had come to its end."""
+    """Start `dvc repro` and kill it; returns the stage that was running, or None if it ended before."""
     after_s, alone = draw.uniform(SHORTEST_S, longest_s), draw.random() < ALONE
     log = project.root.with_suffix(".log")  # a pipe would break under a stage that outlives DVC
     with open(log, "w", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Interleaved timing: each contestant once per round, so that a slow moment hits all of them."""
+"""Interleaved timing: each contestant runs once per round, so that a slow moment hits all of them."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ class Timed:
         return float(np.median(self.seconds))
 
     def times_faster_than(self, peer: "Timed") -> tuple[float, float, float]:
-        """The peer's time by this one's, round by round: lower quartile, median, upper quartile."""
+        """Return quartiles (lower, median, upper) of the peer's time by this one's, round by round."""
         low, middle, high = np.quantile(peer.seconds / self.seconds, [0.25, 0.5, 0.75])
         return float(low), float(middle), float(high)
 
@@ -45,7 +45,7 @@ def interleaved(
 
 
 def machine() -> str:
-    """The machine and the versions a figure belongs to, one line."""
+    """Describe the machine and the versions behind a figure in one line."""
     import os
     import platform
 

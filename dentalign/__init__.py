@@ -1,13 +1,20 @@
 """dentalign: from orthodontic cases to a predicted treatment target.
 
-Imports of this package stay lazy: every stage reaches this file, and none may depend on more than it uses.
+The public names are imported on first use, so that a stage, which imports this file, depends on none of them.
 """
 
 import importlib
+import os
 from typing import Any
 
-# By name, so that the stages, which all pass through here, do not reach these modules.
-_OFFERED = {
+# OpenMP's threads spin for a while before they sleep. libgomp's default is thirty times as long: with two
+# such programs on two cores a training step takes four times as long, an encoding twice. Alone, this value
+# costs an encoding a fifth; OMP_WAIT_POLICY=PASSIVE costs it two thirds. libgomp reads it when torch is
+# imported, so it is set here.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+_PUBLIC = {
     "Mouths": "dentalign.mouth",
     "PredictedT2": "dentalign.alignment.base",
     "Prediction": "dentalign.prediction.predictor",
@@ -19,15 +26,15 @@ _OFFERED = {
 
 
 def __getattr__(name: str) -> Any:
-    """`dentalign.__version__`, from the installed package's metadata, and what is offered."""
+    """Import a public name; `__version__` comes from the metadata of the installed package."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("dentalign")
-    if name in _OFFERED:
-        return getattr(importlib.import_module(_OFFERED[name]), name)
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'dentalign' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "__version__", *_OFFERED})
+    return sorted({*globals(), "__version__", *_PUBLIC})

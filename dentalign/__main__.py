@@ -1,4 +1,4 @@
-"""`python -m dentalign` is the command `dentalign`."""
+"""Entry point of `python -m dentalign`, the command `dentalign`."""
 
 from dentalign.cli import main
 

@@ -1,24 +1,30 @@
-"""The command `dentalign`. Each command's heavy imports stay inside it, so that --help is quick."""
+"""Command `dentalign`; each subcommand imports what it needs itself, so that --help is quick."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from dentalign import __version__
 from dentalign.running import command
 
+if TYPE_CHECKING:
+    from dentalign.cases.left_out import LeftOut
+
+_PARAMS_HELP = "Parameters (YAML). Default: params.yaml in the working folder, if there is one."
+
 app = typer.Typer(
     name="dentalign",
-    help="From orthodontic cases to a predicted treatment target.",
+    help="Predict orthodontic treatment targets (T2) from cases at T1.",
     no_args_is_help=True,
     add_completion=False,
 )
 
 
 def main() -> None:
-    """Entry point of the command `dentalign`."""
+    """Run the command `dentalign`."""
     command.run(app)
 
 
@@ -31,27 +37,26 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def dentalign(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """From orthodontic cases to a predicted treatment target."""
+    """Predict orthodontic treatment targets (T2) from cases at T1."""
 
 
 @app.command("list", epilog=command.EPILOG)
 def list_(
-    source: Annotated[Path, typer.Argument(help="A case store (a folder with json/), or a case list (CSV).")],
-    out: Annotated[Path, typer.Option(help="The case list to write.")] = Path("cases.csv"),
+    source: Annotated[Path, typer.Argument(help="Case store (a folder with json/), or case list (CSV).")],
+    out: Annotated[Path, typer.Option(help="Case list to write (CSV).")] = Path("cases.csv"),
     autoencoder: Annotated[
-        int, typer.Option(min=0, help="Also list this many cases for the autoencoder.")
+        int, typer.Option(min=0, help="Number of train cases to list for the autoencoder; 0: no such list.")
     ] = 0,
-    autoencoder_out: Annotated[Path, typer.Option(help="Where that list goes.")] = Path(
-        "autoencoder_cases.csv"
-    ),
+    autoencoder_out: Annotated[
+        Path, typer.Option(help="Case list for the autoencoder to write (CSV).")
+    ] = Path("autoencoder_cases.csv"),
 ) -> None:
-    """Write the case list of a case store; what cannot be a case is named on stderr.
+    """Write the case list of a case store; files that cannot be a case are named on stderr.
 
-    With --autoencoder N also an explicit list of N cases of the train split. Give a case list that
-    has patient ids as SOURCE if there are such, because they decide the split.
+    Patient ids decide the split: where there are any, give a case list with patient_id as SOURCE.
     """
     from dentalign.cases import case_list
     from dentalign.errors import NothingUsable
@@ -68,75 +73,69 @@ def list_(
     if autoencoder:
         drawn = case_list.for_autoencoder(cases, autoencoder)
         case_list.write(autoencoder_out, drawn)
-        typer.echo(
-            f"list: {len(drawn)} of the train split for the autoencoder -> {autoencoder_out}", err=True
-        )
+        typer.echo(f"list: {len(drawn)} train cases for the autoencoder -> {autoencoder_out}", err=True)
 
 
 @app.command("predict", epilog=command.EPILOG)
 def predict_(
-    case: Annotated[Path, typer.Option(help="A case (<case_id>.json; T1 is enough), or a folder of cases.")],
+    case: Annotated[Path, typer.Option(help="Case (<case_id>.json; T1 is enough), or folder of cases.")],
     meshes: Annotated[
         str, typer.Option(help="Folder with <FDI>.stl, or folder or URL with <case_id>/<FDI>.stl.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the results into.")],
     models: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with encoder.pt, decoder.pt and alignment.pt. Default: models/, and encoder.weights "
-            "and decoder.weights of the parameters."
+            help="Folder with encoder.pt, decoder.pt and alignment.pt. Default: models/, and the parameters' "
+            "encoder.weights and decoder.weights."
         ),
     ] = None,
-    extract: Annotated[str, typer.Option(help="Teeth that T2 does without, such as 14,24.")] = "",
-    fixed: Annotated[str, typer.Option(help="Teeth that must not move, such as implants: 36,46.")] = "",
+    extract: Annotated[str, typer.Option(help="FDI numbers of teeth to extract, such as 14,24.")] = "",
+    fixed: Annotated[
+        str, typer.Option(help="FDI numbers of teeth that must not move, such as implants: 36,46.")
+    ] = "",
     stages: Annotated[
-        bool, typer.Option("--stages", help="Also the stages between T1 and T2 (params: predict).")
+        bool, typer.Option("--stages", help="Also write the stages from T1 to T2 (parameters: predict).")
     ] = False,
-    moved: Annotated[str, typer.Option(help="Crowns at each stage: none, stl, or glb.")] = "none",
+    moved: Annotated[
+        Literal["none", "stl", "glb"],
+        typer.Option(help="Format of the crowns to write at each stage; none: no crowns."),
+    ] = "none",
     poses_only: Annotated[
-        bool, typer.Option("--poses-only", help="Case and table, without picture and report: quicker.")
+        bool, typer.Option("--poses-only", help="Write poses and movements only, no picture and no report.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    params_file: Annotated[
-        Path | None,
-        typer.Option("--params", help="Parameters (YAML). Default: params.yaml here, if there is one."),
-    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(help="Device of the models; auto: the GPU if there is one."),
+    ] = "auto",
+    params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
 ) -> None:
-    """Predict T2 of new patients from the trained models.
+    """Predict T2 of new patients with the trained models.
 
-    Writes json/, movement/, picture/ and report/ with a file per case, left_out.csv, and to_look_at.csv: the
-    cases and teeth that a person should see to.
+    Writes json/, movement/, picture/ and report/ with a file per case, left_out.csv, and to_look_at.csv with
+    the cases and teeth that a clinician should review.
     """
-    from dentalign import params
-    from dentalign.autoencoder.settings import DecoderFile, EncoderFile
-    from dentalign.cases.settings import Fetch, Limits, Sample, Source
+    from dentalign import settings
     from dentalign.prediction import batch
     from dentalign.prediction.files import OutputOptions
     from dentalign.prediction.predictor import Predictor
     from dentalign.prediction.review import Thresholds
-    from dentalign.prediction.staging import Predict
 
-    if moved not in ("none", "stl", "glb"):
-        raise typer.BadParameter(f"none, stl or glb, got {moved!r}", param_hint="--moved")
-    if device not in ("auto", "cpu", "cuda"):
-        raise typer.BadParameter(f"auto, cpu or cuda, got {device!r}", param_hint="--device")
     numbers = {"extract": _teeth(extract, "--extract"), "fixed": _teeth(fixed, "--fixed")}
-    file = params_file or Path("params.yaml")
-    given = params_file is not None or file.is_file()
-    own = given and models is None
-    limits = params.load(file, Predict, "predict") if given else Predict()
+    sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "predict")
+    given = settings.load(params_file, *sections)
     predictor = Predictor(
         models or "models",
-        encoder=params.load(file, EncoderFile, "encoder").weights if own else None,
-        decoder=params.load(file, DecoderFile, "decoder").weights if own else None,
+        encoder=None if models else given.encoder.weights,
+        decoder=None if models else given.decoder.weights,
         device=device,
-        buccal_axis=params.load(file, Source, "source").buccal_axis if given else "+y",
-        sample=params.load(file, Sample, "sample") if given else None,
-        limits=params.load(file, Limits, "limits") if given else None,
-        fetch=params.load(file, Fetch, "fetch") if given else None,
-        look=Thresholds(limits.look_above_mm, limits.look_overlap_mm),
+        buccal_axis=given.source.buccal_axis,
+        sample=given.sample if "sample" in given.model_fields_set else None,  # None: as the encoder wants it
+        limits=given.limits,
+        fetch=given.fetch,
+        look=Thresholds(given.predict.look_above_mm, given.predict.look_overlap_mm),
     )
-    wanted = OutputOptions(stages, moved, not poses_only, limits)  # type: ignore[arg-type]
+    wanted = OutputOptions(stages, moved, not poses_only, given.predict)
     done = batch.predict_cases(case, meshes, out, predictor, wanted, **numbers)
     for line in done.left_out:
         tooth = f" tooth {line.tooth}" if line.tooth else ""
@@ -149,56 +148,55 @@ def predict_(
             typer.echo(str(file))
 
 
+def _print_left_out(lines: Iterable["LeftOut"]) -> None:
+    for line in lines:
+        tooth = f" tooth {line.tooth}" if line.tooth else ""
+        typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.mend} [{line.file}]", err=True)
+
+
 def _teeth(text: str, option: str) -> tuple[int, ...]:
-    """FDI numbers of a list such as 14,24."""
+    """Parse a list of FDI numbers such as 14,24."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not all(word.isascii() and word.isdigit() for word in words):
-        raise typer.BadParameter(f"FDI numbers with commas between, got {text!r}", param_hint=option)
+        raise typer.BadParameter(f"FDI numbers separated by commas wanted, got {text!r}", param_hint=option)
     return tuple(sorted({int(word) for word in words}))
 
 
 @app.command("check", epilog=command.EPILOG)
 def check_(
     source: Annotated[
-        Path, typer.Argument(help="A case store (a folder with json/ and stl/), or a case list (CSV).")
+        Path, typer.Argument(help="Case store (a folder with json/ and stl/), or case list (CSV).")
     ],
     json: Annotated[
         str | None,
-        typer.Option(help="With a case list: JSONs (folder, URL prefix). Default: json/ beside it."),
+        typer.Option(help="JSONs of a case list (folder or URL prefix). Default: json/ beside it."),
     ] = None,
     meshes: Annotated[
-        str | None, typer.Option(help="Meshes (folder, URL prefix). Default: stl/ of the store.")
+        str | None, typer.Option(help="Meshes (folder or URL prefix). Default: stl/ of the store.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Also write the table here (CSV).")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write the table into as well (CSV).")] = None,
     buccal_axis: Annotated[
         Literal["+y", "-y"] | None,
-        typer.Option(help="Tooth-local buccal axis; default: that of params.yaml."),
+        typer.Option(
+            help="Buccal axis of the exporter's tooth-local frame. Default: that of the parameters."
+        ),
     ] = None,
-    params_file: Annotated[
-        Path | None,
-        typer.Option("--params", help="Limits come from here; default: params.yaml, if there is one."),
-    ] = None,
+    params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
 ) -> None:
-    """Say what would be left out of a data set, and why, without touching the pipeline's data.
+    """List what the pipeline would leave out of a data set, and why; nothing is written into the project.
 
     Exit code: 0 nothing, 1 something would be left out, 3 no case is usable.
     """
-    from dentalign import check, params
+    from dentalign import check, settings
     from dentalign.cases import left_out
-    from dentalign.cases.settings import Fetch, Limits, Source
     from dentalign.errors import NothingUsable
 
     if not source.exists():
         raise typer.BadParameter(f"{source} is not there", param_hint="SOURCE")
-    limits, fetch_settings = Limits(), Fetch()
-    axis: Literal["+y", "-y"] = buccal_axis or "+y"
-    file = params_file or Path("params.yaml")
-    if params_file is not None or file.is_file():
-        limits = params.load(file, Limits, "limits")
-        fetch_settings = params.load(file, Fetch, "fetch")
-        axis = buccal_axis or params.load(file, Source, "source").buccal_axis
+    given = settings.load(params_file, "source", "fetch", "limits")
+    axis = buccal_axis or given.source.buccal_axis
     with check.locate(source, json, meshes) as places:
-        checked = check.check(places, buccal_axis=axis, limits=limits, fetch_settings=fetch_settings)
+        checked = check.check(places, buccal_axis=axis, limits=given.limits, fetch_settings=given.fetch)
     if checked.lines:
         check.show(checked.lines, sys.stdout)
     if out is not None:
@@ -235,9 +233,7 @@ def import_(
         raise typer.BadParameter("only teethalign3d has matrices", param_hint="--matrices")
     importer = importers.importer(data_set, matrices or "")
     imported = import_run.import_cases(importer, source, dest)
-    for line in imported.lines:
-        tooth = f" tooth {line.tooth}" if line.tooth else ""
-        typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.mend} [{line.file}]", err=True)
+    _print_left_out(imported.lines)
     for name, value in sorted(imported.decisions.items()):
         typer.echo(f"decided: {name}: {value}", err=True)
     typer.echo(f"import: {imported} -> {dest}", err=True)
@@ -262,37 +258,29 @@ def pseudonymise_(
         Path | None,
         typer.Option("--map", help="Also write whose pseudonym is whose; outside of git and DVC projects."),
     ] = None,
-    params_file: Annotated[
-        Path | None,
-        typer.Option("--params", help="Limits come from here; default: params.yaml, if there is one."),
-    ] = None,
+    params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
 ) -> None:
     """Write a case store anew under keyed hashes of case, patient and planner, without any free text.
 
     The key is DENTALIGN_ID_KEY, a secret of 16 characters or more (openssl rand -hex 32): the same key gives
     the same names and splits. Run again it goes on.
     """
-    from dentalign import params
-    from dentalign.cases.settings import Limits
+    from dentalign import settings
     from dentalign.pseudonymise import pseudonymise
 
-    file = params_file or Path("params.yaml")
-    given = params_file is not None or file.is_file()
-    limits = params.load(file, Limits, "limits") if given else None
+    limits = settings.load(params_file, "limits").limits
     done = pseudonymise(source, dest, cases=cases, map_file=map_file, limits=limits)
-    for line in done.lines:
-        tooth = f" tooth {line.tooth}" if line.tooth else ""
-        typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.mend} [{line.file}]", err=True)
+    _print_left_out(done.lines)
     typer.echo(f"pseudonymise: {done} -> {dest}", err=True)
 
 
 @app.command("metrics", epilog=command.EPILOG)
 def metrics_(
-    file: Annotated[Path, typer.Argument(help="The metrics that the stage validate wrote.")] = Path(
+    file: Annotated[Path, typer.Argument(help="Metrics that the stage validate wrote (JSON).")] = Path(
         "metrics/validation.json"
     ),
 ) -> None:
-    """Print the figures on the test split as a table: model, baselines, true T2."""
+    """Print the metrics on the test split as a table: model, baselines, true T2."""
     from dentalign.validation.report import tables
 
     typer.echo(tables.format_table(tables.read(file)))

@@ -1,38 +1,32 @@
-"""The errors a user may meet, and what each means for the run."""
+"""Exceptions that end a command, with their exit codes, and defects of a case or a tooth, which do not."""
 
 from typing import Self
 
 
 class DentalignError(Exception):
-    """A failure with a cause that the user can act on; ends the command."""
+    """Failure with a cause that the user can act on; ends the command."""
 
     exit_code = 1
 
 
 class ParamError(DentalignError):
-    """A value in params.yaml or on the command line cannot be used."""
+    """Wrong value in params.yaml or on the command line."""
 
     exit_code = 2
 
 
 class NothingUsable(DentalignError):
-    """The input holds no case (or no tooth) that can be used."""
+    """Input without any usable case or tooth."""
 
     exit_code = 3
 
 
-class Interrupted(DentalignError):
-    """Stopped on request; the same command goes on from here."""
-
-    exit_code = 130
-
-
 class DiskFull(DentalignError):
-    """A write that the disk, a quota or a limit on file sizes refused."""
+    """Write that the disk, a quota or a limit on file sizes refused."""
 
 
 class Defect(Exception):
-    """Something wrong with the data of one case: listed and left out, never the end of a run.
+    """Defect in the data of one case: listed and left out, never the end of a run.
 
     code : short reason code, such as "zero_quaternion"
     seen : what was found
@@ -49,13 +43,13 @@ class Defect(Exception):
         return f"{self.code}: {self.seen}; {self.mend}" + (f" [{self.file}]" if self.file else "")
 
     def at(self, file: str) -> Self:
-        """The same, found in a file of another name."""
+        """Return the same defect with another file name."""
         return type(self)(self.code, self.seen, self.mend, file=file, tooth=self.tooth)
 
 
 class CaseDefect(Defect):
-    """The case cannot be used."""
+    """Defect that excludes the case."""
 
 
 class ToothDefect(Defect):
-    """The tooth cannot be used; the rest of the case can."""
+    """Defect that drops one tooth; the rest of the case is used."""

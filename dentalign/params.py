@@ -1,5 +1,6 @@
-"""params.yaml, read section by section. Each section's type lives in the room that uses it."""
+"""Reader of params.yaml, section by section; each section's type lives in the room that uses it."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,7 +17,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 class Section(BaseModel):
-    """A part of params.yaml; unknown names and wrong types are refused, never guessed."""
+    """Base of a section of params.yaml: immutable; unknown keys and wrong types are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -24,32 +25,53 @@ class Section(BaseModel):
 SectionType = TypeVar("SectionType", bound=Section)
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML loader with the rules of DVC's: floats of YAML 1.2 (`1e-05`), and no key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and key.value in lines:
+                raise ParamError(
+                    f"{self.name}: {key.value} stands twice, in lines {lines[key.value]} and {line}; "
+                    "delete one of them"
+                )
+            lines[str(key.value)] = line
+        return super().construct_mapping(node, deep)
+
+
+# DVC writes 0.00001 as 1e-05, which YAML 1.1 takes for text: its floats need a point and a sign.
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
 def load(path: str | Path, section: type[SectionType], name: str) -> SectionType:
     """Read one section of params.yaml.
 
-    raises: ParamError naming the file, the parameter, what was wanted and what stands there
+    raises: ParamError with the file, the parameter, the value wanted and the value found
     """
     values = read_document(path).get(name)
     if not isinstance(values, dict):
         raise ParamError(f"{path}: section '{name}' is missing")
-    return parse(values, section, f"{path}: {name}")
+    return parse(values, section, f"{path}: {name}.")
 
 
 def parse(values: dict[str, Any], section: type[SectionType], where: str) -> SectionType:
-    """Check the values of one section; `where` goes in front of the parameter in an error."""
+    """Check the values of one section; raises ParamError, with `where` in front of the parameter's name."""
     try:
         return section.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         parameter = ".".join(str(part) for part in first["loc"])
-        raise ParamError(f"{where}.{parameter}: {first['msg']}, got {first['input']!r}") from None
+        raise ParamError(f"{where}{parameter}: {first['msg']}, got {first['input']!r}") from None
 
 
 def load_shards(path: str | Path, listed: int | None = None) -> tuple[str, ...]:
-    """The list `shards`.
+    """Read the list `shards`.
 
     listed : number of shards whose files dvc.yaml lists as deps; default: not compared
-    raises : ParamError unless it is a list of different plain names, as many as `listed`
+    raises : ParamError unless it is a list of unique names of letters, digits and '-', `listed` of them
     """
     shards = read_document(path).get("shards")
     if not isinstance(shards, list) or not shards:
@@ -58,7 +80,7 @@ def load_shards(path: str | Path, listed: int | None = None) -> tuple[str, ...]:
         if not isinstance(shard, str) or not shard.replace("-", "").isalnum():
             raise ParamError(f"{path}: shards: a name is letters, digits and '-', got {shard!r}")
     if len(set(shards)) != len(shards):
-        raise ParamError(f"{path}: shards: a name stands there twice")
+        raise ParamError(f"{path}: shards: a name stands twice")
     if listed not in (None, len(shards)):
         raise ParamError(
             f"{path}: shards names {len(shards)} shards, dvc.yaml lists {listed}: "
@@ -68,11 +90,14 @@ def load_shards(path: str | Path, listed: int | None = None) -> tuple[str, ...]:
 
 
 def read_document(path: str | Path) -> dict[str, Any]:
-    """All sections as they stand; raises ParamError where the file is no YAML mapping."""
+    """Read all sections, unchecked; raises ParamError if the file is no YAML mapping or has a key twice."""
     try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        with open(path, encoding="utf-8") as file:
+            document = yaml.load(file, _Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ParamError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(document, dict):
-        raise ParamError(f"{path}: must hold sections with names")
+        raise ParamError(
+            f"{path}: must be a mapping of sections, such as `train:` with indented values below"
+        )
     return document

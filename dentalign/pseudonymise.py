@@ -24,7 +24,7 @@ from dentalign.cases.sources.folder import LocalSource
 from dentalign.errors import CaseDefect, Defect, DentalignError, NothingUsable, ParamError, ToothDefect
 from dentalign.files import atomic
 from dentalign.geometry import mesh_text
-from dentalign.running import engines, state_dir
+from dentalign.running import pool, state_dir
 from dentalign.running.locks import exclusive
 from dentalign.running.progress import track
 from dentalign.running.stage_code import code_digest
@@ -102,7 +102,7 @@ def pseudonymise(
         _write_map(map_file, dest, names)
     with state_dir.kept_in(dest / NOTES), exclusive(dest):
         _remove_all_but(dest, {*names.values()})
-        with closing(engines.in_order(copier, names.items(), "local", workers=0)) as copies:
+        with closing(pool.starmap(copier, names.items(), "local", workers=0)) as copies:
             copied = list(track(copies, STAGE, total=len(names)))
         rows = []
         for case, copy in zip(listed, copied, strict=True):

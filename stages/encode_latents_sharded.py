@@ -9,7 +9,7 @@ from dentalign import params
 from dentalign.autoencoder.encoding import encode_shard
 from dentalign.autoencoder.settings import EncoderFile
 from dentalign.running import command
-from dentalign.running.engines import load_engine
+from dentalign.running.pool import load_engine
 
 
 def main(

@@ -11,7 +11,7 @@ from dentalign.cases.settings import Limits, Sample, Source
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.dataset.clouds import make_clouds
 from dentalign.running import command
-from dentalign.running.engines import load_engine
+from dentalign.running.pool import load_engine
 
 
 def main(

@@ -17,9 +17,9 @@ REALTEETH = Path(__file__).resolve().parents[2] / "shared" / "realteeth" / "make
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave tests of minutes to `make test-all`; begin with the files that run the pipeline.
+    """Skip long tests outside `make test-all`; run the files first that use the pipeline.
 
-    They take longest, and at the end no core shall wait for another's last file.
+    They take longest: run last, one of them would keep a single core busy.
     """
     pipeline = {item.path for item in items if "finished_project" in getattr(item, "fixturenames", ())}
     items.sort(key=lambda item: item.path not in pipeline)
@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def realteeth(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A case store of 12 cases from real crown shapes and 18 with defects: json/, stl/, defects.json."""
+    """Case store of 12 cases from real crown shapes and 18 with defects: json/, stl/, defects.json."""
     if not REALTEETH.is_file():
         pytest.skip(f"{REALTEETH} is not here")
     out = tmp_path_factory.mktemp("realteeth")
@@ -45,7 +45,7 @@ def realteeth(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A small project of its own after one `dvc repro`, committed; not to be changed."""
+    """Small project after one `dvc repro`, committed; shared by tests, which must not change it."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return _made_finished(tmp_path_factory.mktemp("pipeline"))
     folder = tmp_path_factory.getbasetemp().parent / "pipeline"  # of all processes of this run
@@ -65,13 +65,13 @@ def _made_finished(folder: Path) -> Project:
 
 @pytest.fixture
 def project(finished_project: Project, tmp_path: Path) -> Project:
-    """A copy of the finished project, to be changed."""
+    """Copy of the finished project, which the test may change."""
     return finished_project.copy(tmp_path / "project")
 
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder `.dentalign` of this test."""
+    """Set the state folder `.dentalign` to one of this test."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("DENTALIGN_TOKEN", raising=False)
     return tmp_path / ".dentalign"
@@ -83,13 +83,13 @@ def _pose(x: Any = 0, y: Any = 0, z: Any = 0, q: tuple[Any, ...] = (0, 0, 0, 1))
 
 @pytest.fixture
 def pose() -> Callable[..., dict[str, Any]]:
-    """Builds a pose as the planning system writes it: pose(x, y, z, q=(x, y, z, w))."""
+    """Build poses as the planning system writes it: pose(x, y, z, q=(x, y, z, w))."""
     return _pose
 
 
 @pytest.fixture
 def document() -> Callable[..., dict[str, Any]]:
-    """Builds a small good case: document(case_id, teeth=(...), **top-level fields)."""
+    """Build small valid cases: document(case_id, teeth=(...), **top-level fields)."""
 
     def build(
         case_id: str = "c1", teeth: tuple[int, ...] = (11, 12, 21, 36), **fields: Any
@@ -105,6 +105,6 @@ def document() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[], Server]]:
-    """Starts HTTP servers on loopback, as many as asked for."""
+    """Start HTTP servers on loopback, one a call."""
     with servers() as start:
         yield start

@@ -1,6 +1,6 @@
-"""The pictures of the documentation of the reports, taken of a report in headless Chromium.
+"""Screenshots of a report for the docs, taken in headless Chromium.
 
-    python tools/report_pictures.py reports/validation/index.html docs/pictures
+    python -m tools.report_pictures reports/validation/index.html docs/pictures
 
 Needs what the browser tests need (`make test-all` installs it).
 """

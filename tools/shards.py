@@ -2,7 +2,7 @@
 
     python -m tools.shards 16
 
-A case's shard depends on its id and on the list of shards, so another number makes every shard anew.
+A case's shard depends on its id and on the list of shards: another number makes every shard stale.
 """
 
 import re

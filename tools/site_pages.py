@@ -1,7 +1,9 @@
-"""The pages of the docs site: those of docs/, and the README and its neighbours, with links that hold there.
+"""Pages of the docs site: those of docs/, the README and its neighbours, with their links adapted.
 
 On a forge, README.md links to docs/metrics.md; in the site the README is the front page, and metrics.md lies
-beside it. Run as a script it lays the pages out for `make docs`.
+beside it.
+
+    python -m tools.site_pages           # writes build/site/pages, for `make docs`
 """
 
 import os
@@ -21,7 +23,7 @@ FRONT = {  # in the repository -> in the site
 
 
 def lay_out(root: Path, pages: Path) -> None:
-    """Fill a folder with the pages of a repository; what was in it before is gone.
+    """Write the pages of a repository into a folder, which is replaced as a whole.
 
     raises: ValueError where a page links to what is not there, or to a file that is no page, such as a module
     """
@@ -37,7 +39,7 @@ def lay_out(root: Path, pages: Path) -> None:
 
 
 def with_site_links(text: str, own: str, place: str, root: Path) -> str:
-    """The text of the page `own` of a repository as it is to stand at `place` in the site."""
+    """Return the text of the repository's page `own` with links for its `place` in the site."""
 
     def there(link: re.Match[str]) -> str:
         target, anchor = link[1], link[2] or ""

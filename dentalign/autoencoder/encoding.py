@@ -18,9 +18,9 @@ from dentalign.errors import DentalignError
 from dentalign.files import weights
 from dentalign.geometry import rigid
 from dentalign.mouth import Mouth
-from dentalign.running import engines, profiling
+from dentalign.running import pool, profiling
 from dentalign.running.device import choose_device
-from dentalign.running.engines import Engine
+from dentalign.running.pool import Engine
 from dentalign.running.progress import track
 
 # On a CPU: T1 and T2 of a mouth. Work on fewer teeth is over before a second thread has begun, and Python's
@@ -86,7 +86,7 @@ def encode_shard(clouds: str | Path, settings: EncoderFile, out: str | Path, eng
         layout = Layout(source.layout.points, config.features)
         with (
             mouth_store.create(out, layout, attributes) as writer,
-            closing(engines.in_order(encode_mouth, calls, engine, gpu=device == "cuda")) as encoded,
+            closing(pool.starmap(encode_mouth, calls, engine, gpu=device == "cuda")) as encoded,
         ):
             for mouth in track(encoded, "encoding", len(source)):
                 writer.append(mouth)

@@ -21,7 +21,7 @@ from dentalign.cases.sources.meshes import MeshStore
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable
 from dentalign.files import atomic
 from dentalign.mouth import T1, Mouth
-from dentalign.running import engines
+from dentalign.running import pool as worker_pool
 from dentalign.running.locks import exclusive
 from dentalign.running.progress import track
 
@@ -168,7 +168,7 @@ def _in_parallel(
     """Read the cases in processes of this machine; in threads if meshes come from a server."""
     if meshes.is_local:
         workers = 1 if len(cases) < _FEW_CASES else 0
-        with closing(engines.in_order(reader, cases, "local", workers)) as read:
+        with closing(worker_pool.starmap(reader, cases, "local", workers)) as read:
             yield read
         return
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="meshes")

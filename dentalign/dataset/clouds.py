@@ -17,8 +17,8 @@ from dentalign.errors import CaseDefect, DentalignError
 from dentalign.geometry import stl
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import Mouth
-from dentalign.running import engines, profiling
-from dentalign.running.engines import Engine
+from dentalign.running import pool, profiling
+from dentalign.running.pool import Engine
 from dentalign.running.progress import track
 
 STAGE = "sample_clouds"
@@ -109,5 +109,5 @@ def sampled(
     lines = [before[case.mouth.case_id] for case in cases]
     calls = zip(repeat(sampler), cases, files, lines)
     workers = 1 if len(cases) < 4 else sampler.sample.workers
-    with closing(engines.in_order(sample_case, calls, engine, workers)) as rows:
+    with closing(pool.starmap(sample_case, calls, engine, workers)) as rows:
         yield from track(rows, "sampling", len(cases))

@@ -1,4 +1,4 @@
-"""Files appear under their final name only when they are complete."""
+"""Atomic writes: a file or folder gets its final name only when it is complete."""
 
 import errno
 import glob
@@ -15,12 +15,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`; renamed onto it when the block ends well, else removed.
+    """Yield a temporary path beside `path`, which is renamed to it if the block succeeds, else removed.
 
-    The block writes a file or makes a directory at the path it is given. The temporary name holds
-    the process number, so that two writers never share one.
+    The block writes a file or makes a folder there. The temporary name contains the process id, so that two
+    writers never share one.
 
-    raises: DiskFull where there is no room for it
+    raises: DiskFull if the disk, a quota or a limit on file sizes refuses a write
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -34,26 +34,26 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in FULL:
             reason = os.strerror(error.errno)
-            raise DiskFull(f"{final}: {reason}; make room, then the same command goes on") from error
+            raise DiskFull(f"{final}: {reason}; make room, then run the same command again") from error
         raise
     finally:
         _remove(part)
 
 
 def remove_parts(path: str | Path) -> None:
-    """Remove what killed writers of this path left; only for who knows that no other writer is alive."""
+    """Remove the temporary files of killed writers of `path`; the caller holds the lock on it."""
     final = Path(path)
     for part in final.parent.glob(f".{glob.escape(final.name)}.*.part"):
         _remove(part)
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text with newlines as they are, all or nothing."""
+    """Write UTF-8 text atomically; newlines stay as they are."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write bytes, all or nothing."""
+    """Write bytes atomically."""
     with replacing(path) as part:
         part.write_bytes(data)
 

@@ -1,1 +1,1 @@
-"""How a command runs: exit codes, locks, worker processes, devices. Nothing here changes an output."""
+"""Execution of commands: exit codes, locks, worker processes, devices. Nothing here changes an output."""

@@ -1,4 +1,4 @@
-"""How the C library keeps memory that was given back: for the next tensor of that size."""
+"""Thresholds of glibc's allocator: freed memory is kept for the next tensor of that size."""
 
 import ctypes
 import os
@@ -9,20 +9,17 @@ _VARIABLES = {"MALLOC_TRIM_THRESHOLD_": 1 << 28, "MALLOC_MMAP_THRESHOLD_": 1 << 
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep up to 256 MiB a thread that is free, and map only pieces from 32 MiB on by themselves.
+    """Raise malloc's trim threshold to 256 MiB, and its mmap threshold to 32 MiB, see mallopt(3).
 
-    To be called before there are other threads.
-
-    By default it gives a megabyte back as soon as it is free, and the system clears it page by page when the
-    next tensor wants it: adding two tensors of 1 MiB took thirteen times as long. glibc raises its limits by
-    itself, up to the same 32 MiB, but only as far as what has been freed so far. Child processes inherit the
-    limits as environment variables; where the user has set one, nothing is changed. Elsewhere than on glibc
-    this does nothing.
+    By default glibc returns a freed megabyte to the system at once, which clears it page by page for the next
+    tensor: adding two tensors of 1 MiB took thirteen times as long. glibc raises the thresholds by itself, up
+    to the same 32 MiB, but only to the largest size freed so far. Child processes inherit them as environment
+    variables. Nothing changes if the user has set one, or without glibc.
     """
-    told = any(name in os.environ for name in _VARIABLES) or "glibc.malloc" in os.environ.get(
+    set_by_user = any(name in os.environ for name in _VARIABLES) or "glibc.malloc" in os.environ.get(
         "GLIBC_TUNABLES", ""
     )
-    if told or not sys.platform.startswith("linux"):
+    if set_by_user or not sys.platform.startswith("linux"):
         return
     try:
         mallopt = ctypes.CDLL(None).mallopt

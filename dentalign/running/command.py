@@ -1,4 +1,4 @@
-"""How every command ends: the exit code, and one line on stderr that says why."""
+"""Entry of every command: exit codes, one line on stderr for a failure, Ctrl-C, --debug and --profile."""
 
 import os
 import signal
@@ -18,40 +18,33 @@ from dentalign.errors import DentalignError
 from dentalign.files.atomic import FULL
 from dentalign.running import allocator, profiling
 
-# Before torch is imported: its threads look out for each other a while, then sleep. By default (libgomp) they
-# look out thirty times as long, and where other programs have the cores that they need, the work of all slows
-# down: with two such programs on two cores a training step took four times as long, an encoding twice. Alone,
-# this costs an encoding a fifth; to sleep at once (OMP_WAIT_POLICY=PASSIVE) costs it two thirds.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-allocator.keep_freed_memory()
-
 DEBUG_VARIABLE = "DENTALIGN_DEBUG"
-PART_VARIABLE = "DENTALIGN_PART"  # of a process whose parent speaks for it when it is interrupted
+PART_VARIABLE = "DENTALIGN_PART"  # set where a parent process reports the interruption
 EPILOG = (
     f"--debug, or {DEBUG_VARIABLE}=1, shows the traceback of a failure; "
-    f"--profile, or {profiling.VARIABLE}=1, where the time goes."
+    f"--profile, or {profiling.VARIABLE}=1, profiles the first steps."
 )
 INTERRUPTED = "interrupted: the same command goes on from here"
 INTERRUPTED_AGAIN = "interrupted again: ended at once; the same command goes on from what is on disk"
 
-# Their messages name a file, a module or a device. Those of other exceptions may quote the data itself.
-_TELLING = (OSError, ImportError, MemoryError, RuntimeError)
+# Their messages name a file, a module or a device. Those of other exceptions may quote patients' data.
+_SAFE_TO_QUOTE = (OSError, ImportError, MemoryError, RuntimeError)
 
 
 def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a typer app, or a function as one, and leave the process with the right exit code.
+    """Run a typer app, or a function as one, and exit with the right code.
 
     0 done; 1 failed, the cause in one line on stderr; 2 wrong usage; 3 nothing usable; 130 interrupted.
-    The first Ctrl-C lets what is under way be left in order, a second one ends the process at once.
-    `--debug` anywhere among the arguments, or DENTALIGN_DEBUG=1, adds the traceback; `--profile`, or
-    DENTALIGN_PROFILE=1, says where the time went, see `dentalign.running.profiling`.
+    The first Ctrl-C cleans up before the end, a second one ends the process at once. `--debug` anywhere among
+    the arguments, or DENTALIGN_DEBUG=1, adds the traceback; `--profile`, or DENTALIGN_PROFILE=1, profiles the
+    first steps, see `dentalign.running.profiling`.
 
     main      : a typer app, or a function whose parameters are the options
     arguments : words after the program's name; default: those of this process
     raises    : SystemExit, always
     """
     _run_own_code()
+    allocator.keep_freed_memory()
     words = list(sys.argv[1:] if arguments is None else arguments)
     for option, variable in (("--debug", DEBUG_VARIABLE), ("--profile", profiling.VARIABLE)):
         if option in words:
@@ -60,7 +53,7 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _Interrupts())
     try:
-        with _measured():
+        with _profiled():
             _app(main)(args=words)
     except SystemExit as end:  # typer's own way out, which turns Ctrl-C into a bare 130
         if end.code == 130:
@@ -81,28 +74,28 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
 
 
 def _run_own_code() -> None:
-    """Begin anew with the modules that lie beside the script, where Python has found others.
+    """Restart with the modules beside the script, if Python has found others.
 
-    DVC runs queued experiments in a copy of the repository, while what is installed for editing is the
-    repository itself: its modules may have changed since.
+    DVC runs queued experiments in a copy of the repository, while the package installed in editable mode is
+    that of the repository itself, whose modules may have changed since.
     """
     script = Path(sys.argv[0])
     if script.parent.name != "stages":
         return
     root = script.resolve().parents[1]
-    its_own = root / "dentalign" / "running" / "command.py"
-    if not its_own.is_file() or its_own.samefile(__file__):
+    own = root / "dentalign" / "running" / "command.py"
+    if not own.is_file() or own.samefile(__file__):
         return
     before = os.environ.get("PYTHONPATH", "")
     if before.split(os.pathsep)[0] == str(root):
-        return  # an interpreter that does not look there
+        return  # restarted already, and this interpreter ignores PYTHONPATH
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in (str(root), before) if path)
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 class _Interrupts:
-    """The handler of Ctrl-C."""
+    """Handler of Ctrl-C."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -111,7 +104,7 @@ class _Interrupts:
         self.seen += 1
         if self.seen > 1:
             _say(INTERRUPTED_AGAIN)
-            os._exit(130)  # without waiting for threads
+            os._exit(130)  # does not wait for threads
         raise KeyboardInterrupt
 
 
@@ -132,21 +125,21 @@ def _internal(error: Exception) -> str:
         frame for frame in frames if "dentalign" in frame.filename or "stages" in frame.filename
     ] or frames
     where = f"{Path(ours[-1].filename).name} line {ours[-1].lineno}" if ours else "an unknown place"
-    if isinstance(error, _TELLING) and str(error):
+    if isinstance(error, _SAFE_TO_QUOTE) and str(error):
         message = f"{type(error).__name__}: {error}"
     else:
         message = type(error).__name__
     full = isinstance(error, sqlite3.OperationalError) and "disk" in str(error)  # DVC's own files
     if full or (isinstance(error, OSError) and error.errno in FULL):
         what = f"{type(error).__name__}: {error}"
-        return f"No space left on device ({what}); make room, then the same command goes on"
+        return f"No space left on device ({what}); make room, then run the same command again"
     if isinstance(error, OSError):
         return message
-    return f"internal, {message} in {where}; once more with --debug shows where it comes from"
+    return f"internal, {message} in {where}; run it again with --debug for the traceback"
 
 
-def _measured() -> AbstractContextManager[None]:
-    if not _is_set(profiling.VARIABLE) or os.environ.get("RANK", "0") != "0":  # of several, the first
+def _profiled() -> AbstractContextManager[None]:
+    if not _is_set(profiling.VARIABLE) or os.environ.get("RANK", "0") != "0":
         return nullcontext()
     return profiling.profiled(Path(sys.argv[0]).stem)
 

@@ -1,21 +1,20 @@
-"""Cases on the workers of a Dask cluster; a worker that is lost costs time, never a case.
+"""Dask cluster behind `pool`: a worker that is lost costs time, never a case.
 
-Dask gives what a lost worker had to another one. What this adds: a worker whose code or libraries are not
-ours does nothing, no worker logs a failure (it may hold a case id), and a cluster without workers is said.
+Dask gives the calls of a lost worker to another one. Added here: a worker whose code or libraries differ
+computes nothing, no worker logs an exception (it may hold a case id), and a cluster without workers is said.
 """
 
 import functools
-import hashlib
+import inspect
 import os
 import platform
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
-from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from dentalign.errors import DentalignError
+from dentalign.running.stage_code import code_digest
 
 try:
     import dask
@@ -28,11 +27,14 @@ Result = TypeVar("Result")
 
 ADDRESS_VARIABLE = "DASK_SCHEDULER_ADDRESS"
 WAIT_S = float(os.environ.get("DENTALIGN_CLUSTER_WAIT_S", "60"))  # for the scheduler, and for a first worker
-LIBRARIES = ("numpy", "scipy", "fpsample", "torch")  # that decide the bytes of a result
+LIBRARIES = ("numpy", "scipy", "fpsample", "torch")  # their versions decide the bytes of a result
 
 
 class Cluster:
-    """The cluster, connected to; raises DentalignError where it cannot be used."""
+    """Connection to the cluster at DASK_SCHEDULER_ADDRESS; `threads` of all its workers at the start.
+
+    raises: DentalignError if no scheduler answers, or if it has no worker, with a GPU where one is needed
+    """
 
     def __init__(self, gpu: bool):
         self._resources = {"GPU": 1} if gpu else None
@@ -47,13 +49,12 @@ class Cluster:
         except OSError as error:
             raise DentalignError(f"{address}: no Dask scheduler answers ({type(error).__name__})") from None
         try:
-            self.threads = self._threads(str(address))
+            self.threads = self._count_threads(str(address))
         except BaseException:
             self._client.close()
             raise
 
-    def _threads(self, address: str) -> int:
-        """Threads of all workers at this moment; there may be more later, and fewer."""
+    def _count_threads(self, address: str) -> int:
         try:
             self._client.wait_for_workers(1, timeout=WAIT_S)
         except TimeoutError:
@@ -69,36 +70,36 @@ class Cluster:
             )
         return sum(int(one["nthreads"]) for one in able)
 
-    def submit(self, function: Callable[..., Result], *call: Any) -> "Submitted[Result]":
-        """Have `function(*call)` done by a worker."""
-        future = self._client.submit(_answer, _code(), function, call, pure=False, resources=self._resources)
-        return Submitted(self._client, future)
+    def submit(self, function: Callable[..., Result], *call: Any) -> "Future[Result]":
+        """Have a worker compute `function(*call)`."""
+        future = self._client.submit(
+            _call, _code(function), function, call, pure=False, resources=self._resources
+        )
+        return Future(self._client, future)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._client.close()  # the scheduler forgets what nobody waits for any more
+    def __exit__(self, *_: object) -> None:
+        self._client.close()  # and the scheduler drops the calls that nobody waits for
 
 
-class Submitted(Generic[Result]):
-    """A call on the cluster."""
+class Future(Generic[Result]):
+    """Call that the cluster computes."""
 
     def __init__(self, client: Any, future: Any):
         self._client, self._future = client, future
 
     def result(self) -> Result:
-        """Wait for it.
+        """Wait for the result.
 
-        raises: what the function raised; DentalignError where workers that had it died again and again, where
-                the scheduler is gone, or where the worker's code is not ours
+        raises: what the function raised; DentalignError if several workers died over the call, if the
+                scheduler is gone, or if the worker's code differs
         """
         said = False
         while True:
             try:
-                answer = self._future.result(timeout=WAIT_S)
+                result, failure = self._future.result(timeout=WAIT_S)
                 break
             except TimeoutError:
                 if not said and not self._client.nthreads():
@@ -111,19 +112,18 @@ class Submitted(Generic[Result]):
                 ) from None
             except (FutureCancelledError, OSError) as error:
                 raise DentalignError(f"the cluster's scheduler is gone ({type(error).__name__})") from None
-        result, failure = answer
         if failure is not None:
             raise failure
         found: Result = result
         return found
 
 
-def _answer(code: str, function: Callable[..., Any], call: tuple[Any, ...]) -> tuple[Any, Exception | None]:
-    """What a worker does: the result, or the failure, which it must not log."""
-    if code != _code():
+def _call(code: str, function: Callable[..., Any], call: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+    """Call the function on a worker; returns its result, or its exception, which the worker must not log."""
+    if code != _code(function):
         return None, DentalignError(
             f"worker on {platform.node()}: its dentalign or its libraries ({', '.join(LIBRARIES)}) are not "
-            "those of this machine; install the same there, and start workers again after a change of code"
+            "those of this machine; install the same there, and restart workers after a change of code"
         )
     try:
         return function(*call), None
@@ -131,12 +131,13 @@ def _answer(code: str, function: Callable[..., Any], call: tuple[Any, ...]) -> t
         return None, error
 
 
+def _code(function: Callable[..., Any]) -> str:
+    return _digest(inspect.getfile(function))
+
+
 @functools.cache
-def _code() -> str:
-    """A hash of what decides a result: libraries, and our modules as this process found them."""
-    package = Path(__file__).parent
-    parts = [version(name).split("+")[0] for name in LIBRARIES]  # torch+cpu and torch+cu128 may work together
-    parts.append(platform.python_version())
-    for file in sorted(package.rglob("*.py")):
-        parts.append(f"{file.relative_to(package)} {hashlib.sha256(file.read_bytes()).hexdigest()}")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+def _digest(file: str) -> str:
+    """Versions of the libraries, and digest of the code that a function's file reaches."""
+    # The local part is cut off: torch+cpu and torch+cu128 may work together.
+    versions = [version(name).split("+")[0] for name in LIBRARIES]
+    return " ".join([platform.python_version(), *versions, code_digest(file)])

@@ -1,4 +1,4 @@
-"""One writer at a time: a stage that outlived its pipeline is waited for, never raced."""
+"""Locks with one writer per output: a stage that outlived its killed DVC is waited for, never raced."""
 
 import hashlib
 import os
@@ -15,22 +15,23 @@ from dentalign.running.state_dir import state_dir
 
 @contextmanager
 def exclusive(path: str | Path) -> Iterator[None]:
-    """Be the only process that writes `path`; where another one is, say so and wait for its end.
+    """Hold the lock on `path` for the block; wait for another process that holds it, and say so.
 
-    The lock is the operating system's: it goes with the process, however that ends.
+    The lock is the operating system's: it ends with the process, however that ends. Parts that a killed
+    writer left beside `path` are removed.
     """
     name = hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:32]
     file = state_dir() / "locks" / f"{name}.lock"
     file.parent.mkdir(parents=True, exist_ok=True)
-    lock, owner = FileLock(file), file.with_suffix(".pid")
+    lock, pid_file = FileLock(file), file.with_suffix(".pid")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        number = owner.read_text() if owner.exists() else "unknown"
-        print(f"waiting: process {number} still writes {path}", file=sys.stderr, flush=True)
+        pid = pid_file.read_text() if pid_file.exists() else "unknown"
+        print(f"waiting: process {pid} still writes {path}", file=sys.stderr, flush=True)
         lock.acquire()
     try:
-        owner.write_text(str(os.getpid()))
+        pid_file.write_text(str(os.getpid()))
         atomic.remove_parts(path)
         yield
     finally:

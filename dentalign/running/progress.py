@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, silence in a log."""
+"""Progress bar of long work, on a terminal only."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ Item = TypeVar("Item")
 
 
 def track(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items, with a bar on stderr if that is a terminal."""
+    """Yield the items, with a progress bar if stderr is a terminal."""
     if not sys.stderr.isatty():
         yield from items
         return

@@ -1,29 +1,29 @@
-"""Code that a stage's result depends on: the files it reaches by its imports, and their digest.
+"""Code that a stage's output depends on: the files reached by its imports, and their digest.
 
-`dvc.yaml` lists these files (most by their folder) as deps; a checkpoint's key holds their digest.
+`dvc.yaml` lists these files, most by their folder, as deps; a checkpoint's key contains their digest.
 """
 
 import ast
 import hashlib
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]  # folder that holds dentalign/
+ROOT = Path(__file__).resolve().parents[2]  # folder that contains dentalign/
 
-# Reached by every stage and listed by none, with the reason.
+# Reached by stages and listed by none, each with the reason.
 NO_DEPENDENCY = {
-    "dentalign/__init__.py": "imports on demand what the package offers to programs; defines nothing itself",
-    "dentalign/errors.py": "classes of errors; what an error says stands where it is raised",
-    "dentalign/params.py": "reads params.yaml, whose values DVC compares by itself",
+    "dentalign/__init__.py": "imports public names on demand; defines nothing itself",
+    "dentalign/errors.py": "exception classes; the texts of errors stand where they are raised",
+    "dentalign/params.py": "reader of params.yaml, whose values DVC compares itself",
     "dentalign/running": "progress, locks, processes, profiler: how a stage runs, not what it computes",
 }
 
 
 def reached(script: Path, root: Path = ROOT) -> list[str]:
-    """Python files that decide what a script computes, sorted: itself and the dentalign modules it imports.
+    """List the Python files behind a script's output, sorted: itself and the dentalign modules it imports.
 
-    Imports inside functions count. Packages' `__init__.py` (docstrings) and NO_DEPENDENCY do not.
+    Imports inside functions count. `__init__.py` of packages (docstrings) and NO_DEPENDENCY do not.
 
-    root    : folder that holds dentalign/
+    root    : folder that contains dentalign/
     returns : POSIX paths relative to `root`
     raises  : ValueError for a relative import
     """
@@ -39,14 +39,14 @@ def reached(script: Path, root: Path = ROOT) -> list[str]:
 
 
 def imported(file: Path, root: Path = ROOT) -> list[Path]:
-    """The dentalign modules that a file itself imports; raises ValueError for a relative import."""
+    """List the dentalign modules that one file imports; raises ValueError for a relative import."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             if node.level or not node.module:
-                raise ValueError(f"{file}: relative import; name the module from dentalign on")
+                raise ValueError(f"{file}: relative import; write it as `from dentalign...`")
             names.add(node.module)
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     ours = (name.split(".") for name in names if name.startswith("dentalign."))
@@ -55,7 +55,7 @@ def imported(file: Path, root: Path = ROOT) -> list[Path]:
 
 
 def code_digest(script: str | Path, root: Path = ROOT) -> str:
-    """SHA-256, hexadecimal, of the files that `reached` lists for a script or module: paths and content."""
+    """Return the SHA-256, hexadecimal, of the files that `reached` lists: their paths and contents."""
     digest = hashlib.sha256()
     for path in reached(Path(script), root):
         digest.update(f"{path} {hashlib.sha256((root / path).read_bytes()).hexdigest()}\n".encode())

@@ -1,27 +1,27 @@
-"""Where dentalign keeps what outlives a run but is no output: caches and checkpoints."""
+"""Folder of caches, checkpoints and locks, which outlive a run but are no outputs."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_instead: list[Path] = []
+_replaced_by: list[Path] = []
 
 
 def state_dir() -> Path:
-    """The git-ignored folder `.dentalign` of the project (`DVC_ROOT` if set, else the working folder).
+    """Folder `.dentalign` of the project (`DVC_ROOT` if set, else the working folder), ignored by git.
 
-    DVC deletes the outputs of a stage before it runs, and names the main repository in DVC_ROOT even
-    for an experiment in a temporary copy: what is to be found again next time must live here.
+    DVC deletes a stage's outputs before it runs, so a checkpoint cannot be one of them. For an experiment in
+    a temporary copy DVC_ROOT is the main repository: experiments share the folder.
     """
-    return _instead[-1] if _instead else Path(os.environ.get("DVC_ROOT") or Path.cwd()) / ".dentalign"
+    return _replaced_by[-1] if _replaced_by else Path(os.environ.get("DVC_ROOT") or Path.cwd()) / ".dentalign"
 
 
 @contextmanager
 def kept_in(folder: str | Path) -> Iterator[None]:
-    """Within the block `state_dir` is this folder, for work that is to leave nothing behind."""
-    _instead.append(Path(folder))
+    """Use another folder for the block, for work that leaves nothing in the project."""
+    _replaced_by.append(Path(folder))
     try:
         yield
     finally:
-        _instead.pop()
+        _replaced_by.pop()

@@ -1,5 +1,6 @@
-"""benchmarks/disk_needs.py: bytes by dvc.lock, and what they come to for more cases."""
+"""benchmarks/disk_needs.py: bytes by dvc.lock, and those of more cases."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import disk_needs
@@ -7,23 +8,32 @@ import numpy as np
 import pytest
 
 from dentalign.dataset import mouth_store
-from dentalign.dataset.mouth_store import Layout, Row
+from dentalign.dataset.mouth_store import Layout
+from dentalign.mouth import Mouth
 from tests.support.repository import ROOT
 
 FULL = Layout(points=256, features=32)
 
 
 def bytes_of(rows: int, folder: Path, layout: Layout) -> int:
-    """Size of a case store of so many cases."""
-    row: Row = {name: np.zeros(shape, np.uint8) for name, (shape, _) in layout.columns().items()}
+    """Return the size of a file of so many mouths."""
+    mouth = Mouth(
+        points=np.zeros((32, layout.points, 3), np.float32),
+        pose=np.zeros((2, 32, 4, 4)),
+        present=np.zeros((2, 32), np.bool_),
+        latents=np.zeros((2, 32, layout.points, layout.features), np.float16),
+        split="train",
+    )
     with mouth_store.create(folder / f"{rows}.h5", layout, {}) as writer:
         for number in range(rows):
-            writer.append(row | {"case_id": f"case-{number:04d}", "split": "train"})
+            writer.append(replace(mouth, case_id=f"case-{number:04d}"))
     return (folder / f"{rows}.h5").stat().st_size
 
 
 def test_a_case_takes_on_disk_what_the_locked_run_says(tmp_path: Path) -> None:
-    each = (bytes_of(24, tmp_path, FULL) - bytes_of(8, tmp_path, FULL)) / 16  # but for the smallest columns
+    each = (
+        bytes_of(24, tmp_path, FULL) - bytes_of(8, tmp_path, FULL)
+    ) / 16  # but for the smallest columns, which share a chunk
     sizes = disk_needs.outputs(ROOT / "dvc.lock")
     assert each == pytest.approx(sizes["data/latents.h5"] / disk_needs.cases_of_the_run(ROOT), rel=0.02)
 

@@ -1,4 +1,4 @@
-"""The Dockerfile of the GPU box: what can be known of it without docker, and its build where docker is."""
+"""Dockerfile of the GPU box: checks that need no docker, and its build if there is docker."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""What a forge reads: the workflow and the forms of issues fit their schemas, and name what is there."""
+"""Files for a forge: workflow and issue forms fit their schemas and name existing targets."""
 
 import re
 import shutil

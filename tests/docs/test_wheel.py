@@ -1,4 +1,4 @@
-"""What is handed out: the wheel, the sdist, and the command `dentalign` of an installed wheel."""
+"""Wheel and sdist, and the command `dentalign` of an installed wheel."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ CASE = "own-001"
 
 
 def run(*words: str | Path, cwd: Path) -> str:
-    """Run a command as one who has no repository; what it prints is one text."""
+    """Run a command without the repository on its path; returns its output."""
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -35,7 +35,7 @@ def run(*words: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the sdist and the wheel that was built from it."""
+    """Folder with the sdist and the wheel that was built from it."""
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
     return folder
@@ -43,7 +43,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel in it; of all else it borrows the packages, not this repository."""
+    """Virtual environment with the wheel; it borrows all other packages, not this repository."""
     folder = tmp_path_factory.mktemp("environment") / "env"
     run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=dist)
     (wheel,) = dist.glob("*.whl")

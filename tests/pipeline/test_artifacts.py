@@ -1,4 +1,4 @@
-"""The models as artifacts: from a release of this repository into another one, and into a bare folder."""
+"""Models as DVC artifacts: from a release of this repository into another one, and into a bare folder."""
 
 import os
 import shutil
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import dentalign
 from tests.support.pipeline_project import Project
 from tests.support.repository import ROOT
 
@@ -34,7 +35,7 @@ print(f"{alignment_model.config.model} {(back - points).norm(dim=-1).mean():.2f}
 
 @pytest.fixture(scope="module")
 def released(finished_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project as its team sees it: models in a remote, a tag for each, and its own cache gone."""
+    """Project with its models in a remote, a tag for each, and without its own cache."""
     folder = tmp_path_factory.mktemp("released")
     project = finished_project.copy(folder / "project")
     project.dvc("remote", "add", "--default", "store", str(folder / "remote"))
@@ -50,7 +51,7 @@ def released(finished_project: Project, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def other(released: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Another team's repository, git and DVC, which has fetched each model in one of the three ways."""
+    """Another team's repository, which has fetched each model in one of the three ways."""
     project = Project(tmp_path_factory.mktemp("team") / "other")
     project.root.mkdir()
     del project.environment["PYTHONPATH"]
@@ -66,7 +67,7 @@ def other(released: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
 
 
 def fresh(folder: Path, code: str) -> str:
-    """Run code in a new process in a folder; the package is what is installed."""
+    """Run code in a new process in a folder, with nothing but the package."""
     environment = {
         name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "DVC_ROOT")
     }
@@ -88,7 +89,8 @@ def test_every_model_is_declared_with_type_description_labels_and_how_to_load_it
         assert artifact["desc"]
         assert "mm" in artifact["desc"]
         assert artifact["labels"]
-        assert artifact["meta"]["load"] == f"dentalign.load_{name}"
+        assert artifact["meta"]["load"].removesuffix("_model") == f"dentalign.load_{name}"
+        assert callable(getattr(dentalign, artifact["meta"]["load"].partition(".")[2]))
         assert artifact["meta"]["card"] == f"reports/validation/model_cards/{name}.md"
 
 
@@ -101,7 +103,7 @@ def test_dvc_takes_the_declarations_as_they_are_meant(finished_project: Project)
     assert said.split() == [
         "encoder:models/encoder.pt:model:3:dentalign.load_encoder",
         "decoder:models/decoder.pt:model:3:dentalign.load_decoder",
-        "alignment_model:models/alignment.pt:model:2:dentalign.load_alignment_model",
+        "alignment:models/alignment.pt:model:2:dentalign.load_alignment_model",
     ]
 
 

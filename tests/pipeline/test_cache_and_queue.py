@@ -1,4 +1,4 @@
-"""Work done once, anywhere: the run cache, shards on several machines, a queue of experiments."""
+"""DVC's run cache across machines, shards on several machines, a queue of experiments."""
 
 import json
 import re
@@ -22,7 +22,7 @@ TRAINING = ("--pull", "--allow-missing", "train_align", "validate")
 
 @pytest.fixture(scope="module")
 def shared(finished_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Shared:
-    """A project whose data is in a folder remote, with encoder weights of the user's own in front of it."""
+    """Project whose data is in a folder remote, with encoder weights of the user's own beside it."""
     folder = tmp_path_factory.mktemp("shared")
     shared = at_home(finished_project, folder, Remote(str(folder / "storage")))
     home = shared.home
@@ -132,7 +132,7 @@ def test_two_workers_train_the_queued_experiments_side_by_side(shared: Shared, t
 def test_a_whole_project_is_downloaded_where_even_its_dvc_lock_is_gone(
     shared: Shared, tmp_path: Path
 ) -> None:
-    """What a colleague with the cases has, who changed to parameters that somebody else has run."""
+    """A colleague with the cases sets parameters that somebody else has run already."""
     shared.home.dvc("push", "--run-cache")
     other = shared.clone(tmp_path / "other")
     shutil.copytree(shared.home.root / "cases", other.root / "cases")

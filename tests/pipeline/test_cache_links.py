@@ -22,14 +22,14 @@ RENEWED = (
 
 
 def search_of_the_page() -> str:
-    """The script of docs/cache-and-queue.md that finds damaged objects."""
+    """Return the script of docs/cache-and-queue.md that finds damaged objects."""
     lines = (ROOT / "docs/cache-and-queue.md").read_text(encoding="utf-8").splitlines()
     first = lines.index("    cd .dvc/cache/files/md5")
     return "\n".join(lines[first : lines.index("    done", first) + 1])
 
 
 def linked(project: Project, kind: str) -> None:
-    """All outputs as links into the cache."""
+    """Turn all outputs into links into the cache."""
     hide_the_demo(project)
     project.dvc("config", "cache.type", kind)
     project.dvc("checkout", "--relink")
@@ -42,7 +42,7 @@ def is_link(path: Path, kind: str) -> bool:
 
 
 def changed(project: Project) -> list[str]:
-    """Objects of the cache that no longer are what their name, an MD5, says."""
+    """List the objects of the cache whose content no longer has the MD5 in their name."""
     found = []
     for name in cached(project):
         path = project.root / ".dvc/cache/files/md5" / name[:2] / name[2:]
@@ -52,7 +52,7 @@ def changed(project: Project) -> list[str]:
 
 
 def differ(project: Project) -> None:
-    """Parameters under which every stage after `rigid_transforms` has other outputs."""
+    """Set parameters under which every stage after `rigid_transforms` has other outputs."""
     project.set("sample.seed", 1)
     project.set("train.seed", 1)
     project.set("train.epochs", 1)
@@ -60,7 +60,7 @@ def differ(project: Project) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_opened_for_writing_would_change_the_cache(kind: str, project: Project) -> None:
-    """What the cache type `reflink,copy` of .dvc/config keeps away from other people's scripts."""
+    """The cache type `reflink,copy` of .dvc/config protects from this."""
     linked(project, kind)
     assert changed(project) == []
     with h5py.File(project.root / "data/latents.h5", "r+") as file:
@@ -72,7 +72,7 @@ def test_a_file_opened_for_writing_would_change_the_cache(kind: str, project: Pr
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_stages_run_by_hand_over_links_leave_the_cache_as_it_was(kind: str, project: Project) -> None:
-    """Without DVC, which would remove the outputs beforehand: the dangerous case."""
+    """DVC would remove the outputs first; by hand nobody does."""
     linked(project, kind)
     differ(project)
     outputs = [f"data/clouds/{SHARDS[0]}.h5", f"data/latents/{SHARDS[0]}.h5", "data/latents.h5"]

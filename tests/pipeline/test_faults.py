@@ -1,4 +1,4 @@
-"""Interrupted, out of disk space, or damaged on disk: said in one line, and the next run comes out right."""
+"""Ctrl-C, a full disk, damaged files: said in one line, and the next run gives the right bytes."""
 
 import itertools
 import json
@@ -28,11 +28,11 @@ from dentalign.cases import fetch
 from dentalign.cases.manifests import Manifest
 from dentalign.cases.settings import Fetch, Limits
 from dentalign.dataset import mouth_store
-from dentalign.dataset.mouth_store import MouthStore
+from dentalign.dataset.mouth_store import Layout, MouthStore
 from dentalign.errors import DentalignError
 from dentalign.files import weights
+from dentalign.mouth import Mouth
 from dentalign.running import command
-from tests.dataset.test_mouth_store import LAYOUT, row, write
 from tests.support import pipeline_project
 from tests.support.pipeline_project import SHARDS, Project
 from tests.support.repository import ROOT
@@ -53,7 +53,7 @@ def start(script: str, *words: str, cwd: Path) -> subprocess.Popen[str]:
 def wait_for(met: Callable[[], bool]) -> None:
     end = time.monotonic() + LIMIT_S
     while not met():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.02)
 
 
@@ -100,7 +100,7 @@ def test_ctrl_c_once_ends_with_130_as_soon_as_what_is_under_way_is_done(tmp_path
 
 @pytest.fixture
 def sampling(finished_project: Project, tmp_path: Path) -> subprocess.Popen[str]:
-    """The stage sample_clouds, at work with two processes on more cases than it will be let do."""
+    """Stage sample_clouds, running in two processes on more cases than it will finish."""
     project = finished_project.copy(tmp_path / "project")
     project.set("sample.workers", 2)
     file = project.root / "data" / "transforms" / f"{SHARDS[0]}.json"
@@ -176,7 +176,7 @@ def test_every_stage_is_tried_on_a_full_disk() -> None:
 
 
 def remove(project: Project, names: tuple[str, ...]) -> None:
-    """As DVC does before a run; and no checkpoint that would have the training end before it begins."""
+    """Remove outputs as DVC does before a run, and checkpoints, so that a training starts again."""
     for path in [*(project.root / name for name in names), project.root / ".dentalign"]:
         if path.is_dir():
             shutil.rmtree(path)
@@ -185,7 +185,7 @@ def remove(project: Project, names: tuple[str, ...]) -> None:
 
 
 def unmeasured(project: Project) -> dict[str, str]:
-    """Without coverage, which has no room for its own figures either and says so."""
+    """Return the environment without coverage, which would complain about the full disk as well."""
     return {name: value for name, value in project.environment.items() if not name.startswith("COVERAGE")}
 
 
@@ -278,7 +278,7 @@ def test_a_really_full_disk_is_said_and_the_next_run_succeeds(
 
 
 def damaged_copies(data: bytes, count: int) -> list[bytes]:
-    """Copies with a flipped bit, a block of zeros, or their end cut off; the same ones each time."""
+    """Make copies with a flipped bit, a block of zeros, or a missing end; the same ones each time."""
     draw = random.Random(0)
     copies = []
     for number in range(count):
@@ -294,24 +294,45 @@ def damaged_copies(data: bytes, count: int) -> list[bytes]:
     return copies
 
 
+LAYOUT = Layout(points=4, features=2)
+
+
+def mouth(number: int) -> Mouth:
+    """Make a mouth of random numbers with the layout above."""
+    rng = np.random.default_rng(number)
+    return Mouth(
+        points=rng.normal(size=(32, 4, 3)).astype(np.float32),
+        pose=rng.normal(size=(2, 32, 4, 4)),
+        present=rng.random((2, 32)) < 0.8,
+        fdi=rng.integers(11, 49, 32).astype(np.uint8),
+        dropped=rng.random(32) < 0.1,
+        latents=rng.normal(size=(2, 32, 4, 2)).astype(np.float16),
+        case_id=f"case-{number}",
+        split="train",
+    )
+
+
 def test_a_damaged_shard_is_named_and_never_read_as_data(tmp_path: Path, state: Path) -> None:
     path = tmp_path / "a.h5"
-    write(path, 3)
+    mouths = [mouth(number) for number in range(3)]
+    with mouth_store.create(path, LAYOUT, {"shard": "shard-000"}) as writer:
+        for one in mouths:
+            writer.append(one)
+        writer.write_record("left_out", [1, 2])
     with MouthStore(path) as store:
-        attributes = store.attributes
+        attributes = str(store.attributes)
     named: list[str] = []
     for copy in damaged_copies(path.read_bytes(), 400):
         path.write_bytes(copy)
         try:
             with MouthStore(path) as store:
                 assert len(store) == 3
-                for number in range(3):
-                    found, wanted = store.row(number), row(number)
-                    for name in LAYOUT.columns():
-                        np.testing.assert_array_equal(found[name], wanted[name])
-                for name in ("points", "t1/latents", "t2/pose", "t1/mask"):
-                    np.testing.assert_array_equal(store.column(name), [row(n)[name] for n in range(3)])
-                assert str(store.attributes) == str(attributes)
+                for number, wanted in enumerate(mouths):
+                    found = store.mouth(number)
+                    for name, value in vars(wanted).items():
+                        np.testing.assert_array_equal(getattr(found, name), value)
+                assert store.record("left_out") == [1, 2]
+                assert str(store.attributes) == attributes
         except DentalignError as error:
             named.append(str(error))
     assert all(error.startswith(f"{path}: ") for error in named)
@@ -386,7 +407,7 @@ def test_a_changed_digit_in_a_cached_document_is_not_believed(
 
 
 def flip(path: Path, place: int) -> None:
-    """Flip a bit and keep the times: DVC looks no further."""
+    """Flip a bit and keep the file's times, by which DVC tells a change."""
     times = path.stat()
     data = bytearray(path.read_bytes())
     data[place] ^= 16

@@ -1,4 +1,4 @@
-"""Killed, stopped or overtaken in the middle: the next run ends with the bytes of an undisturbed one."""
+"""Stages killed, stopped or overtaken halfway: the next run gives the bytes of an undisturbed one."""
 
 import contextlib
 import os
@@ -61,7 +61,7 @@ if what and any("stages/" in word for word in sys.orig_argv):
 
 
 class Held:
-    """A command whose stage waits in the middle of its work until it is let go, or killed."""
+    """Command whose stage pauses halfway until it is let go, or killed."""
 
     def __init__(self, project: Project, folder: Path, at: str, *words: str):
         (folder / "sitecustomize.py").write_text(HOLD, encoding="utf-8")
@@ -79,7 +79,7 @@ class Held:
         self.flag.unlink(missing_ok=True)
 
     def send(self, number: signal.Signals) -> str:
-        """A signal to the whole group; returns what it printed before its end."""
+        """Send a signal to the whole process group; returns its output."""
         os.killpg(self.process.pid, number)
         return self.process.communicate(timeout=LIMIT_S)[0]
 
@@ -98,13 +98,13 @@ class Held:
 def wait_until(met: Callable[[], bool]) -> None:
     end = time.monotonic() + LIMIT_S
     while not met():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.01)
 
 
 @pytest.fixture
 def held(project: Project, tmp_path: Path) -> Iterator[Callable[..., Held]]:
-    """Starts commands that are held: held(where, *words)."""
+    """Start commands that pause: held(where, *words)."""
     started: list[Held] = []
 
     def start(at: str, *words: str) -> Held:
@@ -120,7 +120,7 @@ def held(project: Project, tmp_path: Path) -> Iterator[Callable[..., Held]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(finished_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project after a longer training that nothing interrupted."""
+    """Project after a longer training without interruption."""
     project = longer(finished_project.copy(tmp_path_factory.mktemp("undisturbed") / "project"))
     project.dvc("repro")
     return project
@@ -139,7 +139,7 @@ TRAIN = (sys.executable, "stages/train_align.py")
 
 @pytest.fixture
 def forced() -> tuple[str, ...]:
-    """Encode a shard of several cases again, though nothing has changed."""
+    """Command that encodes a shard of several cases again, though nothing has changed."""
     return (*DVC, "--force", "--single-item", f"encode_latents_sharded@{SHARDS[0]}")
 
 
@@ -167,7 +167,7 @@ def test_an_encoding_that_outlives_its_dvc_is_waited_for(
 
 
 def overtake(project: Project, orphan: Held, *words: str) -> str:
-    """Run a command beside an orphan, which goes on as soon as the command waits for it."""
+    """Run a command beside an orphaned stage, which goes on once the command waits for it."""
     process = project.start(*words)
     assert process.stdout
     said = ""

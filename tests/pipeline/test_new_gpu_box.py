@@ -1,4 +1,4 @@
-"""docs/new-gpu-box.md: its commands as they stand, and the bytes that go over the wire."""
+"""Commands of docs/new-gpu-box.md as they stand there, and the bytes that go over the wire."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ OVERHEAD = 1.05, 120_000  # on the wire: packets and their encryption; connectio
 
 
 def commands(section: str) -> list[str]:
-    """The commands below a heading of the page, one line each."""
+    """List the commands below a heading of the page."""
     text = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.M)
     (body,) = (part for part in text if part.startswith(f"{section}\n"))
     return [line.strip() for line in body.splitlines() if line.startswith("    ")]
@@ -46,7 +46,7 @@ def commands(section: str) -> list[str]:
 
 @dataclass
 class Step:
-    """What a command printed, and what the machine had after it."""
+    """Output of a command, and the state of the machine after it."""
 
     output: str
     cache: dict[str, int]
@@ -55,7 +55,7 @@ class Step:
 
 @dataclass
 class Trip:
-    """A whole way to the box and back."""
+    """Record of all commands, to the box and back home."""
 
     shared: Shared
     box: Project
@@ -95,7 +95,7 @@ def follow(section: str, machine: Project, shared: Shared, steps: dict[str, Step
 def trip(
     request: pytest.FixtureRequest, finished_project: Project, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Trip]:
-    """After all commands of the page."""
+    """Trip after all commands of the page."""
     folder = tmp_path_factory.mktemp(f"box-{request.param}")
     with started(request.param, folder) as remote:
         shared = at_home(finished_project, folder, remote)
@@ -109,7 +109,7 @@ def trip(
 
 
 def locked(project: Project) -> dict[str, tuple[str, int]]:
-    """Output -> its MD5 and bytes, by dvc.lock."""
+    """Return MD5 and bytes of each output, by dvc.lock."""
     stages = yaml.safe_load((project.root / "dvc.lock").read_text(encoding="utf-8"))["stages"].values()
     return {out["path"]: (out["md5"], out["size"]) for stage in stages for out in stage["outs"]}
 
@@ -144,7 +144,7 @@ def test_the_box_trains_and_validates_without_anything_upstream(trip: Trip) -> N
 
 
 def test_training_on_the_box_pulls_the_list_of_what_was_left_out_and_no_more(trip: Trip) -> None:
-    """Over a network also the file of figures of the autoencoder, which DVC reads in a folder as it lies."""
+    """From a remote over the network DVC also pulls the autoencoder's metrics file."""
     at_home, before, after = (trip.step(words).cache for words in ("git push", "dvc pull", "dvc exp run"))
     wanted = needed_objects(trip.shared.home, "reports/left_out.csv")
     made = after_training(trip.box)  # files of the box's report may be the same as home's
@@ -158,7 +158,7 @@ def test_training_on_the_box_pulls_the_list_of_what_was_left_out_and_no_more(tri
 
 
 def after_training(box: Project) -> set[str]:
-    """Objects of the folders and files that train_align and validate write."""
+    """Return the objects of the folders and files that train_align and validate write."""
     made = ("models/alignment.pt", "reports/train_align", "reports/validation")
     names = {locked(box)[path][0] for path in made}
     for name in [name for name in names if name.endswith(".dir")]:
@@ -204,7 +204,7 @@ def test_over_the_network_three_files_are_pulled_and_hardly_a_byte_more(
 
 @pytest.fixture(scope="module")
 def fresh_box(finished_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A clone with the three files; not to be changed."""
+    """Clone with the three files; shared by tests, which must not change it."""
     folder = tmp_path_factory.mktemp("fresh")
     shared = at_home(finished_project, folder, Remote(str(folder / "storage")))
     shared.publish(*NEEDED, "reports/left_out.csv")
@@ -215,7 +215,7 @@ def fresh_box(finished_project: Project, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def on_the_box(fresh_box: Project, tmp_path: Path) -> Project:
-    """The same, to be changed."""
+    """Copy of the clone, which the test may change."""
     box = fresh_box.copy(tmp_path / "box")
     box.environment |= {"HOME": fresh_box.environment["HOME"]}
     return box
@@ -269,7 +269,7 @@ def test_dvc_checks_the_host_key_where_the_page_says_how(finished_project: Proje
 
 @pytest.mark.long
 def test_with_the_demo_as_source_the_box_makes_no_clinic(tmp_path: Path) -> None:
-    """The clinic is a stage above all others, in a pipeline file of its own."""
+    """The demo clinic is a stage before all others, in a pipeline file of its own."""
     remote = Remote(str(tmp_path / "storage"), folder=tmp_path / "storage")
     home = on_a_machine_of_its_own(make(tmp_path / "home" / "teeth"), remote)
     for name, value in yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["source"].items():

@@ -1,4 +1,4 @@
-"""Memory that is free is kept for the next tensor, unless the user has said otherwise."""
+"""Freed memory is kept for the next tensor, unless the user has set another threshold."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""How commands end: exit codes and one line on stderr. And the command `dentalign list`."""
+"""Exit codes of commands and their one line on stderr; the command `dentalign list`."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ import pytest
 
 from dentalign import __version__
 from dentalign.cli import app
-from dentalign.errors import DentalignError, Interrupted, NothingUsable, ParamError
+from dentalign.errors import DentalignError, NothingUsable, ParamError
 from dentalign.running import command
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(autouse=True)
 def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No traceback, and what commands do to their own process is undone."""
+    """Run without tracebacks, and restore what commands change in their process."""
     monkeypatch.setenv(command.DEBUG_VARIABLE, "0")
     before = signal.getsignal(signal.SIGINT)
     yield
@@ -53,7 +53,6 @@ def test_a_command_that_does_its_work_ends_with_0() -> None:
         (DentalignError("a\nb"), 1),
         (ParamError("a b"), 2),
         (NothingUsable("a b"), 3),
-        (Interrupted("a b"), 130),
     ],
 )
 def test_our_errors_end_with_their_code_and_one_line(
@@ -88,7 +87,7 @@ def test_a_full_disk_is_said_whoever_noticed(error: Exception, capsys: pytest.Ca
     assert end(fail_with(error)) == 1
     text = capsys.readouterr().err
     assert text.startswith("error: No space left on device (")
-    assert text.endswith("; make room, then the same command goes on\n")
+    assert text.endswith("; make room, then run the same command again\n")
     assert text.count("\n") == 1
 
 
@@ -165,7 +164,7 @@ def test_torch_s_threads_soon_sleep_while_they_wait_unless_the_user_says_otherwi
     own = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     environment = {name: value for name, value in os.environ.items() if name not in own} | given
     before = "assert 'torch' not in sys.modules"  # which reads it once, as it is imported
-    code = f"import dentalign.running.command, os, sys; {before}; print(os.environ.get('GOMP_SPINCOUNT'))"
+    code = f"import dentalign, os, sys; {before}; print(os.environ.get('GOMP_SPINCOUNT'))"
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
     assert done.stdout == f"{then}\n"
@@ -215,7 +214,7 @@ def test_list_of_an_empty_store_ends_with_3(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_script_runs_the_modules_of_its_own_repository_whatever_is_installed(tmp_path: Path) -> None:
-    """As in the copy that DVC makes for a queued experiment."""
+    """DVC runs a queued experiment in such a copy."""
     for folder in ("stages", "dentalign"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     with open(tmp_path / "dentalign" / "errors.py", "a", encoding="utf-8") as file:

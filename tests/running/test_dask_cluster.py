@@ -1,4 +1,4 @@
-"""Cases on a cluster of two nodes: the bytes of the local run, whoever dies on the way."""
+"""Cases on a cluster of two nodes: the bytes of the local run, whichever worker dies."""
 
 import multiprocessing
 import os
@@ -22,7 +22,7 @@ from dentalign.dataset.mouth_store import MouthStore
 from dentalign.demo_clinic.clinic import make_clinic
 from dentalign.errors import DentalignError
 from dentalign.files import weights
-from dentalign.running import engines
+from dentalign.running import pool
 from tests.support.dask_nodes import LIMIT_S, Nodes, wait_until
 from tests.support.repository import ROOT
 
@@ -35,7 +35,7 @@ STAGES = {
 
 
 class Workspace:
-    """Made-up cases, broken ones among them, and what the stages make of them."""
+    """Folder with made-up cases, broken ones among them, in which stages run."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -47,7 +47,7 @@ class Workspace:
         file.write_text(yaml.safe_dump(document))
 
     def start(self, stage: str, *words: str, **environment: str) -> subprocess.Popen[str]:
-        """A stage, in a process group of its own."""
+        """Start a stage in a process group of its own."""
         return subprocess.Popen(
             [sys.executable, str(ROOT / "stages" / f"{stage}.py"), *(words or STAGES.get(stage, ()))],
             cwd=self.root, env=HERE | {"PYTHONPATH": str(ROOT)} | environment, text=True,
@@ -55,7 +55,7 @@ class Workspace:
         )  # fmt: skip
 
     def run(self, stage: str, *words: str, **environment: str) -> tuple[int, str]:
-        """A stage; returns its exit code and what it said."""
+        """Run a stage; returns its exit code and output."""
         process = self.start(stage, *words, **environment)
         said = process.communicate(timeout=LIMIT_S)[0]
         return process.returncode, said
@@ -66,7 +66,7 @@ class Workspace:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The stages run on this machine."""
+    """Workspace after the stages have run on this machine."""
     root = tmp_path_factory.mktemp("local")
     shutil.copy(ROOT / "params.yaml", root)
     make_clinic(root / "data" / "demo", cases=CASES, seed=2)
@@ -85,7 +85,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture
 def workspace(local: Workspace, tmp_path: Path) -> Workspace:
-    """A copy that works on the cluster; what was made locally is still there, to be compared with."""
+    """Copy that works on the cluster; the outputs of the local run are still there, to compare with."""
     shutil.copytree(local.root, tmp_path / "project")
     copy = Workspace(tmp_path / "project")
     copy.set("parallel", engine="dask")
@@ -94,7 +94,7 @@ def workspace(local: Workspace, tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def start_nodes(tmp_path: Path) -> Iterator[Callable[[], Nodes]]:
-    """Starts a scheduler, to which workers can be added."""
+    """Start schedulers, to which workers can be added."""
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed: make test-all does")
     started: list[Nodes] = []
 
@@ -108,7 +108,7 @@ def start_nodes(tmp_path: Path) -> Iterator[Callable[[], Nodes]]:
 
 
 def held(nodes: Nodes, name: str) -> int:
-    """How many cases a worker has and has not answered for; -1 where there is no such worker."""
+    """Count the cases that a worker holds without a result; -1 if there is no such worker."""
     from distributed import Client
 
     with Client(nodes.address, set_as_default=False) as client:
@@ -142,13 +142,13 @@ def test_bad_cases_are_listed_as_they_are_locally(
     nodes = start_nodes()
     nodes.add_worker()
     with MouthStore(workspace.output("sample_clouds")) as store:
-        expected = store.json_attribute("left_out")
+        expected = store.record("left_out")
     workspace.output("sample_clouds").unlink()
     assert any(line["stage"] == "sample_clouds" for line in expected)
     code, said = workspace.run("sample_clouds", DASK_SCHEDULER_ADDRESS=nodes.address)
     assert code == 0, said
     with MouthStore(workspace.output("sample_clouds")) as store:
-        assert store.json_attribute("left_out") == expected
+        assert store.record("left_out") == expected
 
 
 def test_a_failure_on_a_node_is_told_here_and_not_in_the_node_s_log(
@@ -192,14 +192,14 @@ def test_a_node_with_other_code_is_named_and_not_believed(
     workspace: Workspace, start_nodes: Callable[[], Nodes], tmp_path: Path
 ) -> None:
     shutil.copytree(ROOT / "dentalign", tmp_path / "old" / "dentalign")
-    with open(tmp_path / "old" / "dentalign" / "geometry" / "tooth_points.py", "a") as file:
+    with open(tmp_path / "old" / "dentalign" / "geometry" / "sampling.py", "a") as file:
         file.write("# of last week\n")
     nodes = start_nodes()
     nodes.add_worker(path=tmp_path / "old")
     code, said = workspace.run("sample_clouds", DASK_SCHEDULER_ADDRESS=nodes.address)
     assert code == 1
     assert "error: worker on " in said
-    assert "start workers again after a change of code" in said
+    assert "restart workers after a change of code" in said
 
 
 def test_a_cluster_that_cannot_be_used_is_said(
@@ -227,7 +227,7 @@ def test_without_dask_the_engine_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "dask", None)
     monkeypatch.delitem(sys.modules, "dentalign.running.dask_cluster", raising=False)
     with pytest.raises(DentalignError, match=r"see docs/cluster\.md"):
-        list(engines.in_order(abs, [(1,)], "dask"))
+        list(pool.starmap(abs, [(1,)], "dask"))
 
 
 def square(number: int) -> int:
@@ -244,18 +244,18 @@ def test_answers_come_in_order_and_calls_are_made_no_earlier_than_needed(workers
             yield (number,)
 
     asked: list[int] = []
-    found = engines.in_order(square, calls(), "local", workers)
+    found = pool.starmap(square, calls(), "local", workers)
     assert [next(found), next(found), next(found)] == [0, 1, 4]
-    assert len(asked) <= 3 + engines.AHEAD * workers
+    assert len(asked) <= 3 + pool.AHEAD * workers
     assert list(found) == [number * number for number in range(3, 100)]
     with pytest.raises(DentalignError, match="-1 is negative"):
-        list(engines.in_order(square, [(1,), (-1,), (2,)], "local", workers))
+        list(pool.starmap(square, [(1,), (-1,), (2,)], "local", workers))
 
 
 def test_when_all_is_answered_no_process_and_no_thread_is_left_to_disturb_the_end() -> None:
     before = set(threading.enumerate())
     for calls in ([(1,), (2,)], [(-1,), (2,)]):
         with suppress(DentalignError):
-            list(engines.in_order(square, calls, "local", 2))
+            list(pool.starmap(square, calls, "local", 2))
         assert set(threading.enumerate()) == before
         assert not multiprocessing.active_children()

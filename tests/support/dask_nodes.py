@@ -1,4 +1,4 @@
-"""A Dask cluster on this machine: a scheduler, and workers that stand for nodes, each a process."""
+"""Dask cluster on this machine for tests: a scheduler and workers, each a process that stands for a node."""
 
 import os
 import subprocess
@@ -13,15 +13,15 @@ LIMIT_S = 120.0
 
 
 def wait_until(met: Callable[[], bool]) -> None:
-    """Wait for something, not for ever."""
+    """Wait until a condition holds; fail after LIMIT_S."""
     end = time.monotonic() + LIMIT_S
     while not met():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.02)
 
 
 class Nodes:
-    """The cluster; `address` is its scheduler's."""
+    """Cluster; `address` is its scheduler's."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -30,7 +30,7 @@ class Nodes:
         self.address = self._said("Scheduler at:").split()[-1]
 
     def add_worker(self, *words: str, path: Path = ROOT) -> "subprocess.Popen[bytes]":
-        """One more node, with the dentalign of a path; nobody starts it again when it dies."""
+        """Start a worker with the dentalign of a path; nothing restarts it when it dies."""
         number = f"worker {len(self.workers)}"
         options = ("--no-nanny", "--nthreads", "1", "--host", "127.0.0.1", "--name", str(len(self.workers)))
         self.workers.append(self._start("worker", self.address, *options, *words, log=number, path=path))
@@ -38,11 +38,11 @@ class Nodes:
         return self.workers[-1]
 
     def log(self, name: str) -> str:
-        """What the scheduler or a worker ("worker 0") has said."""
+        """Return the output of the scheduler or of a worker ("worker 0")."""
         return (self.folder / f"{name}.log").read_text(encoding="utf-8")
 
     def end(self) -> None:
-        """Kill what still runs."""
+        """Kill all processes."""
         for process in (*self.workers, self.scheduler):
             process.kill()
             process.wait()

@@ -1,4 +1,4 @@
-"""Places that DVC can push to and pull from: a folder, a real sshd and an S3 server, both on loopback."""
+"""DVC remotes for tests: a folder, a real sshd and an S3 server, both on loopback."""
 
 import getpass
 import importlib.util
@@ -21,7 +21,7 @@ BUCKET = "clinic"
 
 
 class Relay:
-    """A TCP port that passes everything on to a server and counts the bytes, both ways."""
+    """TCP relay to a server that counts the bytes in both directions."""
 
     def __init__(self, port: int):
         self._to = port
@@ -54,7 +54,7 @@ class Relay:
             sink.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self._socket.close()
@@ -62,11 +62,11 @@ class Relay:
 
 @dataclass
 class Remote:
-    """A DVC remote that runs.
+    """Running DVC remote.
 
     url         : as `dvc remote add` takes it
     options     : for `dvc remote modify`
-    environment : what DVC's process needs to get in
+    environment : variables that DVC's process needs for access
     relay       : counts the bytes on the wire; None for a folder
     folder      : where its objects lie on this machine, None for S3
     known_hosts : SSH only, a file with the server's key
@@ -82,7 +82,7 @@ class Remote:
 
 @contextmanager
 def started(kind: str, folder: Path) -> Iterator[Remote]:
-    """A remote "folder", "ssh" or "s3" for the length of the block; skips the test where it cannot be."""
+    """Run a remote "folder", "ssh" or "s3" during the block; skips the test if its server is missing."""
     with ExitStack() as stack:
         yield {"folder": _folder, "ssh": _ssh, "s3": _s3}[kind](folder, stack)
 
@@ -157,7 +157,7 @@ def _free_port() -> int:
 
 
 def _serve(command: list[str], port: int, log: Path, stack: ExitStack) -> None:
-    """Start a server and wait until it answers; ended with the stack."""
+    """Start a server, wait until it answers, and end it with the stack."""
     with open(log, "w", encoding="utf-8") as file:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
     stack.callback(_end, process)

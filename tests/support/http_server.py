@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that answers as a test tells it to."""
+"""HTTP server on loopback with replies that a test scripts."""
 
 import json
 import threading
@@ -11,19 +11,19 @@ from typing import Any
 
 @dataclass
 class Reply:
-    """What the test server answers once."""
+    """One reply of the server."""
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
-    announce: int | None = None  # Content-Length, if it is to lie; -1: none, the end is the end
+    announce: int | None = None  # false Content-Length; -1: no such header
     delay_s: float = 0.0  # between the bytes of the body
-    header_delay_s: float = 0.0  # if set, all that comes is a header, a byte at a time
+    header_delay_s: float = 0.0  # if set, only an endless header comes, a byte at a time
 
 
 @dataclass
 class Server:
-    """A server on loopback: scripted replies first (the last one stays), then files with ETags."""
+    """Server: scripted replies first (the last one repeats), then files with ETags."""
 
     url: str
     files: dict[str, bytes] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Server:
 
 
 class QuietServer(ThreadingHTTPServer):
-    """Does not print that a client has hung up."""
+    """HTTP server that prints nothing when a client hangs up."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Quiet."""
@@ -55,7 +55,7 @@ class QuietServer(ThreadingHTTPServer):
 
 @contextmanager
 def servers() -> Iterator[Callable[[], Server]]:
-    """Start HTTP servers on loopback, as many as asked for; they end with the block."""
+    """Yield a function that starts a server; all servers end with the block."""
     running: list[ThreadingHTTPServer] = []
 
     def start() -> Server:

@@ -1,4 +1,4 @@
-"""The whole pipeline under real DVC: a small copy of this repository, with made-up cases as the user's."""
+"""Small copies of this repository for tests that run real DVC, with made-up cases as the user's own."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ from tools.shards import set_shards
 
 SPLIT_SIZES = {"train": 14, "val": 3, "test": 3}
 FDIS = (11, 12, 21, 22, 31, 32, 41, 42)
-SHARDS = ("shard-000", "shard-001", "shard-002")  # fewer than ours: each costs a start of Python, twice
+SHARDS = ("shard-000", "shard-001", "shard-002")  # fewer than ours: each starts Python twice
 SMALL: dict[str, dict[str, Any]] = {
     "source": {"cases": "cases/cases.csv", "json": "cases/json", "meshes": "cases/stl"},
     "sample": {"points": 32, "oversampling": 2, "workers": 1},
@@ -36,6 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
             "hidden": 32,
             "blocks": 1,
             "components": 8,
+            "learning_rate": 0.001,
             "augmentation": {"copies": 2, "rotation_deg": 6.0, "translation_mm": 3.0, "seed": 0},
         },
     },
@@ -53,7 +54,7 @@ COPIED = (
 
 
 class Project:
-    """A git and DVC repository in a folder of its own."""
+    """Git and DVC repository in a folder of its own."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -72,12 +73,12 @@ class Project:
         }
 
     def copy(self, root: Path) -> "Project":
-        """The same state in another folder, DVC's cache included."""
+        """Copy the project into another folder, DVC's cache included."""
         shutil.copytree(self.root, root, symlinks=True)
         return Project(root)
 
     def run(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command in the project; what it printed is one text, stdout."""
+        """Run a command in the project; `stdout` of the result is all that it printed."""
         done = subprocess.run(
             words, cwd=self.root, env=self.environment, text=True, check=False,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -92,14 +93,14 @@ class Project:
         return self.run(sys.executable, "-m", "dvc", *words, check=check)
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
-        """Start a command as a process group of its own; what it prints comes as one text."""
+        """Start a command as a process group of its own; all that it prints goes to its `stdout`."""
         return subprocess.Popen(
             words, cwd=self.root, env=self.environment | environment, text=True, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
     def repro(self, *words: str) -> list[str]:
-        """`dvc repro`; returns the stages that ran, as `ran` does."""
+        """Run `dvc repro`; returns the stages that ran, as `ran` does."""
         return ran(self.dvc("repro", *words).stdout)
 
     def commit(self) -> None:
@@ -119,7 +120,7 @@ class Project:
         file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
     def hashes(self, *names: str) -> dict[str, str]:
-        """SHA-256 of files, and of all files in folders."""
+        """Return the SHA-256 of files, and of all files in folders."""
         found = {}
         for name in names:
             path = self.root / name
@@ -131,12 +132,12 @@ class Project:
 
 
 def ran(output: str) -> list[str]:
-    """Names of the stages that DVC says it ran, sorted; `encode_latents_sharded@shard-003` for one shard."""
+    """List the stages that DVC says it ran, sorted; `encode_latents_sharded@shard-003` for one shard."""
     return sorted(re.findall(r"^Running stage '(?:[^':]*:)?([^']+)'", output, re.M))
 
 
 def make(root: Path) -> Project:
-    """A project with cases, before its first run."""
+    """Make a project with cases, before its first run."""
     root.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +163,7 @@ def make(root: Path) -> Project:
 
 
 def _cases() -> Iterator[Case]:
-    """As many cases of each split as SPLIT_SIZES says."""
+    """Yield as many cases of each split as SPLIT_SIZES says."""
     left = dict(SPLIT_SIZES)
     for number in count(1):
         if not any(left.values()):
@@ -175,7 +176,7 @@ def _cases() -> Iterator[Case]:
 
 
 def case_of(number: int, case_id: str) -> Case:
-    """A made-up case under a name of ours."""
+    """Make the demo clinic's case of a number under another id, with the teeth FDIS, T1 and T2 only."""
     case = clinic.make_case(number, seed=3, complete=True)
     document = case.document | {"CaseID": case_id, "T2Stage": "1"}
     document["Staging"] = [document["Staging"][0], document["Staging"][-1] | {"Stage": 1}]
@@ -187,7 +188,7 @@ def case_of(number: int, case_id: str) -> Case:
 
 
 def write_case(project: Project, case: Case) -> None:
-    """Put a case's JSON and meshes (every third triangle) where the user has them."""
+    """Write a case's JSON and meshes (every third triangle) into the user's store."""
     json_dir, meshes = project.root / "cases" / "json", project.root / "cases" / "stl" / case.case_id
     json_dir.mkdir(parents=True, exist_ok=True)
     meshes.mkdir(parents=True, exist_ok=True)

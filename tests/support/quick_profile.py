@@ -1,4 +1,4 @@
-"""How hypothesis runs in the suite: the same examples each time, few, and no stopwatch.
+"""Settings of hypothesis: few examples, the same each time, no deadline.
 
 HYPOTHESIS_PROFILE=thorough tries new ones, a thousand a test.
 """

@@ -1,4 +1,4 @@
-"""A project that is shared through git and a DVC remote, and clones of it on other machines."""
+"""Project shared through git and a DVC remote, and clones of it that stand for other machines."""
 
 import os
 import shlex
@@ -13,7 +13,7 @@ from tests.support.pipeline_project import Project
 
 NEEDED = ("data/latents.h5", "models/encoder.pt", "models/decoder.pt")
 
-# Stands where `python` is looked for: the stages whose script is named do not run here.
+# Replaces `python` on PATH: stages with one of these scripts are refused.
 REFUSING = """#!/bin/sh
 for word in "$@"; do
     case "$word" in {scripts}) echo "$word may not run here" >&2; exit 99;; esac
@@ -24,14 +24,14 @@ exec {python} "$@"
 
 @dataclass
 class Shared:
-    """A project at home, a bare git repository that it is pushed to, and the place of its data."""
+    """Project at home, the bare git repository that it is pushed to, and the remote of its data."""
 
     home: Project
     git: Path
     remote: Remote
 
     def clone(self, folder: Path) -> Project:
-        """What another machine has after `git clone`: no data, no cache, no cases."""
+        """Clone it as another machine does: no data, no cache, no cases."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["git", "clone", "-q", str(self.git), str(folder)], check=True)
         project = on_a_machine_of_its_own(Project(folder), self.remote)
@@ -48,14 +48,14 @@ class Shared:
 
 
 def at_home(finished: Project, folder: Path, remote: Remote) -> Shared:
-    """A project with cases of its own that nobody shares yet."""
+    """Make the project at home, not yet published."""
     home = on_a_machine_of_its_own(finished.copy(folder / "home" / "teeth"), remote)
     keep_cases_out_of_git(home)
     return Shared(home, bare_repository(home, folder / "teeth.git"), remote)
 
 
 def on_a_machine_of_its_own(project: Project, remote: Remote) -> Project:
-    """The project with a home directory of its own, and with what it takes to get at the remote."""
+    """Give the project a home directory of its own and the environment for access to the remote."""
     home = project.root.parent / f"{project.root.name}.home"
     home.mkdir(exist_ok=True)
     (home / ".gitconfig").write_text("[user]\n\tname = Test\n\temail = test@example.org\n", encoding="utf-8")
@@ -65,7 +65,7 @@ def on_a_machine_of_its_own(project: Project, remote: Remote) -> Project:
 
 
 def keep_cases_out_of_git(project: Project) -> None:
-    """Begin git's history anew, without the cases: they are the user's own, and not for git."""
+    """Start git's history again, without the cases, which do not belong in git."""
     shutil.rmtree(project.root / ".git")
     with open(project.root / ".gitignore", "a", encoding="utf-8") as file:
         file.write("/cases/\n")
@@ -74,44 +74,44 @@ def keep_cases_out_of_git(project: Project) -> None:
 
 
 def hide_the_demo(project: Project) -> None:
-    """As docs/new-gpu-box.md has it for own cases: DVC no longer asks for the demo clinic."""
+    """Hide the demo clinic from DVC, as docs/new-gpu-box.md does for own cases."""
     with open(project.root / ".dvcignore", "a", encoding="utf-8") as file:
         file.write("/data/dvc.yaml\n")
     project.commit()
 
 
 def bare_repository(project: Project, folder: Path) -> Path:
-    """A place to push to, known to the project as origin."""
+    """Make a bare repository that is the project's origin."""
     project.run("git", "init", "-q", "--bare", "--initial-branch=main", str(folder))
     project.run("git", "remote", "add", "origin", str(folder))
     return folder
 
 
 def use_remote(project: Project, remote: Remote) -> None:
-    """The remote as the project's default one."""
+    """Make the remote the project's default."""
     project.dvc("remote", "add", "--default", "storage", remote.url)
     use_locally(project, remote)
 
 
 def use_locally(project: Project, remote: Remote) -> None:
-    """What only this machine knows of the remote, in .dvc/config.local."""
+    """Write the options of the remote into .dvc/config.local."""
     for name, value in remote.options.items():
         project.dvc("remote", "modify", "--local", "storage", name, value)
 
 
 def objects(folder: Path) -> dict[str, int]:
-    """MD5 -> bytes of what a DVC cache, or a remote in a folder, holds; of a folder's list, "MD5.dir"."""
+    """Return the bytes of each object in a DVC cache or remote folder, by MD5 ("MD5.dir" for a listing)."""
     files = (folder / "files" / "md5").rglob("*")
     return {f"{path.parent.name}{path.name}": path.stat().st_size for path in files if path.is_file()}
 
 
 def cached(project: Project) -> dict[str, int]:
-    """Objects of the project's own cache."""
+    """Return the objects of the project's own cache."""
     return objects(project.root / ".dvc" / "cache")
 
 
 def forbid(project: Project, *scripts: str) -> None:
-    """From now on stages with one of these scripts fail; a name may have wildcards."""
+    """Make stages with one of these scripts fail from now on; names may have wildcards."""
     folder = project.root.parent / f"{project.root.name}.refusing"
     folder.mkdir(exist_ok=True)
     names = "|".join(f"stages/{name}.py" for name in scripts)
