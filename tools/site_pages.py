@@ -1,7 +1,7 @@
-"""The pages of the docs site: those of docs/, and the README and its neighbours, with links that hold there.
+"""Pages of the docs site: docs/, the README and its neighbours, with links that work there.
 
-On a forge, README.md links to docs/metrics.md; in the site the README is the front page, and metrics.md lies
-beside it. Run as a script it lays the pages out for `make docs`.
+On a forge, README.md links to docs/metrics.md; in the site the README is the front page, and metrics.md is
+beside it. As a script it lays the pages out for `make docs`.
 """
 
 import os
@@ -21,9 +21,9 @@ FRONT = {  # in the repository -> in the site
 
 
 def lay_out(root: Path, pages: Path) -> None:
-    """Fill a folder with the pages of a repository; what was in it before is gone.
+    """Replace a folder by the pages of a repository.
 
-    raises: ValueError where a page links to what is not there, or to a file that is no page, such as a module
+    raises: ValueError if a page links to a file that does not exist or is not a page, such as a module
     """
     shutil.rmtree(pages, ignore_errors=True)
     shutil.copytree(root / "docs", pages)
@@ -37,15 +37,15 @@ def lay_out(root: Path, pages: Path) -> None:
 
 
 def with_site_links(text: str, own: str, place: str, root: Path) -> str:
-    """The text of the page `own` of a repository as it is to stand at `place` in the site."""
+    """Text of the page `own` of a repository, with links that work at `place` in the site."""
 
     def there(link: re.Match[str]) -> str:
         target, anchor = link[1], link[2] or ""
         meant = os.path.normpath(PurePosixPath(own).parent / target)
         if not (root / meant).is_file():
-            raise ValueError(f"{own} links to {meant}, which is not there")
+            raise ValueError(f"{own} links to {meant}, which does not exist")
         if meant not in FRONT and not meant.startswith("docs/"):
-            raise ValueError(f"{own} links to {meant}, which is no page: name it instead, in backquotes")
+            raise ValueError(f"{own} links to {meant}, which is not a page: name it in backquotes instead")
         in_site = FRONT.get(meant, meant.removeprefix("docs/"))
         return f"]({os.path.relpath(in_site, PurePosixPath(place).parent)}{anchor})"
 
