@@ -1,5 +1,6 @@
-"""benchmarks/disk_needs.py: bytes by dvc.lock, and what they come to for more cases."""
+"""benchmarks/disk_needs.py: bytes by dvc.lock, and those of more cases."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import disk_needs
@@ -7,18 +8,20 @@ import numpy as np
 import pytest
 
 from dentalign.dataset import mouth_store
-from dentalign.dataset.mouth_store import Layout, Row
+from dentalign.dataset.mouth_store import Layout
+from dentalign.mouth import Mouth
 from tests.support.repository import ROOT
 
 FULL = Layout(points=256, features=32)
 
 
 def bytes_of(rows: int, folder: Path, layout: Layout) -> int:
-    """Size of a case store of so many cases."""
-    row: Row = {name: np.zeros(shape, np.uint8) for name, (shape, _) in layout.columns().items()}
+    """Size of a file with so many mouths."""
+    mouth = Mouth.empty(layout.points, split="train")
+    latents = np.zeros((2, 32, layout.points, layout.features), np.float16)
     with mouth_store.create(folder / f"{rows}.h5", layout, {}) as writer:
         for number in range(rows):
-            writer.append(row | {"case_id": f"case-{number:04d}", "split": "train"})
+            writer.append(replace(mouth, latents=latents, case_id=f"case-{number:04d}"))
     return (folder / f"{rows}.h5").stat().st_size
 
 
