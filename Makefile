@@ -27,13 +27,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup ## run the pipeline on the made-up demo clinic and show the metrics
-	@$(IN_VENV) dentalign mend
+	@$(IN_VENV) dentalign repair
 	@$(IN_VENV) dvc repro
 	@$(IN_VENV) dentalign metrics
 	@echo 'The report is reports/validation/index.html: open it, or serve it with .venv/bin/dentalign view'
 
 repro: setup ## run the stages that are stale (`dvc repro` inside .venv), even after a power cut
-	@$(IN_VENV) dentalign mend
+	@$(IN_VENV) dentalign repair
 	@$(IN_VENV) dvc repro
 
 test: setup ## run the tests and show their coverage

@@ -37,7 +37,7 @@ class Result:
     """How it went: kills by the stage under way, runs from the start to the end, files that differed."""
 
     kills: Counter[str] = field(default_factory=Counter)
-    mended: Counter[str] = field(default_factory=Counter)  # files DVC left half written, deleted
+    repaired: Counter[str] = field(default_factory=Counter)  # files DVC left half written, deleted
     runs: int = 0
     files: int = 0
     differing: list[str] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Result:
             f"{self.runs} run(s) to the end, {self.files} files each: "
             f"{len(self.differing)} files differ from the undisturbed run's"
         )
-        for file, times in sorted(self.mended.items()):
+        for file, times in sorted(self.repaired.items()):
             lines.append(f"{file}, left half written by a killed DVC, deleted {times} times")
         if self.left_by_dvc:
             lines.append(f"temporary files of DVC's own left behind: {', '.join(self.left_by_dvc)}")
@@ -71,7 +71,7 @@ def kill_and_compare(fresh: Project, undisturbed: Project, folder: Path, kills: 
         project = fresh.copy(folder / f"run-{result.runs}")
         while result.kills.total() < kills:
             stage = _killed(project, draw, longest_s)
-            result.mended.update(path.name for path in remove_half_written(project.root))
+            result.repaired.update(path.name for path in remove_half_written(project.root))
             if stage is None:
                 break
             result.kills[stage] += 1

@@ -243,6 +243,49 @@ def import_(
     typer.echo(f"import: {imported} -> {dest}", err=True)
 
 
+@app.command("pseudonymise", epilog=command.EPILOG)
+def pseudonymise_(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SRC", exists=True, file_okay=False, help="Case store: json/, stl/, cases.csv."
+        ),
+    ],
+    dest: Annotated[
+        Path, typer.Argument(metavar="DEST", help="Folder for the new case store; new, or of an earlier run.")
+    ],
+    cases: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Case list (CSV). Default: cases.csv of SRC."),
+    ] = None,
+    map_file: Annotated[
+        Path | None,
+        typer.Option("--map", help="Also write whose pseudonym is whose; outside of git and DVC projects."),
+    ] = None,
+    params_file: Annotated[
+        Path | None,
+        typer.Option("--params", help="Limits come from here; default: params.yaml, if there is one."),
+    ] = None,
+) -> None:
+    """Write a case store anew under keyed hashes of case, patient and planner, without any free text.
+
+    The key is DENTALIGN_ID_KEY, a secret of 16 characters or more (openssl rand -hex 32): the same key gives
+    the same names and splits. Run again it goes on.
+    """
+    from dentalign import params
+    from dentalign.cases.settings import Limits
+    from dentalign.pseudonymise import pseudonymise
+
+    file = params_file or Path("params.yaml")
+    given = params_file is not None or file.is_file()
+    limits = params.load(file, Limits, "limits") if given else None
+    done = pseudonymise(source, dest, cases=cases, map_file=map_file, limits=limits)
+    for line in done.lines:
+        tooth = f" tooth {line.tooth}" if line.tooth else ""
+        typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.mend} [{line.file}]", err=True)
+    typer.echo(f"pseudonymise: {done} -> {dest}", err=True)
+
+
 @app.command("metrics", epilog=command.EPILOG)
 def metrics_(
     file: Annotated[Path, typer.Argument(help="The metrics that the stage validate wrote.")] = Path(
@@ -279,19 +322,20 @@ def export_(
         typer.echo(f"{exported.path}  {said}")
 
 
-@app.command(epilog=command.EPILOG)
-def mend(
+@app.command("repair", epilog=command.EPILOG)
+def repair_(
     root: Annotated[Path, typer.Argument(help="The repository.")] = Path(),
 ) -> None:
     """Delete files of DVC's own that a killed DVC left half written (`dvc.lock`, `.dvc/tmp/rwlock`).
 
-    Else DVC refuses to start. `dvc repro` then finds in its cache of runs what was finished. Say this before
-    an unattended `dvc repro`; `make repro` does.
+    DVC refuses to start with them; `dvc repro` then finds in its cache of runs what was finished. Run it
+    before an unattended `dvc repro`, as `make repro` does. A merge conflict in `dvc.lock` is yours to
+    resolve: exit code 1, nothing deleted.
     """
     from dentalign import repair
 
     for path in repair.remove_half_written(root):
-        typer.echo(f"mend: {path}, left half written by a killed DVC, deleted", err=True)
+        typer.echo(f"repair: {path}, left half written by a killed DVC, deleted", err=True)
 
 
 @app.command(epilog=command.EPILOG)

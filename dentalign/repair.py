@@ -1,7 +1,7 @@
-"""DVC's own files that a killed DVC can leave half written, and then refuses to start with."""
+"""DVC's own files that a killed DVC leaves half written, and then refuses to start with."""
 
 import json
-from collections.abc import Iterator
+import re
 from pathlib import Path
 
 import yaml
@@ -11,26 +11,32 @@ from voluptuous import Invalid
 
 from dentalign.errors import DentalignError
 
+_CONFLICT = re.compile(rb"^(<{7}|\|{7}|>{7}) ", re.MULTILINE)
+_STAGE = re.compile(rb"^  \S", re.MULTILINE)
+_HEAD = b"schema: '2.0'\nstages:\n"
+
 
 def remove_half_written(root: Path) -> list[Path]:
-    """Delete what a killed DVC left half written in the repository at `root`; the paths of those files.
+    """Delete what a killed DVC left half written in the repository at `root`; return the paths.
 
-    Nothing that counts is in them: what `dvc.lock` said of finished stages DVC finds again in its cache of
-    runs, and the file `rwlock` only says which DVC is at work.
+    Nothing is lost: what `dvc.lock` said of finished stages DVC finds again in its cache of runs, and the
+    file `rwlock` only says which DVC is at work.
 
-    raises: DentalignError where there is no DVC repository, or where a DVC is at work in it
+    raises: DentalignError where there is no DVC repository, where a DVC is at work in it, or where a
+            `dvc.lock` is damaged otherwise, such as by a merge; then nothing is deleted
     """
     tmp = root / ".dvc" / "tmp"
     if not (root / ".dvc").is_dir():
         raise DentalignError(f"{root.resolve()}: no DVC repository; go to the folder that holds .dvc")
     tmp.mkdir(exist_ok=True)
-    removed = []
     try:
         # DVC writes each of the two kinds while it holds one of these locks.
         with make_lock(str(tmp / "lock"), tmp_dir=str(tmp)):
-            removed += [path for path in _lock_files(root) if not _is_lock_file(path)]
-            for path in removed:
-                path.unlink()
+            locks = [pipeline.with_name("dvc.lock") for pipeline in root.glob("dvc.yaml")]
+            locks += [pipeline.with_name("dvc.lock") for pipeline in sorted(root.glob("*/dvc.yaml"))]
+            removed = [lock for lock in locks if lock.is_file() and _is_half_written(lock)]
+            for lock in removed:
+                lock.unlink()
         with make_lock(str(tmp / "rwlock.lock"), tmp_dir=str(tmp)):
             if not _is_json(tmp / "rwlock"):
                 (tmp / "rwlock").unlink()
@@ -40,16 +46,29 @@ def remove_half_written(root: Path) -> list[Path]:
     return removed
 
 
-def _lock_files(root: Path) -> Iterator[Path]:
-    for pipeline in (root / "dvc.yaml", *sorted(root.glob("*/dvc.yaml"))):
-        lock = pipeline.with_name("dvc.lock")
-        if lock.is_file():
-            yield lock
+def _is_half_written(lock: Path) -> bool:
+    """True for the beginning of a lock file, False for a whole one; raises DentalignError for the rest."""
+    content = lock.read_bytes()
+    if _is_lock_file(content):
+        return False
+    if _CONFLICT.search(content):
+        raise DentalignError(
+            f"{lock}: holds a merge conflict; resolve the conflict (`git checkout --ours {lock}` takes your "
+            "side), then `dvc repro`"
+        )
+    written = content.rstrip(b"\0")  # a power cut leaves zeros
+    before_last_stage = written[: max((stage.start() for stage in _STAGE.finditer(written)), default=0)]
+    if _HEAD.startswith(written) or before_last_stage == _HEAD or _is_lock_file(before_last_stage):
+        return True
+    raise DentalignError(
+        f"{lock}: damaged, but not by a killed DVC, which leaves the beginning of a lock file; "
+        f"take a good one back (`git checkout {lock}`)"
+    )
 
 
-def _is_lock_file(path: Path) -> bool:
+def _is_lock_file(content: bytes) -> bool:
     try:
-        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(path.read_bytes()))
+        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(content))
     except (yaml.YAMLError, Invalid, UnicodeDecodeError):
         return False
     return True

@@ -66,7 +66,7 @@ BROKEN = [
     ("16", "zero_quaternion"),
     ("46", "missing_mesh"),
     ("26", "truncated_mesh"),
-    ("", "slot_conflict"),
+    ("55", "slot_conflict"),
     ("", "not_found"),
 ]
 
@@ -219,9 +219,9 @@ def test_the_counts_add_up_on_a_hostile_store(checked: check.CheckResult, hostil
     totals = checked.totals
     rows = (hostile[0] / "cases.csv").read_text().splitlines()[1:]
     assert totals.cases_listed == len(rows)
-    assert totals.cases_used == 8  # the two good ones, the odd one, three of the broken, t-far, t-numbers
+    assert totals.cases_used == 9  # the two good ones, the odd one, four of the broken, t-far, t-numbers
     assert totals.add_up
-    assert totals.teeth_dropped == 3 + 4 + 1
+    assert totals.teeth_dropped == 4 + 4 + 1
 
 
 def test_the_pipeline_leaves_out_what_check_said(
@@ -352,7 +352,7 @@ def test_realteeth_defects_are_named_or_read_right(realteeth: Path) -> None:
         "zero_quaternion": ("16", "zero_quaternion"),
         "nan_translation": ("16", "pose_not_finite"),
         "unknown_tooth_number": ("99", "unknown_tooth"),
-        "primary_and_permanent_in_one_slot": ("", "slot_conflict"),
+        "primary_and_permanent_in_one_slot": ("55", "slot_conflict"),
         "path_traversal_case_id": ("", "case_id_differs"),
         "missing_stl": ("16", "missing_mesh"),
         "truncated_stl": ("16", "truncated_mesh"),

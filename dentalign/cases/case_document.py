@@ -172,6 +172,11 @@ def parse(
         raise CaseDefect(
             "no_stages", "Staging is missing, empty or no list", "export the staging too", file=file
         )
+    numbers = [_number(stage.get("Stage")) for stage in stages if isinstance(stage, dict)]
+    known = [number for number in numbers if number is not None]
+    if known != sorted(set(known)):
+        seen, mend = "Stage numbers that contradict the order of Staging", "export the stages in their order"
+        raise CaseDefect("stage_order", seen, mend, file=file)
     if ends_only:
         ends = {0, position_of_t2(_t2_stage(values.get("T2Stage")), len(stages))}
         stages = [stage if index in ends else {} for index, stage in enumerate(stages)]
@@ -188,11 +193,6 @@ def position_of_t2(stage: float | None, count: int) -> int | None:
     if stage is None or not stage.is_integer() or not 0 <= stage <= count:
         return None
     return min(int(stage), count - 1)  # real exports also give the number of stages
-
-
-def sanitise(data: bytes, case_id: str, file: str = "", max_mb: float = math.inf) -> dict[str, Any]:
-    """Reduce a case to its allow-listed fields as plain JSON values; raises CaseDefect as `parse` does."""
-    return as_json(parse(data, case_id, file, max_mb))
 
 
 def as_json(document: CaseDocument) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import re
+import sys
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 MAX_ID_LENGTH = 120
 
+_NOT_GIVEN = {"n/a", "na", "nan", "none", "null"}  # whatever their case
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _ID_RULE = f"an id is at most {MAX_ID_LENGTH} of A-Z a-z 0-9 . _ - and does not start with '.'"
@@ -68,10 +70,15 @@ def read(path: str | Path, stage: str = "case_list") -> tuple[list[ListedCase], 
     raises : DentalignError if the file cannot be read or has no column `case_id`
     """
     left_out: list[LeftOut] = []
+    placeholders: list[int] = []
     same: dict[str, list[tuple[int, ListedCase]]] = defaultdict(list)
-    for line, row in _rows(path):
+    for line, row in read_rows(path):
         case_id = row["case_id"]
-        patient_id = unicodedata.normalize("NFC", row.get("patient_id", "")) or case_id
+        patient_id = unicodedata.normalize("NFC", row.get("patient_id", ""))
+        if patient_id.casefold() in _NOT_GIVEN:
+            placeholders.append(line)
+            patient_id = ""
+        patient_id = patient_id or case_id
         try:
             check_id(case_id, f"{path}:{line}")
         except CaseDefect as defect:
@@ -79,6 +86,12 @@ def read(path: str | Path, stage: str = "case_list") -> tuple[list[ListedCase], 
         else:
             same[case_id.casefold()].append((line, ListedCase(case_id, patient_id)))
 
+    if placeholders:
+        print(
+            f"{path}: patient_id is a placeholder such as N/A in {len(placeholders)} rows (first: line "
+            f"{placeholders[0]}): taken as not given, each case is a patient of its own",
+            file=sys.stderr,
+        )
     good: list[ListedCase] = []
     for rows in same.values():
         if len({case.patient_id for _, case in rows if case.patient_id != case.case_id}) > 1:
@@ -124,9 +137,11 @@ def write(path: str | Path, cases: Iterable[ListedCase]) -> None:
     """Write a case list that `read` takes: `case_id`, and `patient_id` where a case has one of its own."""
     rows = sorted(cases)
     if all(case.patient_id == case.case_id for case in rows):
-        _write_table(path, ["case_id"], ([case.case_id] for case in rows))
+        atomic.write_text(path, table_text(["case_id"], ([case.case_id] for case in rows)))
     else:
-        _write_table(path, ["case_id", "patient_id"], ([case.case_id, case.patient_id] for case in rows))
+        atomic.write_text(
+            path, table_text(["case_id", "patient_id"], ([case.case_id, case.patient_id] for case in rows))
+        )
 
 
 def for_autoencoder(cases: Iterable[ListedCase], count: int) -> list[ListedCase]:
@@ -137,13 +152,15 @@ def for_autoencoder(cases: Iterable[ListedCase], count: int) -> list[ListedCase]
 
 def write_splits(path: str | Path, splits: Mapping[str, str]) -> None:
     """Write the CSV `case_id,split`, sorted by id."""
-    _write_table(path, ["case_id", "split"], ([case_id, splits[case_id]] for case_id in sorted(splits)))
+    atomic.write_text(
+        path, table_text(["case_id", "split"], ([case_id, splits[case_id]] for case_id in sorted(splits)))
+    )
 
 
 def read_splits(path: str | Path) -> dict[str, Split]:
     """Read the CSV `case_id,split`; raises DentalignError if the file is none."""
     splits: dict[str, Split] = {}
-    for line, row in _rows(path):
+    for line, row in read_rows(path):
         known = [split for split in SPLITS if split == row.get("split")]
         if not known or row["case_id"] in splits:
             raise DentalignError(f"{path}: line {line}: each case once, its split one of {', '.join(SPLITS)}")
@@ -152,21 +169,35 @@ def read_splits(path: str | Path) -> dict[str, Split]:
     return splits
 
 
-def _rows(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
+def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Rows that are not blank: (line number, {heading: value}), values stripped."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         kind = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise DentalignError(f"{path}: the case list cannot be read: {kind}") from error
-    heading_line = text.partition("\n")[0]
-    delimiter = ";" if ";" in heading_line and "," not in heading_line else ","  # Excel in some languages
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    lines = text.splitlines()
+    first = int(bool(lines) and lines[0].lower().startswith("sep="))  # Excel's own line
+    heading_line = lines[first] if len(lines) > first else ""
+    # Excel writes semicolons in some languages, and tabs as "Unicode text".
+    delimiter = next((mark for mark in ",;\t" if mark in heading_line), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        heading = [name.strip() for name in next(reader, [])]
+        for _ in range(first):
+            next(reader)
+        heading = [name.strip().lower() for name in next(reader, [])]
         if "case_id" not in heading:
             raise DentalignError(f"{path}: the first line must name the column case_id")
+        if twice := sorted({name for name in heading if name and heading.count(name) > 1}):
+            raise DentalignError(f"{path}: the column {twice[0]} stands there twice; remove one of them")
+        latest = reader.line_num
         for values in reader:
+            if reader.line_num > latest + 1:  # rows may have been swallowed by a quote that never closed
+                raise DentalignError(
+                    f"{path}: line {latest + 1}: a quoted value goes on over {reader.line_num - latest} "
+                    "lines; close the quote, or take the line break out of the value"
+                )
+            latest = reader.line_num
             if any(value.strip() for value in values):
                 padded = values + [""] * (len(heading) - len(values))
                 yield (
@@ -177,12 +208,13 @@ def _rows(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise DentalignError(f"{path}: line {reader.line_num}: not CSV: {error}") from error
 
 
-def _write_table(path: str | Path, heading: list[str], rows: Iterable[list[str]]) -> None:
+def table_text(heading: list[str], rows: Iterable[list[str]]) -> str:
+    """Return a CSV with a heading as text."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(heading)
     writer.writerows(rows)
-    atomic.write_text(path, text.getvalue())
+    return text.getvalue()
 
 
 def _digest(text: str) -> bytes:

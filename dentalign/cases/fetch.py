@@ -91,7 +91,9 @@ def fetch_cases(
                 (part / f"{case_id}.json").write_bytes(outcome.kept.data)
                 splits[case_id] = outcome.case.split
                 unchanged += outcome.unchanged
-                lines += _unknown_keys(case_id, outcome.kept, store.location(f"{case_id}.json"))
+                file = store.location(f"{case_id}.json")
+                unknown = unknown_tooth_keys(outcome.kept.unknown_tooth_keys, file)
+                lines += [LeftOut.of(case_id, STAGE, defect) for defect in unknown]
             if outcome.defect is not None:
                 lines.append(LeftOut.of(case_id, STAGE, outcome.defect))
                 if isinstance(outcome.defect, Unreachable):
@@ -206,10 +208,10 @@ def _first(reasons: Iterable[str], count: int = 3) -> str:
     return f"; first: {text}" if text else ""
 
 
-def _unknown_keys(case_id: str, kept: _Sanitised, file: str) -> list[LeftOut]:
-    if not kept.unknown_tooth_keys:
+def unknown_tooth_keys(count: int, file: str = "") -> list[ToothDefect]:
+    """Make the defect of a document's tooth keys that are no FDI numbers; none where there is no such key."""
+    if not count:
         return []
-    seen = f"{kept.unknown_tooth_keys} tooth keys that are no FDI numbers"
+    seen = f"{count} tooth keys that are no FDI numbers"
     mend = "number supernumerary teeth in the planning system, or leave them out"
-    defect = ToothDefect("unknown_tooth_key", seen, mend, file=file, tooth=UNKNOWN_TOOTH)
-    return [LeftOut.of(case_id, STAGE, defect)]
+    return [ToothDefect("unknown_tooth_key", seen, mend, file=file, tooth=UNKNOWN_TOOTH)]

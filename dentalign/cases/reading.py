@@ -5,6 +5,8 @@
 CaseDefect excludes the case.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 
 from dentalign.cases import frame_check
@@ -13,7 +15,7 @@ from dentalign.cases.crowns import Sampler, read_crowns
 from dentalign.cases.findings import Findings
 from dentalign.cases.poses import stage_poses
 from dentalign.cases.settings import BuccalAxis, Limits
-from dentalign.cases.slots import in_our_frame, place
+from dentalign.cases.slots import in_our_frame, place, without_rivals
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.geometry import stl
@@ -30,19 +32,21 @@ def read_poses(
     findings: Findings,
     *,
     plan: bool = True,
+    leaving: Collection[int] = (),
 ) -> Mouth:
     """Read the teeth of a case into their slots, in our frames, without points; T1 and T2 are verified.
 
     file   : path or URL of the document, for the errors
     plan   : if False T2 is not looked at: the mouth is that before treatment
+    leaving: FDI numbers of teeth that are to be extracted: a rival in the same slot stays
     raises : CaseDefect where the case cannot be used
     """
     if not plan:  # a first stage that is called T2 is no plan
         document = document.model_copy(update={"t2_stage": None})
-    poses = stage_poses(document, file, require_t2=plan)
+    poses = without_rivals(stage_poses(document, file, require_t2=plan), file, leaving)
     findings.add(*poses.defects.values())  # first: an excluded case, too, says which teeth were at fault
     findings.teeth_at_t1 = len(poses.t1) + len(poses.defects)
-    mouth = place(poses, file)
+    mouth = place(poses)
     findings.refuse_what_is_left(mouth, limits, file, plan=plan)
     findings.add(*(_t2_only(number, file) for number in poses.t2_only))
     mouth = in_our_frame(mouth, buccal_axis)
@@ -73,15 +77,18 @@ def read_case(
     findings: Findings,
     *,
     plan: bool = True,
+    leaving: Collection[int] = (),
     flat: bool = False,
 ) -> tuple[Mouth, dict[int, Array]]:
     """Read a case: its mouth with points on the crowns, and the crowns themselves.
 
-    plan, raises : as for `read_poses`
-    flat         : the store holds the crowns of this case alone, as `<FDI>.stl`
-    returns      : the mouth; slot -> triangles (F, 3, 3) of its crown, tooth-local mm, the exporter's frame
+    plan, leaving, raises : as for `read_poses`
+    flat    : the store holds the crowns of this case alone, as `<FDI>.stl`
+    returns : the mouth; slot -> triangles (F, 3, 3) of its crown, tooth-local mm, the exporter's frame
     """
-    mouth = read_poses(document, file, sampler.buccal_axis, sampler.limits, findings, plan=plan)
+    mouth = read_poses(
+        document, file, sampler.buccal_axis, sampler.limits, findings, plan=plan, leaving=leaving
+    )
     crowns: dict[int, Array] = {}
 
     def read_mesh(slot: int) -> tuple[Array, str]:

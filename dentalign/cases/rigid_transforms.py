@@ -12,7 +12,7 @@ import numpy as np
 
 from dentalign.cases import case_document, case_list
 from dentalign.cases.findings import Findings
-from dentalign.cases.left_out import LeftOut, excluded_cases, from_list
+from dentalign.cases.left_out import LeftOut, dropped_teeth, excluded_cases, from_list
 from dentalign.cases.manifests import Manifest, ManifestCase, path_of
 from dentalign.cases.reading import read_poses
 from dentalign.cases.settings import BuccalAxis, Fetch, Limits, Source
@@ -78,7 +78,7 @@ def make_manifests(
     return ManifestCounts(
         cases=len(entries),
         excluded=len(excluded_cases(lines)),
-        dropped_teeth=sum(int(entry.mouth.dropped.sum()) for entry in entries),
+        dropped_teeth=len(dropped_teeth(lines)),
     )
 
 

@@ -1,25 +1,25 @@
 """Tooth numbers -> the 32 slots, and an exporter's tooth-local frame -> ours."""
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
 
 from dentalign.cases.poses import StagePoses
 from dentalign.cases.settings import BuccalAxis
-from dentalign.errors import CaseDefect
+from dentalign.errors import ToothDefect
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, T2, Mouth
 from dentalign.teeth import SLOT_INDEX, SLOTS, is_known, successor
 
 
-def place(poses: StagePoses, file: str = "") -> Mouth:
+def place(poses: StagePoses) -> Mouth:
     """Put the teeth of a case into their slots; a primary tooth takes that of its permanent successor.
 
+    poses  : one tooth at most wants each slot, see `without_rivals`
     returns: a mouth without points; a tooth that cannot be used is dropped where its number has a slot
-    raises : CaseDefect if two teeth want one slot
     """
-    _refuse_shared_slots({*poses.t1, *poses.defects, *poses.t2_only}, file)
     mouth = Mouth.empty()
     for number in filter(is_known, poses.defects):
         mouth.fdi[slot_of(number)], mouth.dropped[slot_of(number)] = number, True
@@ -27,7 +27,34 @@ def place(poses: StagePoses, file: str = "") -> Mouth:
         for number, pose in teeth.items():
             slot = slot_of(number)
             mouth.fdi[slot], mouth.present[stage, slot], mouth.pose[stage, slot] = number, True, pose
+            mouth.dropped[slot] = False
     return mouth
+
+
+def without_rivals(poses: StagePoses, file: str = "", leaving: Collection[int] = ()) -> StagePoses:
+    """Leave out one of a primary tooth and its successor that both stand there.
+
+    The one that T2 keeps takes the slot, else the permanent tooth; the other becomes a defect.
+
+    leaving : FDI numbers that T2 does without
+    """
+    wanted: dict[int, list[int]] = defaultdict(list)
+    for number in sorted({*poses.t1, *poses.defects, *poses.t2_only}):  # a permanent tooth comes first
+        if is_known(number):
+            wanted[slot_of(number)].append(number)
+    defects, t1 = dict(poses.defects), dict(poses.t1)
+    t2 = t1 if poses.t2 is None else poses.t2
+    for rivals in (numbers for numbers in wanted.values() if len(numbers) > 1):
+        staying = [number for number in rivals if number in t2 and number not in leaving]
+        winner = (staying or [number for number in rivals if number in t1] or rivals)[0]
+        for loser in rivals:
+            if loser != winner and loser in t1:
+                seen = f"it stands in the slot of {SLOTS[slot_of(loser)]} together with tooth {winner}"
+                mend = "name the one that goes with --extract, or leave it out of the export"
+                defects[loser] = ToothDefect("slot_conflict", seen, mend, file=file, tooth=loser)
+    kept = {number: pose for number, pose in t1.items() if number not in defects}
+    after = None if poses.t2 is None else {n: pose for n, pose in poses.t2.items() if n not in defects}
+    return StagePoses(kept, after, dict(sorted(defects.items())), poses.t2_only)
 
 
 def slot_of(fdi: int) -> int:
@@ -57,14 +84,3 @@ def turned(pose: Array, buccal_axis: BuccalAxis) -> Array:
     other = pose.copy()
     other[..., :3, :3] = pose[..., :3, :3] @ to_our_frame(buccal_axis).T
     return other
-
-
-def _refuse_shared_slots(numbers: set[int], file: str) -> None:
-    wanted: dict[int, list[int]] = defaultdict(list)
-    for number in sorted(numbers):
-        if is_known(number):
-            wanted[slot_of(number)].append(number)
-    for slot, teeth in wanted.items():
-        if len(teeth) > 1:
-            seen = f"teeth {' and '.join(map(str, teeth))} both want the slot of {SLOTS[slot]}"
-            raise CaseDefect("slot_conflict", seen, "leave one of them out of the export", file=file)

@@ -13,6 +13,7 @@ from dentalign.prediction.files import OutputOptions
 from dentalign.prediction.new_case import STAGE
 from dentalign.prediction.predictor import Predictor
 from dentalign.prediction.review import ToLookAt
+from dentalign.running import command
 from dentalign.running.progress import track
 
 
@@ -67,7 +68,13 @@ def predict_cases(
     for file in track(files, "predicting", len(files)):
         try:
             case = new_case.read(
-                file, meshes, predictor.sampler, fetch=predictor.fetch, flat=len(files) == 1, lines=lines
+                file,
+                meshes,
+                predictor.sampler,
+                fetch=predictor.fetch,
+                extract=extract,
+                flat=len(files) == 1,
+                lines=lines,
             )
             prediction = predictor.predict_case(case, extract=extract, fixed=fixed)
             written.append(tuple(prediction_files.write(out, prediction, wanted)))
@@ -75,6 +82,13 @@ def predict_cases(
         except CaseDefect as defect:
             defect.file = _shown(defect.file or str(file))
             lines.append(LeftOut.of(_shown(file.stem), STAGE, defect))
+        except DentalignError:
+            raise  # of the models, the options or the disk: the next case would meet it too
+        except Exception as error:  # noqa: BLE001  one case never ends the batch
+            command.show_traceback()
+            seen, mend = f"{type(error).__name__} in dentalign", "report it, with the traceback of --debug"
+            failure = CaseDefect("internal", seen, mend, file=_shown(str(file)))
+            lines.append(LeftOut.of(_shown(file.stem), STAGE, failure))
     left_out.write_csv(Path(out) / "left_out.csv", lines)
     review.write_csv(Path(out) / "to_look_at.csv", looks)
     if not written:

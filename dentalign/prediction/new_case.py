@@ -1,6 +1,6 @@
 """Read a new patient for a prediction: a case JSON and a folder of crowns."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,6 +60,7 @@ def read(
     sampler: Sampler,
     *,
     fetch: Fetch | None = None,
+    extract: Collection[int] = (),
     flat: bool = True,
     lines: list[LeftOut] | None = None,
 ) -> NewCase:
@@ -68,6 +69,8 @@ def read(
     json_file : `<case_id>.json`
     meshes    : a folder with `<FDI>.stl`, or a store (folder or URL) with `<case_id>/<FDI>.stl`
     fetch     : time-outs and retries, where the store is a server
+    extract   : FDI numbers that T2 does without, see `Predictor.predict_case`: of a primary tooth and its
+                successor the other one stays
     flat      : whether it may be such a folder, which holds one patient's crowns
     lines     : is given the teeth that cannot be used, also where the case is refused
     raises    : CaseDefect where the case cannot be predicted: not readable, no usable tooth, too many
@@ -81,8 +84,9 @@ def read(
         document = case_document.read(local, case_id, sampler.limits.max_json_mb)
         with MeshStore(str(meshes), sampler.limits, fetch) as store:
             mouth, crowns = read_case(
-                document, file, store, sampler, findings, plan=False, flat=flat and _is_flat(meshes, case_id)
-            )
+                document, file, store, sampler, findings,
+                plan=False, leaving=extract, flat=flat and _is_flat(meshes, case_id),
+            )  # fmt: skip
     finally:
         if lines is not None:
             lines += findings.lines

@@ -36,7 +36,10 @@ def with_stages(document: CaseDocument, stages: Sequence[Mapping[int, Array]]) -
             for fdi, pose in sorted(poses.items())
         }
         staging.append(first.model_copy(update={"stage": number + len(staging), spelling: teeth}))
-    return document.model_copy(update={"t2_stage": float(len(stages)), "staging": staging})
+    # Some planning systems name the last stage by the number of stages, and count like that when they read.
+    counts = document.t2_stage == len(document.staging)
+    t2_stage = float(len(staging) if counts else len(staging) - 1)
+    return document.model_copy(update={"t2_stage": t2_stage, "staging": staging})
 
 
 def as_pose(pose: Array) -> Pose:

@@ -119,11 +119,11 @@ class Predictor:
         fixed: Collection[int] = (),
     ) -> Prediction:
         """Predict one case, see `new_case.read` for the files and `predict_case` for the rest."""
-        return self.predict_case(self.read(json_file, meshes), extract=extract, fixed=fixed)
+        return self.predict_case(self.read(json_file, meshes, extract), extract=extract, fixed=fixed)
 
-    def read(self, json_file: str | Path, meshes: str | Path) -> NewCase:
+    def read(self, json_file: str | Path, meshes: str | Path, extract: Collection[int] = ()) -> NewCase:
         """Read a case at T1, its crowns as the points that the models work on; see `new_case.read`."""
-        return new_case.read(json_file, meshes, self.sampler, fetch=self.fetch)
+        return new_case.read(json_file, meshes, self.sampler, fetch=self.fetch, extract=extract)
 
     @torch.inference_mode()
     def predict_case(

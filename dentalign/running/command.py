@@ -70,11 +70,11 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
         _say_interrupted()
         sys.exit(130)
     except DentalignError as error:
-        _trace()
+        show_traceback()
         _say(f"error: {error}")
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001  the last stop: nothing above may show a bare traceback
-        _trace()
+        show_traceback()
         _say(f"error: {_internal(error)}")
         sys.exit(1)
     sys.exit(0)
@@ -155,7 +155,8 @@ def _is_set(variable: str) -> bool:
     return os.environ.get(variable, "") not in ("", "0")
 
 
-def _trace() -> None:
+def show_traceback() -> None:
+    """Print the traceback of the exception being handled, if --debug asks for it."""
     if _is_set(DEBUG_VARIABLE):
         traceback.print_exc()
 

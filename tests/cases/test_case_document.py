@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dentalign.cases import case_document
-from dentalign.cases.case_document import CaseDocument, canonical, parse, sanitise
+from dentalign.cases.case_document import CaseDocument, as_json, canonical, parse
 from dentalign.cases.poses import stage_poses
 from dentalign.errors import CaseDefect
 
@@ -41,7 +41,7 @@ def test_only_allow_listed_fields_are_kept(pose: Build) -> None:
             }
         ],
     }
-    assert sanitise(encode(given), "c1") == {
+    assert as_json(parse(encode(given), "c1")) == {
         "CaseID": "c1",
         "T2Stage": 1,
         "mandibularRelativeTransform": pose(1),

@@ -139,3 +139,33 @@ def test_a_store_is_listed_and_what_is_no_case_is_named(tmp_path: Path) -> None:
 def test_check_id_raises_a_case_defect() -> None:
     with pytest.raises(CaseDefect):
         check_id("../etc/passwd")
+
+
+@pytest.mark.parametrize(
+    "heading", ["case_id\tpatient_id", "sep=\t\ncase_id\tpatient_id", "Case_ID\tPatient_ID"]
+)
+def test_tabs_and_other_cases_of_the_heading_are_read(tmp_path: Path, heading: str) -> None:
+    cases, left_out = case_list.read(write(tmp_path, f"{heading}\na\tp1\nb\tp2\n"))
+    assert [(case.case_id, case.patient_id) for case in cases] == [("a", "p1"), ("b", "p2")]
+    assert not left_out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('case_id,patient_id\na,"p1\nb,p2\nc,p3\n', "cases.csv: line"),
+        ('case_id,patient_id\na,"p1\nb,p2"\nc,p3\n', "line 2: a quoted value goes on over 2 lines"),
+        ("case_id,patient_id,patient_id\na,p1,p2\n", "the column patient_id stands there twice"),
+    ],
+)
+def test_a_list_that_would_swallow_rows_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(DentalignError, match=said):
+        case_list.read(write(tmp_path, text))
+
+
+def test_a_placeholder_is_no_patient_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases, _ = case_list.read(write(tmp_path, "case_id,patient_id\na,N/A\nb,NULL\nc,\nd,p1\n"))
+    assert [case.patient_id for case in cases] == ["a", "b", "c", "p1"]
+    assert "placeholder such as N/A in 2 rows (first: line 2)" in capsys.readouterr().err

@@ -5,8 +5,8 @@ import pytest
 
 from dentalign.cases import slots
 from dentalign.cases.poses import StagePoses
-from dentalign.cases.slots import place, to_our_frame, turned
-from dentalign.errors import CaseDefect, ToothDefect
+from dentalign.cases.slots import place, to_our_frame, turned, without_rivals
+from dentalign.errors import ToothDefect
 from dentalign.geometry import rigid
 from dentalign.mouth import T1, T2
 from dentalign.teeth import SLOT_INDEX
@@ -54,18 +54,24 @@ def test_a_tooth_of_t2_only_is_neither_input_nor_label() -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    ("given", "leaving", "stays", "goes"),
     [
-        poses(15, 55),
-        poses(15, extracted=(55,)),
-        poses(15, broken=(55,)),
-        poses(11, extracted=(55,), t2_only=(15,)),
+        (poses(15, 55), (), 15, 55),
+        (poses(15, extracted=(55,)), (), 15, 55),
+        (poses(55, extracted=(15,)), (), 55, 15),
+        (poses(15, 55), (15,), 55, 15),
+        (poses(55, broken=(15,)), (), 55, 15),
     ],
 )
-def test_two_teeth_in_one_slot_exclude_the_case(given: StagePoses) -> None:
-    with pytest.raises(CaseDefect) as caught:
-        place(given, "c1.json")
-    assert (caught.value.code, caught.value.file) == ("slot_conflict", "c1.json")
+def test_of_a_primary_tooth_and_its_successor_the_one_that_t2_keeps_takes_the_slot(
+    given: StagePoses, leaving: tuple[int, ...], stays: int, goes: int
+) -> None:
+    left = without_rivals(given, "c1.json", leaving)
+    mouth = place(left)
+    assert mouth.fdi[SLOT_INDEX[15]] == stays
+    assert mouth.present[0, SLOT_INDEX[15]]
+    assert not mouth.dropped[SLOT_INDEX[15]]
+    assert list(left.defects) == [goes]
 
 
 def test_a_case_without_t2_has_no_tooth_at_t2() -> None:

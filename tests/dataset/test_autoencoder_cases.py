@@ -7,8 +7,9 @@ import pytest
 
 from dentalign.dataset import mouth_store
 from dentalign.dataset.autoencoder_cases import extract
-from dentalign.dataset.mouth_store import Layout, MouthStore, Row
+from dentalign.dataset.mouth_store import Layout, MouthStore
 from dentalign.errors import DentalignError, NothingUsable
+from dentalign.mouth import Mouth
 
 LAYOUT = Layout(4)
 Cases = tuple[list[tuple[str, str]], ...]
@@ -19,11 +20,15 @@ def _own_state(state: Path) -> None:
     """Locks go below the test's folder."""
 
 
-def row(case_id: str, split: str) -> Row:
+def mouth_of(case_id: str, split: str) -> Mouth:
     rng = np.random.default_rng(list(case_id.encode()))
-    columns = list(LAYOUT.columns().items())[2:]
-    numbers = {name: rng.normal(size=shape).astype(dtype) for name, (shape, dtype) in columns}
-    return {"case_id": case_id, "split": split, **numbers}
+    return Mouth(
+        points=rng.normal(size=(32, 4, 3)).astype(np.float32),
+        pose=rng.normal(size=(2, 32, 4, 4)),
+        present=rng.random((2, 32)) < 0.5,
+        case_id=case_id,
+        split=split,
+    )
 
 
 def shards(folder: Path, *cases: list[tuple[str, str]]) -> list[Path]:
@@ -32,7 +37,7 @@ def shards(folder: Path, *cases: list[tuple[str, str]]) -> list[Path]:
         files.append(folder / f"{number}.h5")
         with mouth_store.create(files[-1], LAYOUT, {"shard": f"s{number}"}) as writer:
             for case_id, split in rows:
-                writer.append(row(case_id, split))
+                writer.append(mouth_of(case_id, split))
     return files
 
 
@@ -51,7 +56,7 @@ def test_the_listed_cases_come_sorted_and_the_absent_are_named(tmp_path: Path, l
     assert extract(shards(tmp_path, *FEW), listed, tmp_path / "out.h5") == (2, ["gone"])
     with MouthStore(tmp_path / "out.h5") as store:
         assert list(store.case_ids) == ["b", "c"]
-        np.testing.assert_array_equal(store.row(1)["points"], row("c", "train")["points"])
+        np.testing.assert_array_equal(store.mouth(1).points, mouth_of("c", "train").points)
 
 
 def test_other_cases_and_shards_leave_the_bytes_as_they_are(tmp_path: Path, listed: Path) -> None:

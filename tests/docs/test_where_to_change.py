@@ -33,10 +33,14 @@ def _rows() -> list[Row]:
             wish, opened, tested, *own = (cell.strip() for cell in line.strip("|").split(" | "))
             files = [name for name in _names(opened) if "." in name]
             found.append(
-                Row(wish, [code / name if (code / name).exists() else ROOT / name for name in files],
-                    [tests / name for name in _names(tested)], set(_names(own[0])) if own else common)
+                Row(wish, [_path(code, name) for name in files],
+                    [_path(tests, name) for name in _names(tested)], set(_names(own[0])) if own else common)
             )  # fmt: skip
     return found
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / name if (folder / name).exists() else ROOT / name
 
 
 def _names(cell: str) -> list[str]:

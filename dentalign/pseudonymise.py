@@ -1,0 +1,304 @@
+"""Case store -> the same store under keyed hashes and without free text, for the pipeline to start from.
+
+DEST holds json/, stl/, cases.csv, left_out.csv, and in `.pseudonymise/` a note per case, by which a later run
+goes on. Nothing in it, and nothing that is said, names a case, a patient or a planner.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import shutil
+import unicodedata
+from collections.abc import Mapping, Set
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dentalign.cases import case_document, case_list, fetch, left_out
+from dentalign.cases.left_out import LeftOut
+from dentalign.cases.settings import Limits
+from dentalign.cases.sources.folder import LocalSource
+from dentalign.errors import CaseDefect, Defect, DentalignError, NothingUsable, ParamError, ToothDefect
+from dentalign.files import atomic
+from dentalign.geometry import mesh_text
+from dentalign.running import engines, state_dir
+from dentalign.running.locks import exclusive
+from dentalign.running.progress import track
+from dentalign.running.stage_code import code_digest
+
+KEY_VARIABLE = "DENTALIGN_ID_KEY"
+SHORTEST_KEY = 16
+STAGE = "pseudonymise"
+NOTES = ".pseudonymise"
+_PREFIXES = {"case": "p-", "patient": "patient-", "planner": "planner-"}
+_MESH = re.compile(r"[1-9][0-9]\.(stl|ply|obj)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class PseudonymiseResult:
+    """Cases of the list, of them new and unchanged in DEST; meshes of those; what was left out.
+
+    listed : rows of the case list, unusable ones included
+    """
+
+    listed: int
+    new: int
+    unchanged: int
+    meshes: int
+    lines: list[LeftOut]
+
+    def __str__(self) -> str:
+        """One line for people."""
+        cases = len(left_out.excluded_cases(self.lines))
+        parts = sum(not line.whole_case for line in self.lines)
+        return (
+            f"{self.listed} cases listed = {self.new} carried over + {self.unchanged} there already "
+            f"+ {cases} left out; {self.meshes} meshes carried over, {parts} parts of cases left out"
+        )
+
+
+def pseudonymise(
+    source: Path,
+    dest: Path,
+    *,
+    cases: Path | None = None,
+    map_file: Path | None = None,
+    limits: Limits | None = None,
+) -> PseudonymiseResult:
+    """Carry the listed cases of a case store over to `dest`, named by the key in DENTALIGN_ID_KEY.
+
+    Run again it goes on: a case that is there, from the same files, is not read again; one that is listed no
+    longer is removed.
+
+    source   : folder with json/, and stl/ or meshes/
+    dest     : folder; new, empty, or of an earlier run with this key
+    cases    : case list (CSV); default: `cases.csv` of the store, else all that is in json/
+    map_file : CSV `pseudonym,case_id` to write, readable for its owner alone
+    raises   : ParamError where the key or a place will not do; DentalignError where `dest` is something else
+               or the store cannot be read; NothingUsable where no case can be carried over
+    """
+    key = _read_key()
+    if source.resolve().is_relative_to(dest.resolve()) or dest.resolve().is_relative_to(source.resolve()):
+        raise ParamError(f"{dest}: one of SRC and DEST contains the other; name a DEST elsewhere")
+    table = cases or source / "cases.csv"
+    planners: dict[str, str] = {}
+    if cases or table.is_file():
+        listed, bad = case_list.read(table, STAGE)
+        planners = {
+            row["case_id"]: row["planner"] for _, row in case_list.read_rows(table) if row.get("planner")
+        }
+        bad = [replace(line, file=f"{table.name}: {line.case_id}") for line in bad]
+    else:
+        listed, bad = case_list.find(source, STAGE)
+        bad = [replace(line, file=f"json: {line.case_id}") for line in bad]
+    names = {case.case_id: keyed_hash("case", case.case_id, key) for case in listed}
+    documents, meshes = LocalSource(source / "json"), LocalSource(_mesh_folder(source))
+    copier = _Copier(documents, meshes, dest, limits or Limits(), code_digest(__file__))
+    _claim(dest, key)
+    if map_file is not None:
+        _write_map(map_file, dest, names)
+    with state_dir.kept_in(dest / NOTES), exclusive(dest):
+        _remove_all_but(dest, {*names.values()})
+        with closing(engines.in_order(copier, names.items(), "local", workers=0)) as copies:
+            copied = list(track(copies, STAGE, total=len(names)))
+        rows = []
+        for case, copy in zip(listed, copied, strict=True):
+            if copy.whole:
+                planner = planners.get(case.case_id)
+                rows.append(
+                    [
+                        copy.name,
+                        keyed_hash("patient", case.patient_id, key),
+                        keyed_hash("planner", planner, key) if planner else "",
+                    ]
+                )
+        columns = 3 if planners else 2
+        heading = ["case_id", "patient_id", "planner"][:columns]
+        text = case_list.table_text(heading, sorted(row[:columns] for row in rows))
+        atomic.write_text(dest / "cases.csv", text)
+        lines = bad + [line for copy in copied for line in copy.lines]
+        left_out.write_csv(dest / "left_out.csv", lines)
+    if not rows:
+        raise NothingUsable(f"{source}: no case can be carried over; {dest / 'left_out.csv'} says why")
+    unchanged = sum(copy.unchanged for copy in copied)
+    return PseudonymiseResult(
+        listed=len(listed) + len(bad),
+        new=len(rows) - unchanged,
+        unchanged=unchanged,
+        meshes=sum(copy.meshes for copy in copied),
+        lines=sorted(lines),
+    )
+
+
+def keyed_hash(kind: str, text: str, key: bytes) -> str:
+    """Name that tells nothing without the key: a prefix, and 80 bits of HMAC-SHA256, hexadecimal.
+
+    kind : "case", "patient" or "planner"; the same text gets another name as each
+
+    Source: RFC 2104, doi:10.17487/RFC2104. A plain hash would not do: ids are few and can be tried.
+    """
+    message = f"dentalign {kind} {unicodedata.normalize('NFC', text)}".encode()
+    return _PREFIXES[kind] + hmac.new(key, message, hashlib.sha256).hexdigest()[:20]
+
+
+@dataclass
+class _Copy:
+    """Case in DEST: `whole` if it is there, `unchanged` if it was there already."""
+
+    name: str
+    lines: list[LeftOut] = field(default_factory=list)
+    meshes: int = 0
+    whole: bool = False
+    unchanged: bool = False
+
+
+@dataclass(frozen=True)
+class _Copier:
+    """Carries one case over; sent to worker processes.
+
+    code : digest of this program, which another version need not agree with
+    """
+
+    documents: LocalSource
+    meshes: LocalSource
+    dest: Path
+    limits: Limits
+    code: str
+
+    def __call__(self, case_id: str, name: str) -> _Copy:
+        document, meshes = self.dest / "json" / f"{name}.json", self.dest / "stl" / name
+        note = self.dest / NOTES / f"{name}.json"
+        copy = _Copy(name)
+        try:
+            files, others = self._mesh_names(case_id)
+            state = self._state(case_id, files)
+            known = _read_note(note)
+            if known and known["state"] == state and document.is_file():
+                lines = left_out.from_list(known["left_out"])
+                return _Copy(name, lines, known["meshes"], whole=True, unchanged=True)
+            note.unlink(missing_ok=True)
+            data = self.documents.read(f"{case_id}.json", int(self.limits.max_json_mb * 1e6))
+            read = case_document.parse(data, case_id, max_mb=self.limits.max_json_mb)
+        except CaseDefect as defect:
+            _remove_case(self.dest, name)  # an earlier version of it
+            copy.lines.append(LeftOut.of(name, STAGE, defect.at(f"json/{name}.json")))
+            return copy
+
+        def leave_out(defect: Defect, file: str) -> None:
+            copy.lines.append(LeftOut.of(name, STAGE, defect.at(file)))
+
+        for unknown in fetch.unknown_tooth_keys(read.unknown_tooth_keys):
+            leave_out(unknown, f"json/{name}.json")
+        if others:
+            seen = f"{others} files that are no <FDI>.stl, .ply or .obj"
+            stray = ToothDefect("not_a_mesh", seen, "rename them if they are", tooth=fetch.UNKNOWN_TOOTH)
+            leave_out(stray, f"stl/{name}")
+        shutil.rmtree(meshes, ignore_errors=True)
+        for file in files:
+            try:
+                atomic.write_bytes(meshes / file, self._mesh(case_id, file))
+                copy.meshes += 1
+            except Defect as defect:
+                tooth = ToothDefect(f"mesh_{defect.code}", defect.seen, defect.mend, tooth=int(file[:2]))
+                leave_out(defect if defect.tooth else tooth, f"stl/{name}/{file}")
+        # The document last, then the note: a case without a document is none.
+        atomic.write_bytes(document, case_document.canonical(read.model_copy(update={"case_id": name})))
+        content = {"state": state, "meshes": copy.meshes, "left_out": left_out.to_list(copy.lines)}
+        atomic.write_text(note, json.dumps(content))
+        copy.whole = True
+        return copy
+
+    def _mesh_names(self, case_id: str) -> tuple[list[str], int]:
+        """Names of the case's meshes, sorted, and the number of other files in their folder."""
+        try:
+            folder = os.listdir(Path(self.meshes.prefix) / case_id)
+        except OSError:
+            return [], 0  # the pipeline says which meshes are missing
+        found = [name for name in folder if not name.startswith(".")]
+        files = sorted(name for name in found if _MESH.fullmatch(name))
+        return files, len(found) - len(files)
+
+    def _state(self, case_id: str, files: list[str]) -> str:
+        """Digest that changes when a file of the case does, or the program; raises CaseDefect."""
+        parts = [self.code, self.documents.validator(f"{case_id}.json")]
+        for file in files:
+            try:
+                parts.append(f"{file} {self.meshes.validator(f'{case_id}/{file}')}")
+            except CaseDefect as defect:
+                parts.append(f"{file} {defect.code}")
+        return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+
+    def _mesh(self, case_id: str, file: str) -> bytes:
+        data = self.meshes.read(f"{case_id}/{file}", int(self.limits.max_mesh_mb * 1e6))
+        return mesh_text.without_text(data, file.lower()[-3:], file=file, tooth=int(file[:2]))
+
+
+def _read_key() -> bytes:
+    key = os.environ.get(KEY_VARIABLE, "").encode("utf-8")
+    if len(key) < SHORTEST_KEY:
+        raise ParamError(
+            f"{KEY_VARIABLE} must hold a secret of at least {SHORTEST_KEY} characters, such as "
+            "`openssl rand -hex 32` makes; keep it, another key gives other names"
+        )
+    return key
+
+
+def _mesh_folder(store: Path) -> Path:
+    for name in ("stl", "meshes"):
+        if (store / name).is_dir():
+            return store / name
+    raise ParamError(f"{store}: no folder stl/ or meshes/ with <case_id>/<FDI>.stl; is it a case store?")
+
+
+def _claim(dest: Path, key: bytes) -> None:
+    """Mark a new folder with the key's digest; raises DentalignError where `dest` is something else."""
+    mark, digest = dest / NOTES / "key", hmac.new(key, b"dentalign key", hashlib.sha256).hexdigest()[:20]
+    if mark.is_file():
+        if mark.read_text(encoding="ascii", errors="replace") != digest:
+            raise DentalignError(
+                f"{dest}: made with another key; set {KEY_VARIABLE} to it, or name another DEST"
+            )
+        return
+    if dest.exists() and (not dest.is_dir() or any(child.name != NOTES for child in dest.iterdir())):
+        raise DentalignError(f"{dest}: holds something else; name a new or empty folder")
+    atomic.write_text(mark, digest)
+
+
+def _write_map(map_file: Path, dest: Path, names: Mapping[str, str]) -> None:
+    """Write `pseudonym,case_id` with mode 0600; raises ParamError where others may get at it."""
+    path = map_file.expanduser().resolve()
+    for folder in path.parents:
+        if folder == dest.resolve() or (folder / ".git").exists() or (folder / ".dvc").exists():
+            raise ParamError(
+                f"{map_file}: lies in {folder} and could be handed on with it; name a file outside of DEST "
+                "and of every git and DVC project"
+            )
+    rows = sorted([name, case_id] for case_id, name in names.items())
+    with atomic.replacing(path) as part:
+        part.touch(0o600, exist_ok=False)
+        part.write_text(case_list.table_text(["pseudonym", "case_id"], rows), encoding="utf-8", newline="")
+
+
+def _remove_all_but(dest: Path, names: Set[str]) -> None:
+    """Remove cases that are not listed (any longer), and what a killed run left half written."""
+    for folder in (dest / "json", dest / "stl", dest / NOTES):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name.removesuffix(".json") not in {*names, "key", "locks"}:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _remove_case(dest: Path, name: str) -> None:
+    for folder in ("json", NOTES):
+        (dest / folder / f"{name}.json").unlink(missing_ok=True)
+    shutil.rmtree(dest / "stl" / name, ignore_errors=True)
+
+
+def _read_note(path: Path) -> dict[str, Any] | None:
+    try:
+        note = json.loads(path.read_bytes())
+        return {"state": str(note["state"]), "meshes": int(note["meshes"]), "left_out": note["left_out"]}
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # none yet, or damaged: the case is carried over again
