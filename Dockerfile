@@ -5,7 +5,7 @@
 #   docker run --rm --gpus all -it -v "$PWD:/work" dentalign bash
 #
 # The CUDA libraries come with torch; the host needs NVIDIA's driver and container toolkit only. The image holds
-# no data and no keys: the project is mounted, or cloned inside (docs/new-gpu-box.md).
+# no data and no keys: the project is mounted, or cloned inside (docs/machines.md).
 FROM python:3.12-slim-bookworm
 
 RUN apt-get update \

@@ -1,7 +1,7 @@
 """Time of `dvc repro` to a new latents.h5, by stage: everything, then one case more, then nothing changed.
 
     python benchmarks/one_new_case.py                                   # 1,000 cases, 16 shards
-    python benchmarks/one_new_case.py --cache-type hardlink,symlink      # see docs/cache-and-queue.md
+    python benchmarks/one_new_case.py --cache-type hardlink,symlink      # see docs/machines.md
     python benchmarks/one_new_case.py --cases 10000 --points 32 --link   # as many files, on little disk
 
 A project of its own in a temporary folder, real DVC, real stages. The cases are copies of a few of the demo

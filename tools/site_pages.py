@@ -25,7 +25,7 @@ FRONT = {  # in the repository -> in the site
 def lay_out(root: Path, pages: Path) -> None:
     """Write the pages of a repository into a folder, which is replaced as a whole.
 
-    raises: ValueError where a page links to what is not there, or to a file that is no page, such as a module
+    raises: ValueError if a page links to a file that does not exist or is not a page, such as a module
     """
     shutil.rmtree(pages, ignore_errors=True)
     shutil.copytree(root / "docs", pages)
@@ -45,9 +45,9 @@ def with_site_links(text: str, own: str, place: str, root: Path) -> str:
         target, anchor = link[1], link[2] or ""
         meant = os.path.normpath(PurePosixPath(own).parent / target)
         if not (root / meant).is_file():
-            raise ValueError(f"{own} links to {meant}, which is not there")
+            raise ValueError(f"{own} links to {meant}, which does not exist")
         if meant not in FRONT and not meant.startswith("docs/"):
-            raise ValueError(f"{own} links to {meant}, which is no page: name it instead, in backquotes")
+            raise ValueError(f"{own} links to {meant}, which is not a page: name it in backquotes instead")
         in_site = FRONT.get(meant, meant.removeprefix("docs/"))
         return f"]({os.path.relpath(in_site, PurePosixPath(place).parent)}{anchor})"
 

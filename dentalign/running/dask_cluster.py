@@ -21,7 +21,7 @@ try:
     from distributed import Client, KilledWorker
     from distributed.client import FutureCancelledError
 except ImportError as error:
-    raise DentalignError("parallel.engine is dask, which is not installed; see docs/cluster.md") from error
+    raise DentalignError("parallel.engine is dask, which is not installed; see docs/machines.md") from error
 
 Result = TypeVar("Result")
 

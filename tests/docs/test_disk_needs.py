@@ -16,17 +16,12 @@ FULL = Layout(points=256, features=32)
 
 
 def bytes_of(rows: int, folder: Path, layout: Layout) -> int:
-    """Return the size of a file of so many mouths."""
-    mouth = Mouth(
-        points=np.zeros((32, layout.points, 3), np.float32),
-        pose=np.zeros((2, 32, 4, 4)),
-        present=np.zeros((2, 32), np.bool_),
-        latents=np.zeros((2, 32, layout.points, layout.features), np.float16),
-        split="train",
-    )
+    """Size of a file with so many mouths."""
+    mouth = Mouth.empty(layout.points, split="train")
+    latents = np.zeros((2, 32, layout.points, layout.features), np.float16)
     with mouth_store.create(folder / f"{rows}.h5", layout, {}) as writer:
         for number in range(rows):
-            writer.append(replace(mouth, case_id=f"case-{number:04d}"))
+            writer.append(replace(mouth, latents=latents, case_id=f"case-{number:04d}"))
     return (folder / f"{rows}.h5").stat().st_size
 
 

@@ -7,10 +7,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import h5py
 import pytest
 import torch
 
+from dentalign.dataset.mouth_store import MouthStore
 from tests.support.pipeline_project import Project, ran
 from tests.support.repository import ROOT
 from tests.support.worked_example import blocks, carry_out
@@ -62,10 +62,10 @@ def test_an_own_pair_is_trained_and_encodes(project: Project) -> None:
     one_shard = {"dvc repro\n": "dvc repro --single-item encode_latents_sharded@shard-000\n"}
     printed = carry_out("own-encoder.md", project, one_shard)
     assert ran(printed) == ["encode_latents_sharded@shard-000"]
-    with h5py.File(project.root / "data" / "latents" / "shard-000.h5") as file:
-        assert file["t1/latents"].shape[-1] == 16
+    with MouthStore(project.root / "data" / "latents" / "shard-000.h5") as store:
+        assert store.layout.features == 16
         own = (project.root / "weights" / "encoder.pt").read_bytes()
-        assert file.attrs["encoder_sha256"] == hashlib.sha256(own).hexdigest()
+        assert store.attributes["encoder_sha256"] == hashlib.sha256(own).hexdigest()
 
 
 @pytest.mark.long

@@ -22,8 +22,8 @@ RENEWED = (
 
 
 def search_of_the_page() -> str:
-    """Return the script of docs/cache-and-queue.md that finds damaged objects."""
-    lines = (ROOT / "docs/cache-and-queue.md").read_text(encoding="utf-8").splitlines()
+    """The script of docs/machines.md that finds damaged objects."""
+    lines = (ROOT / "docs/machines.md").read_text(encoding="utf-8").splitlines()
     first = lines.index("    cd .dvc/cache/files/md5")
     return "\n".join(lines[first : lines.index("    done", first) + 1])
 

@@ -1,4 +1,4 @@
-"""Commands of docs/new-gpu-box.md as they stand there, and the bytes that go over the wire."""
+"""A GPU box by docs/machines.md: its commands as they stand, and the bytes that go over the network."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ from tests.support.second_machine import (
     use_remote,
 )
 
-PAGE = ROOT / "docs" / "new-gpu-box.md"
+PAGE = ROOT / "docs" / "machines.md"
 DATA, GIT = "ssh://me@storage.example.org/srv/dentalign", "git@git.example.org:clinic/teeth.git"
 INSTALLS = ("make setup", "source .venv/bin/activate", "pip install ")  # the test has its environment
 OTHERS = ("data/autoencoder_clouds.h5", "models/alignment.pt")
@@ -38,8 +38,8 @@ OVERHEAD = 1.05, 120_000  # on the wire: packets and their encryption; connectio
 
 
 def commands(section: str) -> list[str]:
-    """List the commands below a heading of the page."""
-    text = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.M)
+    """The commands below a heading of the page, one line each."""
+    text = re.split(r"^#{2,3} ", PAGE.read_text(encoding="utf-8"), flags=re.M)
     (body,) = (part for part in text if part.startswith(f"{section}\n"))
     return [line.strip() for line in body.splitlines() if line.startswith("    ")]
 

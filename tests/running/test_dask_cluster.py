@@ -226,7 +226,7 @@ def test_a_cluster_that_cannot_be_used_is_said(
 def test_without_dask_the_engine_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dask", None)
     monkeypatch.delitem(sys.modules, "dentalign.running.dask_cluster", raising=False)
-    with pytest.raises(DentalignError, match=r"see docs/cluster\.md"):
+    with pytest.raises(DentalignError, match=r"see docs/machines\.md"):
         list(pool.starmap(abs, [(1,)], "dask"))
 
 

@@ -1,4 +1,4 @@
-"""For the API reference: our docstrings, which say `name : meaning` line by line, as Markdown lists."""
+"""Griffe extension for the API reference: lines `name : meaning` of a docstring become a Markdown list."""
 
 import re
 from typing import Any
@@ -12,13 +12,13 @@ class DocstringLists(griffe.Extension):  # type: ignore[misc]  # untyped where g
     """Rewrites every docstring before it is rendered."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Called by griffe for each module, class, function and attribute."""
+        """Rewrite the docstring of a module, class, function or attribute; griffe calls this for each."""
         if obj.docstring is not None:
             obj.docstring.value = as_markdown(obj.docstring.value)
 
 
 def as_markdown(docstring: str) -> str:
-    """The docstring with its `name : meaning` lines as items, and "<" as text outside of backquotes."""
+    """Docstring with its `name : meaning` lines as list items; "<" outside of backquotes is escaped."""
     lines: list[str] = []
     in_list = False
     for line in docstring.splitlines():

@@ -74,7 +74,7 @@ def keep_cases_out_of_git(project: Project) -> None:
 
 
 def hide_the_demo(project: Project) -> None:
-    """Hide the demo clinic from DVC, as docs/new-gpu-box.md does for own cases."""
+    """Hide the demo clinic from DVC, as docs/machines.md does for own cases."""
     with open(project.root / ".dvcignore", "a", encoding="utf-8") as file:
         file.write("/data/dvc.yaml\n")
     project.commit()
