@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from dentalign.running.stage_code import reached
-from dentalign.validation.reported_metrics import MEANINGS
+from dentalign.validation.metrics import MEANINGS
 from tests.support.repository import ROOT
 from tools import module_layers
 from tools.site_pages import FRONT, lay_out, with_site_links
