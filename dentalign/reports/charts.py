@@ -10,7 +10,7 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from dentalign.reports.rendering import figure, save_png
+from dentalign.reports.rendering import save_png
 
 # Light colours of page.css, under the names of its variables. An SVG element refers to the variable.
 COLOURS = {
@@ -57,9 +57,7 @@ def style() -> AbstractContextManager[None]:
 
 def empty(height_in: float) -> Figure:
     """An empty figure of the reports' width that finds room for titles, labels and legends by itself."""
-    made = figure(_WIDTH_IN, height_in, dpi=200)
-    made.set_layout_engine("constrained")
-    return made
+    return Figure(figsize=(_WIDTH_IN, height_in), dpi=200, layout="constrained")
 
 
 @dataclass(frozen=True)

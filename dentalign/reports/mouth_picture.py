@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dentalign.geometry import rigid
-from dentalign.reports.rendering import IVORY, VIEWS, Body, draw, figure, save_png
+from dentalign.reports.rendering import IVORY, VIEWS, Body, draw, save_png
 from dentalign.reports.scene import Scene, SceneTooth, label_and_unit
 from dentalign.reports.scene_mesh import decimated
 from dentalign.teeth import is_upper
@@ -74,7 +74,7 @@ def _drawing(
     """The figure; rows, a label and FDI number -> tooth in the head frame, share a scale."""
     height = _HEAD_IN + _ROW_IN * len(rows) + _FOOT_IN
     row = _ROW_IN / height
-    drawing = figure(15.0, height)
+    drawing = Figure(figsize=(15.0, height), dpi=100)
     drawing.text(0.02, 1 - 0.23 / height, title, fontsize=14, weight="bold", va="center")
     drawing.text(0.02, 1 - 0.51 / height, subtitle, fontsize=10, color="0.25", va="center")
     columns = [[_seen(bodies, view) for _, bodies in rows] for view in _COLUMNS]

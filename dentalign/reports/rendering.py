@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -61,13 +60,6 @@ class Body:
     def relief(self) -> tuple[Array, Array]:
         """Smoothed normal (F, 3) and concavity (F,) of each face, computed once."""
         return _smooth(np.asarray(self.vertices, np.float64), np.asarray(self.faces, np.int64))
-
-
-def figure(width_in: float, height_in: float, dpi: float = 100.0) -> Figure:
-    """An empty figure that draws into memory (no pyplot, no global state)."""
-    made = Figure(figsize=(width_in, height_in), dpi=dpi)
-    FigureCanvasAgg(made)
-    return made
 
 
 def draw(

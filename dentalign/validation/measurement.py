@@ -99,7 +99,8 @@ def validate(
                 f"{latents}: no case in the test split, nothing to validate on; it gets about a tenth of the "
                 f"patients, and there are {len(store)} cases in all: more are needed"
             )
-        measured: NDArray[np.bool_] = np.logical_and.reduce(store.present(rows), axis=1)
+        present = store.present(rows)
+        measured = present[:, T1] & present[:, T2]
         if not measured.any():
             raise NothingUsable(f"{latents}: no test case has a tooth at both T1 and T2")
         motion, batches = mean_motion(store), []
@@ -108,7 +109,7 @@ def validate(
             mouths = store.mouths(rows[start : start + settings.batch_cases], latents=True)
             batches.append(_measure(mouths, model, decoder, motion))
             profiling.step()
-        extracted = int((store.present(rows)[:, T1] & ~measured).sum())
+        extracted = int((present[:, T1] & ~measured).sum())
         counts = {"extracted_teeth": extracted} | {
             f"{split}_cases": len(store.rows_of(split)) for split in ("train", "val", "test")
         }
