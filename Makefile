@@ -34,7 +34,7 @@ demo: setup ## run the pipeline on the made-up demo clinic and show the metrics
 	@$(IN_VENV) dentalign repair
 	@$(IN_VENV) dvc repro
 	@$(IN_VENV) dentalign metrics
-	@echo 'The report is reports/validation/index.html: open it, or serve it with .venv/bin/dentalign view'
+	@echo 'The report is reports/validation/index.html: .venv/bin/dentalign view opens it'
 
 repro: setup ## run the stages that are stale (`dvc repro` inside .venv), even after a power cut
 	@$(IN_VENV) dentalign repair

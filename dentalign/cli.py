@@ -331,25 +331,29 @@ def view(
     report: Annotated[Path, typer.Argument(help="An HTML report, or a folder with reports.")] = Path(
         "reports/validation/index.html"
     ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 0,
-    browser: Annotated[bool, typer.Option(help="Open it in the browser.")] = True,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="New folder to copy the report to, with the git revision; then it is not opened."),
+    ] = None,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open it, or only print where it is.")
+    ] = True,
 ) -> None:
-    """Serve a report to the browser of this machine, with the git revision; Ctrl-C ends it (code 0).
+    """Open a report in the browser, or copy it for others.
 
-    Only this machine can reach it, and nothing outside the report's folder is served.
+    A report is a file that holds everything it shows; nothing is served or sent.
     """
     import webbrowser
 
-    from dentalign.reports.report_server import ReportServer
+    from dentalign.reports import viewing
 
-    try:
-        with ReportServer(report, port) as server:
-            typer.echo(f"{server.url}  (Ctrl-C ends)")
-            if browser and not webbrowser.open(server.url):
-                typer.echo("no browser could be opened here: open the address yourself", err=True)
-            server.serve_forever()
-    except KeyboardInterrupt:  # the only way to end it: the work is done
-        typer.echo("view: ended", err=True)
+    if export is not None:
+        typer.echo(str(viewing.export(report, export)))
+        return
+    page = viewing.page_of(report)
+    typer.echo(str(page))
+    if browser and not webbrowser.open(page.resolve().as_uri()):
+        typer.echo("no browser could be opened here: open the file yourself", err=True)
 
 
 if __name__ == "__main__":

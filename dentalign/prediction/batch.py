@@ -12,7 +12,7 @@ from dentalign.prediction import new_case, review
 from dentalign.prediction.files import OutputOptions
 from dentalign.prediction.new_case import STAGE
 from dentalign.prediction.predictor import Predictor
-from dentalign.prediction.review import ToLookAt
+from dentalign.prediction.review import ReviewItem
 from dentalign.running import command
 from dentalign.running.progress import track
 
@@ -28,7 +28,7 @@ class BatchResult:
 
     files: tuple[tuple[Path, ...], ...]
     left_out: tuple[LeftOut, ...]
-    to_look_at: tuple[ToLookAt, ...]
+    to_look_at: tuple[ReviewItem, ...]
 
     @property
     def refused(self) -> int:
@@ -64,7 +64,7 @@ def predict_cases(
         raise DentalignError("--extract and --fixed name teeth of one case: give one JSON as --case")
     written: list[tuple[Path, ...]] = []
     lines: list[LeftOut] = []
-    looks: list[ToLookAt] = []
+    looks: list[ReviewItem] = []
     for file in track(files, "predicting", len(files)):
         try:
             case = new_case.read(

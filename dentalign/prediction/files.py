@@ -79,11 +79,12 @@ def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> lis
     if wanted.looks:
         # Matplotlib and the viewer are heavy: a night's batch of poses does without.
         from dentalign.prediction import picture
-        from dentalign.reports import case_report
+        from dentalign.reports import page
 
         files += [folder / "picture" / f"{case.case_id}.png", folder / "report" / f"{case.case_id}.html"]
-        picture.write(files[-2], prediction)
-        case_report.write(files[-1], scene(prediction, after[:-1]))
+        shown = scene(prediction, after[:-1])
+        picture.write(files[-2], shown)
+        page.write_case(files[-1], shown)
     return files
 
 

@@ -20,7 +20,7 @@ from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, Mouths
 from dentalign.prediction import new_case, review
 from dentalign.prediction.new_case import NewCase
-from dentalign.prediction.review import Thresholds, ToLookAt
+from dentalign.prediction.review import ReviewItem, Thresholds
 from dentalign.running.device import choose_device
 from dentalign.teeth import ARCHES, SLOT_COUNT
 from dentalign.validation.metrics import rigidity_residual_mm
@@ -51,7 +51,7 @@ class Prediction:
     unmoved: Mapping[int, Array]
     rigidity_residual_mm: Array
     expected_add_mm: Array | None
-    to_look_at: tuple[ToLookAt, ...]
+    to_look_at: tuple[ReviewItem, ...]
     notes: tuple[str, ...]
 
 

@@ -1,4 +1,4 @@
-"""What of a prediction a person should see to, and why: single teeth, or the case as a whole."""
+"""Review list of a prediction: teeth, or the case as a whole, that a person should look at, and why."""
 
 import csv
 import io
@@ -21,13 +21,13 @@ Code = Literal["few_alike", "overlap", "expected_error", "not_learnt"]
 
 
 @dataclass(frozen=True)
-class ToLookAt:
-    """One line of the list.
+class ReviewItem:
+    """One line of the review list.
 
-    tooth : FDI number, "" where it is the case as a whole
-    code  : few_alike: (nearly) no case of the training lacked and lost the same teeth; overlap: it stands in
-            its neighbour; expected_error: the model expects to be far off; not_learnt: it has seen too few of
-            these teeth to move this one
+    tooth : FDI number, "" for the case as a whole
+    code  : few_alike: (nearly) no training case had the same teeth absent and extracted; overlap: the tooth
+            interpenetrates its neighbour; expected_error: the model expects a large error; not_learnt: the
+            training had too few of these teeth, so that the model does not move this one
     seen  : the same in words, with the numbers
     """
 
@@ -39,7 +39,7 @@ class ToLookAt:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From when on a tooth is listed: expected to be further off, standing deeper in its neighbour; mm."""
+    """Expected error and overlap with a neighbour above which a tooth is listed, mm."""
 
     error_mm: float = 1.0
     overlap_mm: float = 0.5
@@ -53,77 +53,79 @@ def find(
     expected_mm: Array | None,
     patterns: ToothPatterns | None,
     thresholds: Thresholds,
-) -> tuple[ToLookAt, ...]:
-    """The case first, then its teeth by number.
+) -> tuple[ReviewItem, ...]:
+    """The review list of a case: the case as a whole first, then its teeth by number.
 
-    stays       : (32,) bool, teeth that are there at T2
+    stays       : (32,) bool, teeth present at T2
     pose        : (32, 4, 4), predicted, tooth-local -> head, mm
-    moving      : (M,) int, slots of those that are not fixed
-    expected_mm : (M,), how far off the model expects them to be, not a number where it has not learnt the
-                  slot; None where it never says
-    patterns    : what the training cases lacked and lost; None where that is not known
+    moving      : (M,) int, slots of the teeth that are not fixed
+    expected_mm : (M,), their expected errors, NaN where the model has not learnt the slot; None for a model
+                  that expects none
+    patterns    : absent and extracted teeth of the training cases; None where the model does not say
     """
-    looks: list[ToLookAt] = []
+    items: list[ReviewItem] = []
     if patterns is not None and patterns.mouths_alike(case.mouth.present[T1], stays) < FEW_ALIKE:
         what = patterns.pattern(case.mouth.present[T1], stays) or "no tooth absent or extracted"
         seen = (
             f"fewer than {FEW_ALIKE} of the {patterns.mouths} training cases are like it (slots: {what}; "
             "without a usable mesh is absent)"
         )
-        looks.append(ToLookAt(case.case_id, "", "few_alike", seen))
+        items.append(ReviewItem(case.case_id, "", "few_alike", seen))
     teeth = _overlaps(case, stays, pose, thresholds.overlap_mm)
     if expected_mm is not None:
-        teeth += _doubts(case, moving, expected_mm, thresholds.error_mm)
-    return (*looks, *sorted(teeth, key=lambda look: (int(look.tooth), look.code, look.seen)))
+        teeth += _expected_errors(case, moving, expected_mm, thresholds.error_mm)
+    return (*items, *sorted(teeth, key=lambda item: (int(item.tooth), item.code, item.seen)))
 
 
-def _overlaps(case: NewCase, stays: NDArray[np.bool_], pose: Array, above_mm: float) -> list[ToLookAt]:
-    """Both teeth of each pair of neighbours that stand too deep in each other, where they did not at T1."""
+def _overlaps(case: NewCase, stays: NDArray[np.bool_], pose: Array, above_mm: float) -> list[ReviewItem]:
+    """Both teeth of each pair of neighbours that overlap too much, and more than at T1."""
     pairs = contacts.neighbours(stays, stays)
     points = case.mouth.points.astype(np.float64)
     after, before = (
         contacts.contacts(rigid.apply(poses, points), pairs)[0] for poses in (pose, case.mouth.pose[T1])
     )
-    looks = []
+    items = []
     deep = after > np.maximum(before, above_mm)
     for pair, depth in zip(pairs[deep], after[deep], strict=True):
         for tooth, other in (pair, pair[::-1]):
-            seen = f"stands {depth:.2f} mm deep in {case.mouth.fdi[other]}"
-            looks.append(ToLookAt(case.case_id, str(case.mouth.fdi[tooth]), "overlap", seen))
-    return looks
+            seen = f"overlaps by {depth:.2f} mm with {case.mouth.fdi[other]}"
+            items.append(ReviewItem(case.case_id, str(case.mouth.fdi[tooth]), "overlap", seen))
+    return items
 
 
-def _doubts(case: NewCase, moving: NDArray[np.intp], expected_mm: Array, above_mm: float) -> list[ToLookAt]:
-    looks = []
+def _expected_errors(
+    case: NewCase, moving: NDArray[np.intp], expected_mm: Array, above_mm: float
+) -> list[ReviewItem]:
+    items = []
     for fdi, error in zip(case.mouth.fdi[moving].tolist(), expected_mm.tolist(), strict=True):
         if np.isnan(error):
             seen = "too few of these in the training; it stays where it is"
-            looks.append(ToLookAt(case.case_id, str(fdi), "not_learnt", seen))
+            items.append(ReviewItem(case.case_id, str(fdi), "not_learnt", seen))
         elif error > above_mm:
-            seen = f"expected to be off by {error:.2f} mm"
-            looks.append(ToLookAt(case.case_id, str(fdi), "expected_error", seen))
-    return looks
+            seen = f"expected error {error:.2f} mm"
+            items.append(ReviewItem(case.case_id, str(fdi), "expected_error", seen))
+    return items
 
 
-def in_words(looks: Iterable[ToLookAt], thresholds: Thresholds) -> list[str]:
-    """A sentence for each reason."""
-    kept = list(looks)
-    notes = [f"To be looked at as a whole: {look.seen}." for look in kept if look.code == "few_alike"]
-    told: tuple[tuple[Code, str], ...] = (
-        ("overlap", f"To be looked at, in their neighbours by more than {thresholds.overlap_mm:g} mm"),
-        ("expected_error", f"To be looked at, expected to be off by more than {thresholds.error_mm:g} mm"),
-        ("not_learnt", "Not moved, the model has seen too few of these"),
+def in_words(items: Iterable[ReviewItem], thresholds: Thresholds) -> list[str]:
+    """The list as sentences, one for each reason."""
+    kept = list(items)
+    notes = [f"To be looked at as a whole: {item.seen}." for item in kept if item.code == "few_alike"]
+    sentences: tuple[tuple[Code, str], ...] = (
+        ("overlap", f"To be looked at, overlapping a neighbour by more than {thresholds.overlap_mm:g} mm"),
+        ("expected_error", f"To be looked at, with an expected error above {thresholds.error_mm:g} mm"),
+        ("not_learnt", "Not moved, too few of these in the training"),
     )
-    for code, words in told:
-        if teeth := dict.fromkeys(look.tooth for look in kept if look.code == code):
+    for code, words in sentences:
+        if teeth := dict.fromkeys(item.tooth for item in kept if item.code == code):
             notes.append(f"{words}: {', '.join(teeth)}.")
     return notes
 
 
-def write_csv(path: str | Path, looks: Iterable[ToLookAt]) -> None:
-    """Write the list for people, spreadsheets and programs; only its header where there is nothing."""
+def write_csv(path: str | Path, items: Iterable[ReviewItem]) -> None:
+    """Write the list as CSV, only its heading where it is empty."""
     text = io.StringIO(newline="")
-    table = csv.DictWriter(text, [field.name for field in fields(ToLookAt)], lineterminator="\n")
+    table = csv.DictWriter(text, [field.name for field in fields(ReviewItem)], lineterminator="\n")
     table.writeheader()
-    table.writerows(asdict(look) for look in looks)
+    table.writerows(asdict(item) for item in items)
     atomic.write_text(path, text.getvalue())

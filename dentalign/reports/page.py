@@ -1,8 +1,8 @@
-"""One HTML file that opens from disk: style, scripts, the 3D library and the teeth are all inside it.
+"""HTML pages that open from disk: style, scripts, the 3D library and the teeth are all inside the one file.
 
-The sources are in `report_assets/`. Everything that comes from data is escaped by the template engine or
-written as JSON that cannot close its element; a content security policy lets nothing but our own scripts
-run, by their hashes, and nothing be loaded.
+The templates are in `assets/`. Everything that comes from data is escaped by the template engine or written
+as JSON that cannot close its element; a content security policy lets only our own scripts run, by their
+hashes, and lets nothing be loaded.
 """
 
 import base64
@@ -18,19 +18,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from dentalign.reports import tooth_names
-from dentalign.reports.scene import Scene, SceneTooth, label_and_unit
+from dentalign.files import atomic
+from dentalign.reports.scene import Scene, SceneTooth, label_and_unit, tooth_name
 from dentalign.reports.scene_mesh import pack
 from dentalign.teeth import is_upper
 
-ASSETS = Path(__file__).parent / "report_assets"
-SCRIPTS = ("three/three.min.js", "tooth_meshes.js", "tooth_figures.js", "viewer.js", "tables.js")
+ASSETS = Path(__file__).parent / "assets"
+VIEWER_SCRIPTS = ("three/three.min.js", "tooth_meshes.js", "tooth_figures.js", "viewer.js", "tables.js")
 
-# Where `dentalign view` writes the git revision; in the file itself it stays empty.
+# `dentalign view --export` puts the git revision here; in the file itself it stays empty.
 REVISION_PLACE = "<!-- dentalign: revision -->"
 
-# A scale ends at the first of these that 90 % of the teeth stay below: few steps, so that the colours
-# of two reports can be compared.
+# A colour scale ends at the first of these that 90 % of the teeth stay below: few steps, so that the
+# colours of two reports can be compared.
 _SCALE_ENDS = {
     "mm": (1.5, 3.0, 6.0, 12.0),
     "°": (5.0, 15.0, 30.0, 60.0),
@@ -39,30 +39,54 @@ _SCALE_ENDS = {
 }
 
 
-def render(template: str, scenes: Sequence[Scene], *, ends: Mapping[str, float] | None = None,
-           **values: Any) -> bytes:  # fmt: skip
-    """A page from a template in `report_assets/`; the same input, the same bytes.
+def write_case(path: str | Path, scene: Scene) -> None:
+    """Write the 3D report of one case as one self-contained HTML file, all or nothing.
 
-    scenes : shown by the page's 3D viewer, the first one at the start
-    ends   : figure name -> where its colour scale ends, for figures whose scale is to be the same everywhere
-    values : what the template asks for, escaped there
+    A tooth's surface is thinned to `scene_mesh.MOST_FACES`, so that a full mouth stays under 5 MB.
+    The same scene gives the same bytes.
     """
-    style = _asset("viewer.css")
-    scripts = [_asset(name) for name in SCRIPTS]
-    rendered = (
-        _environment()
-        .get_template(template)
-        .render(
-            policy=_policy(scripts, style),
-            style=Markup(style),
-            scripts=[Markup(script) for script in scripts],
-            data=page_data(scenes, ends or {}),
-            revision_place=Markup(REVISION_PLACE),
-            three_licence=_asset("three/LICENSE"),
-            **values,
-        )
+    atomic.write_bytes(path, render_viewer("case.html", [scene], case_id=scene.case_id))
+
+
+def render_viewer(template: str, scenes: Sequence[Scene], *, ends: Mapping[str, float] | None = None,
+                  **values: Any) -> bytes:  # fmt: skip
+    """A page with the 3D viewer, from a template in `assets/`; the same input gives the same bytes.
+
+    scenes : cases to choose from, the first one shown at the start
+    ends   : figure name -> end of its colour scale, for figures whose scale is the same in all reports
+    values : variables of the template, escaped there
+    """
+    data = page_data(scenes, ends or {})
+    return render(template, VIEWER_SCRIPTS, data=data, three_licence=_asset("three/LICENSE"), **values)
+
+
+def render(template: str, scripts: Sequence[str], **values: Any) -> bytes:
+    """A page from a template and scripts in `assets/`; the same input gives the same bytes."""
+    style, sources = _asset("page.css"), [_asset(name) for name in scripts]
+    page = environment().get_template(template).render(
+        policy=_policy(sources, style),
+        style=Markup(style),
+        scripts=[Markup(source) for source in sources],
+        revision_place=Markup(REVISION_PLACE),
+        **values,
+    )  # fmt: skip
+    return page.encode("utf-8")
+
+
+@functools.cache
+def environment(autoescape: bool = True) -> Environment:
+    """The template engine for `assets/`; without escaping only for what is no HTML."""
+    made = Environment(
+        loader=FileSystemLoader(ASSETS),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    return rendered.encode("utf-8")
+    made.filters["plain"] = plain
+    made.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False, "separators": (",", ":")}
+    return made
 
 
 def plain(text: object) -> str:
@@ -72,7 +96,7 @@ def plain(text: object) -> str:
 
 
 def page_data(scenes: Sequence[Scene], ends: Mapping[str, float]) -> dict[str, Any]:
-    """What the viewer reads, plain JSON. Equal lists of faces are written once."""
+    """The viewer's input, plain JSON values. Equal lists of faces are written once."""
     faces: dict[bytes, int] = {}
     written = [_scene(scene, faces) for scene in scenes]
     names = dict.fromkeys(name for scene in scenes for name in scene.figure_names())
@@ -98,19 +122,19 @@ def _tooth(tooth: SceneTooth, faces: dict[bytes, int]) -> dict[str, Any]:
     mesh = pack(tooth)
     return {
         "fdi": int(tooth.fdi),
-        "name": tooth_names.name(tooth.fdi),
+        "name": tooth_name(tooth.fdi),
         "arch": "upper" if is_upper(tooth.fdi) else "lower",
         "vertices": _base64(mesh.steps.tobytes()),
-        "middle": list(mesh.middle_mm),
+        "centre": list(mesh.centre_mm),
         "step": mesh.step_mm,
         "faces": faces.setdefault(mesh.faces.tobytes(), len(faces)),
         "poses": {key: _pose(np.asarray(pose, dtype=np.float64)) for key, pose in tooth.poses.items()},
-        "values": {name: _rounded(float(value)) for name, value in tooth.figures.items()},
+        "values": {name: float(f"{value:.6g}") for name, value in tooth.figures.items()},
     }
 
 
 def _pose(matrix: NDArray[np.float64]) -> list[float]:
-    """Translation, mm, and quaternion x, y, z, w with w >= 0: what slerp and lerp go between."""
+    """Translation, mm, and quaternion x, y, z, w with w >= 0, for lerp and slerp."""
     from scipy.spatial.transform import Rotation
 
     quaternion = Rotation.from_matrix(matrix[:3, :3]).as_quat(canonical=True)
@@ -118,21 +142,22 @@ def _pose(matrix: NDArray[np.float64]) -> list[float]:
 
 
 def _figure(name: str, scenes: Sequence[Scene], ends: Mapping[str, float]) -> dict[str, Any]:
-    """Label, unit and colour scale of a figure; a figure with negative values has its white in the middle."""
+    """Label, unit and colour scale of a figure; the scale of one with negative values is centred on 0."""
     label, unit = label_and_unit(name)
-    found = np.array([t.figures[name] for scene in scenes for t in scene.teeth if name in t.figures])
-    reach = float(np.quantile(np.abs(found), 0.9))
+    values = np.array([t.figures[name] for scene in scenes for t in scene.teeth if name in t.figures])
+    reach = float(np.quantile(np.abs(values), 0.9))
     steps = _SCALE_ENDS[unit]
     end = ends.get(name) or next((step for step in steps if reach <= step), steps[-1])
-    return {"label": label, "unit": unit, "end": end, "signed": bool((found < 0).any())}
+    return {"label": label, "unit": unit, "end": end, "signed": bool((values < 0).any())}
 
 
 def _policy(scripts: Sequence[str], style: str) -> str:
     def hashed(text: str) -> str:
         return f"'sha256-{_base64(hashlib.sha256(text.encode('utf-8')).digest())}'"
 
+    allowed = " ".join(hashed(script) for script in scripts) or "'none'"
     return (
-        f"default-src 'none'; script-src {' '.join(hashed(s) for s in scripts)}; style-src {hashed(style)}; "
+        f"default-src 'none'; script-src {allowed}; style-src {hashed(style)}; "
         "base-uri 'none'; form-action 'none'"
     )
 
@@ -145,28 +170,5 @@ def _asset(name: str) -> str:
     return text
 
 
-@functools.cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(ASSETS),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["plain"] = plain
-    environment.policies["json.dumps_kwargs"] = {
-        "sort_keys": True,
-        "allow_nan": False,
-        "separators": (",", ":"),
-    }
-    return environment
-
-
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")

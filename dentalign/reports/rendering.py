@@ -2,8 +2,7 @@
 
 Orthographic views, shaded triangle by triangle and painted from far to near (the painter's algorithm,
 Newell, Newell and Sancha 1972, doi:10.1145/800193.569954) by Pillow, ten times as fast as matplotlib's
-polygons, three times finer than shown and then smoothed.
-The same bodies give the same bytes.
+polygons, at three times the resolution and then antialiased. The same bodies give the same bytes.
 """
 
 from collections.abc import Iterable
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
@@ -40,9 +38,9 @@ _VIEWER = np.array([0.0, 0.0, 1.0])
 _LAMP = np.array([-0.32, 0.45, 0.83]) / np.linalg.norm([-0.32, 0.45, 0.83])
 _HALFWAY = (_LAMP + _VIEWER) / np.linalg.norm(_LAMP + _VIEWER)
 _AMBIENT, _DIFFUSE, _GLOSS, _SHININESS = 0.42, 0.62, 0.16, 28.0
-_FADING = 0.28  # how much darker the farthest face is than the nearest
-_FINER = 3  # times as many pixels as shown, each way
-_VALLEY = 2.4  # how much darker fissures are, per unit of relative depth
+_FADING = 0.28  # darkening of the farthest face, relative to the nearest
+_OVERSAMPLING = 3  # pixels drawn per pixel shown, each way
+_FISSURE = 2.4  # darkening of fissures per unit of concavity
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Body:
     """One closed surface to draw.
 
     vertices : (V, 3) float, mm, head frame
-    faces    : (F, 3) int, wound counter-clockwise as seen from outside
+    faces    : (F, 3) int, counter-clockwise as seen from outside
     colour   : red, green, blue in [0, 1]
     """
 
@@ -60,15 +58,8 @@ class Body:
 
     @cached_property
     def relief(self) -> tuple[Array, Array]:
-        """Per face: normal (F, 3), smoothed, and how deep it lies in a valley (F,); worked out once."""
+        """Smoothed normal (F, 3) and concavity (F,) of each face, computed once."""
         return _smooth(np.asarray(self.vertices, np.float64), np.asarray(self.faces, np.int64))
-
-
-def figure(width_in: float, height_in: float, dpi: float = 100.0) -> Figure:
-    """An empty figure that draws into memory (no pyplot, no global state)."""
-    made = Figure(figsize=(width_in, height_in), dpi=dpi)
-    FigureCanvasAgg(made)
-    return made
 
 
 def draw(
@@ -76,11 +67,12 @@ def draw(
 ) -> None:
     """Draw bodies into axes as seen from one side; equal scale on both axes, no frame.
 
-    view : "frontal" (patient's right on the picture's left), "left" or "right" (buccal view of that
-           side of the patient), "upper_occlusal" (looking up: incisors at the top) or "lower_occlusal"
-           (looking down: incisors at the bottom); in both occlusal views the patient's right is on the
-           picture's left. Every body given is drawn: for an occlusal view pass one arch.
-    box  : left, right, bottom, top of what is shown, mm along the view's axes; default: all of it
+    view   : "frontal" (patient's right on the picture's left), "left" or "right" (buccal view of that
+             side of the patient), "upper_occlusal" (looking up: incisors at the top) or "lower_occlusal"
+             (looking down: incisors at the bottom); in both occlusal views the patient's right is on the
+             picture's left. Every body given is drawn: for an occlusal view pass one arch.
+    box    : left, right, bottom, top of the part that is shown, mm along the view's axes; default: all of it
+    raises : ValueError for another view
     """
     if view not in VIEWS:
         raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
@@ -96,7 +88,9 @@ def draw(
         margin = 0.03 * float((high - low).max())
         box = (low[0] - margin, high[0] + margin, low[1] - margin, high[1] + margin)
     left, right, bottom, top = box
-    scale = _FINER * min(axes.bbox.width / (right - left), axes.bbox.height / (top - bottom))  # pixels a mm
+    scale = _OVERSAMPLING * min(
+        axes.bbox.width / (right - left), axes.bbox.height / (top - bottom)
+    )  # pixels a mm
     size = max(1, round((right - left) * scale)), max(1, round((top - bottom) * scale))
     image = Image.new("RGBA", size, (255, 255, 255, 0))
     brush = ImageDraw.Draw(image)
@@ -112,23 +106,23 @@ def draw(
 def save_png(drawn: Figure, path: str | Path) -> None:
     """Write a figure as PNG, all or nothing, with no software version or time inside."""
     buffer = BytesIO()
-    drawn.savefig(buffer, format="png", metadata={"Software": None})
+    drawn.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
     atomic.write_bytes(path, buffer.getvalue())
 
 
 def _visible(bodies: list[Body], axes_of_view: Array) -> tuple[Array, Array]:
-    """Triangles turned to the viewer (N, 3, 3) in view axes (right, up, near), and colours (N, 3)."""
-    all_corners, all_normals, all_valleys, all_tints = [], [], [], []
+    """Triangles that face the viewer (N, 3, 3) in view axes (right, up, near), and their colours (N, 3)."""
+    all_corners, all_normals, all_concavities, all_tints = [], [], [], []
     for body in bodies:
         points = np.asarray(body.vertices, dtype=np.float64) @ axes_of_view.T
         faces = np.asarray(body.faces, dtype=np.int64)
         corners = points[faces]  # (F, 3, 3)
         flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         front = flat[:, 2] > 0
-        normals, valleys = body.relief
+        normals, concavities = body.relief
         all_corners.append(corners[front])
         all_normals.append(normals[front] @ axes_of_view.T)
-        all_valleys.append(valleys[front])
+        all_concavities.append(concavities[front])
         all_tints.append(np.broadcast_to(np.asarray(body.colour, dtype=np.float64), (int(front.sum()), 3)))
     if not all_corners:
         return np.zeros((0, 3, 3)), np.zeros((0, 3))
@@ -139,16 +133,16 @@ def _visible(bodies: list[Body], axes_of_view: Array) -> tuple[Array, Array]:
     near = corners[:, :, 2].mean(axis=1)
     depth = (near.max() - near) / max(float(np.ptp(near)), 1.0)
     light = _AMBIENT + _DIFFUSE * np.clip(normals @ _LAMP, 0, None)
-    light *= (1 - _FADING * depth) * np.clip(1 - _VALLEY * np.concatenate(all_valleys), 0.45, 1.08)
+    light *= (1 - _FADING * depth) * np.clip(1 - _FISSURE * np.concatenate(all_concavities), 0.45, 1.08)
     shine = _GLOSS * np.clip(normals @ _HALFWAY, 0, None) ** _SHININESS * (1 - depth)
     return corners, np.clip(tints * light[:, None] + shine[:, None], 0, 1)
 
 
 def _smooth(points: Array, faces: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Per face: the mean of its corners' normals (F, 3), unit, and how deep it lies in a valley (F,).
+    """Mean normal of each face's corners (F, 3), of length 1, and its concavity (F,).
 
-    The valley measure is how far the neighbours of a vertex stand out above its tangent plane, as a
-    share of the distance to them: positive in fissures, negative on cusps.
+    The concavity of a vertex is the height of its neighbours above its tangent plane, relative to their
+    distance: positive in fissures, negative on cusps.
     """
     count = len(points)
     corners = points[faces]
@@ -161,14 +155,15 @@ def _smooth(points: Array, faces: NDArray[np.int64]) -> tuple[Array, Array]:
     normal = _unit(summed(faces.T.ravel(), np.tile(flat, (3, 1))))
     step = points[ring[:, 1]] - points[ring[:, 0]]
     above = np.einsum("ij,ij->i", step, normal[ring[:, 0]]) / np.maximum(np.linalg.norm(step, axis=1), 1e-12)
-    valley = np.bincount(ring[:, 0], above, count) / np.maximum(np.bincount(ring[:, 0], minlength=count), 1)
-    # Twice over the neighbourhood: with one flat colour a face, the pattern of diagonals would show.
-    around = np.maximum(np.bincount(faces.ravel(), minlength=count), 1)
+    degree = np.maximum(np.bincount(ring[:, 0], minlength=count), 1)
+    concavity = np.bincount(ring[:, 0], above, count) / degree
+    # Smoothed twice: with one flat colour a face, the pattern of the diagonals would show.
+    face_count = np.maximum(np.bincount(faces.ravel(), minlength=count), 1)
     for _ in range(2):
-        of_faces = np.column_stack([_unit(normal[faces].sum(axis=1)), valley[faces].mean(axis=1)])
+        of_faces = np.column_stack([_unit(normal[faces].sum(axis=1)), concavity[faces].mean(axis=1)])
         spread = summed(faces.T.ravel(), np.tile(of_faces, (3, 1)))
-        normal, valley = _unit(spread[:, :3]), spread[:, 3] / around
-    return _unit(normal[faces].sum(axis=1)), valley[faces].mean(axis=1)
+        normal, concavity = _unit(spread[:, :3]), spread[:, 3] / face_count
+    return _unit(normal[faces].sum(axis=1)), concavity[faces].mean(axis=1)
 
 
 def _unit(vectors: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What a report shows of one case: teeth, the states they stand in, and their figures.
+"""The content of a 3D report of one case: teeth, the states they stand in, and their figures.
 
 Coordinates are millimetres. A tooth's surface is tooth-local; a pose carries it to the head frame
 (right-handed, x to the patient's left, y to posterior, z up).
@@ -10,9 +10,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from dentalign.teeth import is_known
+from dentalign.teeth import PRIMARY, is_known
 
 UNITS = {"mm": "mm", "deg": "°", "percent": "%", "share": "share, 0 to 1"}
+
+_QUADRANTS = ("upper right", "upper left", "lower left", "lower right")
+_PERMANENT = ("central incisor", "lateral incisor", "canine", "first premolar", "second premolar",
+              "first molar", "second molar", "third molar")  # fmt: skip
+_PRIMARY = ("central incisor", "lateral incisor", "canine", "first molar", "second molar")
 
 _RIGID_WITHIN = 1e-3  # of a rotation matrix: more than rounding, less than any scale or shear worth the name
 
@@ -40,12 +45,12 @@ class Scene:
     """One case, one arch or both.
 
     case_id   : any text
-    states    : (key, label) in the order of time; the first is where the slider starts. Every other state
-                can be chosen as its end, except those whose key begins with "stage": the intermediate
-                stages, which stand before the state they lead to and which the teeth pass on the way
+    states    : (key, label) in the order of time; the slider starts at the first. Every other state can be
+                chosen as its end, except those whose key begins with "stage": intermediate stages, which
+                stand before the state they lead to and which the teeth pass on the way
     teeth     : at least one, each FDI number once
     colour_by : names of figures that may colour the teeth; the first is on when the report opens
-    notes     : plain sentences shown beside the picture: what was left out, warnings
+    notes     : plain sentences shown beside the picture, such as which teeth were left out
     raises    : ValueError, naming case and tooth, where the parts do not fit together
     """
 
@@ -63,14 +68,14 @@ class Scene:
         if not numbers or len(set(numbers)) < len(numbers):
             raise ValueError(f"case {self.case_id!r}: teeth must be different ones, got {numbers}")
         for tooth in self.teeth:
-            if wrong := _wrong_with(tooth, keys):
-                raise ValueError(f"case {self.case_id!r}, tooth {tooth.fdi}: {wrong}")
+            if fault := _fault_of(tooth, keys):
+                raise ValueError(f"case {self.case_id!r}, tooth {tooth.fdi}: {fault}")
         known = {name for tooth in self.teeth for name in tooth.figures}
         if missing := [name for name in self.colour_by if name not in known]:
             raise ValueError(f"case {self.case_id!r}: no tooth has the figure {missing[0]!r} to colour by")
 
     def figure_names(self) -> tuple[str, ...]:
-        """The figures of any tooth, in the order in which teeth bring them."""
+        """Names of the figures that any tooth has, each once, in the order of the teeth."""
         return tuple(dict.fromkeys(name for tooth in self.teeth for name in tooth.figures))
 
 
@@ -85,8 +90,19 @@ def label_and_unit(name: str) -> tuple[str, str]:
     return " ".join("ADD" if word == "add" else word for word in words.split("_")), UNITS[suffix]
 
 
-def _wrong_with(tooth: SceneTooth, keys: list[str]) -> str:
-    """What is wrong with a tooth, in words; empty where nothing is."""
+def tooth_name(fdi: int) -> str:
+    """The name of a tooth (ISO 3950): 16 -> "upper right first molar"; right is the patient's.
+
+    raises: ValueError where the notation has no such number
+    """
+    if not is_known(fdi):
+        raise ValueError(f"{fdi} is not a number of the FDI notation")
+    side, kind = _QUADRANTS[(fdi // 10 - 1) % 4], fdi % 10 - 1
+    return f"{side} primary {_PRIMARY[kind]}" if fdi in PRIMARY else f"{side} {_PERMANENT[kind]}"
+
+
+def _fault_of(tooth: SceneTooth, keys: list[str]) -> str:
+    """The first fault of a tooth, in words; empty where there is none."""
     if not is_known(tooth.fdi):
         return "not a number of the FDI notation"
     vertices, faces = np.asarray(tooth.vertices), np.asarray(tooth.faces)

@@ -1,4 +1,4 @@
-"""What a model must beat: no movement at all, and the movement that each slot makes on average.
+"""Baseline that a model must beat, beside no movement at all: the mean movement of each slot.
 
 Poses are tooth-local -> head, mm; a tooth's centroid is that of its points.
 """
@@ -10,43 +10,37 @@ from numpy.typing import NDArray
 
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.geometry import rigid
+from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, T2
 from dentalign.teeth import SLOT_COUNT
 
-Array = NDArray[np.float64]
-
 _BATCH_CASES = 64  # bounds the memory, whatever the number of training cases
-
-
-def identity(t1_pose: Array) -> Array:
-    """The pose at T1 as the prediction: no movement. (..., 4, 4) -> (..., 4, 4)."""
-    return t1_pose.copy()
 
 
 @dataclass(frozen=True)
 class MeanMotion:
     """Mean movement of each slot from T1 to T2, in the head frame.
 
-    shift_mm            : (32, 3), of the tooth's centroid
+    translation_mm      : (32, 3), of the tooth's centroid
     rotation_vector_rad : (32, 3), of the rotation at T2 relative to T1, R2 R1^T
-    teeth               : (32,) int, how many were seen; a slot never seen does not move
+    teeth               : (32,) int, number of teeth in the mean; a slot without any does not move
     """
 
-    shift_mm: Array
+    translation_mm: Array
     rotation_vector_rad: Array
     teeth: NDArray[np.intp]
 
     def predict(self, points: NDArray[np.floating], t1_pose: Array) -> Array:
-        """Each tooth turned about its centroid and moved by its slot's mean.
+        """Poses at T2: each tooth rotated about its centroid and translated by the mean of its slot.
 
         points  : (..., 32, P, 3), tooth-local mm
         t1_pose : (..., 32, 4, 4)
-        returns : (..., 32, 4, 4), rotation R_mean R1, centroid c1 + shift
+        returns : (..., 32, 4, 4), rotation R_mean R1, centroid c1 + translation
         """
-        middle = points.mean(-2, dtype=np.float64)
+        centroid = points.mean(-2, dtype=np.float64)  # tooth-local
         rotation = rigid.rotation_matrix(self.rotation_vector_rad) @ t1_pose[..., :3, :3]
-        centroid = _moved(t1_pose, middle) + self.shift_mm
-        return rigid.from_rotation(rotation, centroid - (rotation @ middle[..., None])[..., 0])
+        target = _applied(t1_pose, centroid) + self.translation_mm
+        return rigid.from_rotation(rotation, target - (rotation @ centroid[..., None])[..., 0])
 
 
 def mean_motion(store: MouthStore) -> MeanMotion:
@@ -55,22 +49,22 @@ def mean_motion(store: MouthStore) -> MeanMotion:
     The mean of rotations is that of their rotation vectors, close to the geodesic mean for the small
     rotations of tooth movement (Gramkow 2001, doi:10.1023/A:1011129215388).
     """
-    shift, turn, teeth = np.zeros((SLOT_COUNT, 3)), np.zeros((SLOT_COUNT, 3)), np.zeros(SLOT_COUNT, np.intp)
+    translation, rotation = np.zeros((SLOT_COUNT, 3)), np.zeros((SLOT_COUNT, 3))
+    teeth = np.zeros(SLOT_COUNT, np.intp)
     rows = store.rows_of("train")
     for start in range(0, len(rows), _BATCH_CASES):
-        part = rows[start : start + _BATCH_CASES]
-        mouths = store.mouths(part)
+        mouths = store.mouths(rows[start : start + _BATCH_CASES])
         both = mouths.stays
         slot = np.nonzero(both)[1]
         t1, t2 = mouths.pose[:, T1][both], mouths.pose[:, T2][both]
-        middle = mouths.points[both].mean(-2, dtype=np.float64)
-        np.add.at(shift, slot, _moved(t2, middle) - _moved(t1, middle))
-        np.add.at(turn, slot, rigid.rotation_vector(t2[:, :3, :3] @ np.swapaxes(t1[:, :3, :3], -1, -2)))
+        centroid = mouths.points[both].mean(-2, dtype=np.float64)
+        np.add.at(translation, slot, _applied(t2, centroid) - _applied(t1, centroid))
+        np.add.at(rotation, slot, rigid.rotation_vector(t2[:, :3, :3] @ np.swapaxes(t1[:, :3, :3], -1, -2)))
         np.add.at(teeth, slot, 1)
-    seen = np.maximum(teeth, 1)[:, None]
-    return MeanMotion(shift / seen, turn / seen, teeth)
+    count = np.maximum(teeth, 1)[:, None]
+    return MeanMotion(translation / count, rotation / count, teeth)
 
 
-def _moved(pose: Array, point: Array) -> Array:
-    """One point (..., 3) per pose (..., 4, 4), moved."""
+def _applied(pose: Array, point: Array) -> Array:
+    """One point (..., 3) per pose (..., 4, 4), moved by it."""
     return rigid.apply(pose, point[..., None, :])[..., 0, :]

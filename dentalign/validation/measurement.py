@@ -1,7 +1,7 @@
 """The models measured on the test split, beside two baselines and the true T2."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,22 @@ from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.files import weights
 from dentalign.geometry import contacts, rigid
+from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, T2, Mouths
 from dentalign.params import Device, Positive, Section
 from dentalign.running import profiling
 from dentalign.running.device import choose_device
-from dentalign.teeth import ARCHES, SLOT_COUNT
-from dentalign.validation import baselines, metrics
-from dentalign.validation.reported_metrics import TOOTH_METRICS, MeasuredTeeth
-
-Array = NDArray[np.float64]
+from dentalign.teeth import ARCHES
+from dentalign.validation import metrics
+from dentalign.validation.baselines import MeanMotion, mean_motion
+from dentalign.validation.metrics import TOOTH_METRICS, MeasuredTeeth
 
 METHODS = ("model", "identity", "mean_motion")
 _SIGNIFICANT_DIGITS = 6
 
 
 class Validate(Section):
-    """How the models are measured on the test split."""
+    """Section `validate` of params.yaml."""
 
     batch_cases: Positive = 8
     threads: Positive = 2
@@ -40,30 +40,38 @@ class Validate(Section):
 
 @dataclass(frozen=True)
 class Validation:
-    """What was found, with one entry per tooth that is present at both T1 and T2 ("teeth", T of them).
+    """Measurements of the N cases of the test split; numbers per tooth stand at [case, slot], else NaN.
 
-    metrics  : content of `metrics/validation.json`
-    lineage  : SHA-256, hexadecimal, of what the figures come from
-    case_ids : all N cases of the test split
-    rows     : (N,) int, their rows in the latents file
-    predicted: (N, 32, 4, 4), the model's pose tooth-local -> head, mm; identity where not a tooth
-    case     : (T,) int, which of the N cases the tooth belongs to
-    slot     : (T,) int
-    figures  : method -> metric -> (T,), the metrics of `TOOTH_METRICS`
-    slot_reconstruction_mm : (32,), `reconstruction_mm` by slot, not a number where the split has no tooth
-    expected_add_mm : (T,), how far off the model expected the tooth to be; None where it does not say
+    metrics   : content of `metrics/validation.json`
+    lineage   : SHA-256, hexadecimal, of the files that the figures come from
+    case_ids  : N
+    rows      : (N,) int, of the cases in the latents file
+    measured  : (N, 32) bool, teeth present at both T1 and T2
+    predicted : (N, 32, 4, 4), the model's pose tooth-local -> head, mm; identity where it places no tooth
+    figures   : method -> metric of `TOOTH_METRICS` -> (N, 32)
+    reconstruction_mm : (N, 2, 32), of the clouds at T1 and T2
+    expected_add_mm   : (N, 32), the error that the model expects; None for a model that does not estimate it
     """
 
     metrics: dict[str, Any]
     lineage: dict[str, str]
     case_ids: list[str]
     rows: NDArray[np.intp]
+    measured: NDArray[np.bool_]
     predicted: Array
-    case: NDArray[np.intp]
-    slot: NDArray[np.intp]
     figures: dict[str, dict[str, Array]]
-    slot_reconstruction_mm: Array
+    reconstruction_mm: Array
     expected_add_mm: Array | None = None
+
+    def teeth(self, method: str, metric: str = "add_mm") -> Array:
+        """A metric of all T measured teeth (T,), case by case in slot order."""
+        return self.figures[method][metric][self.measured]
+
+
+def mean(values: Array, axis: int | tuple[int, ...]) -> Array:
+    """Mean over an axis of what is not NaN; NaN where all is."""
+    number = np.isfinite(values).sum(axis)
+    return np.where(number > 0, np.nansum(values, axis) / np.maximum(number, 1), np.nan)
 
 
 def validate(
@@ -74,7 +82,7 @@ def validate(
 ) -> Validation:
     """Predict every test case, measure it, and measure both baselines on the same teeth.
 
-    Memory holds one batch of latents; what stays of a case is its poses and a few numbers per tooth.
+    Memory holds one batch of latents; of a measured case it holds poses and a few numbers per tooth.
 
     raises: NothingUsable where no test case has a tooth at both T1 and T2; DentalignError where the
             files do not belong together or a prediction is not finite
@@ -92,79 +100,31 @@ def validate(
                 f"{latents}: no case in the test split, nothing to validate on; it gets about a tenth of the "
                 f"patients, and there are {len(store)} cases in all: more are needed"
             )
-        motion = baselines.mean_motion(store)
-        found = _Found()
-        profiling.step()  # there may be but one batch, which is to be traced
+        present = store.present(rows)
+        measured = present[:, T1] & present[:, T2]
+        if not measured.any():
+            raise NothingUsable(f"{latents}: no test case has a tooth at both T1 and T2")
+        motion, batches = mean_motion(store), []
+        profiling.step()  # before the first batch, so that a single one is traced
         for start in range(0, len(rows), settings.batch_cases):
-            part = rows[start : start + settings.batch_cases]
-            _measure(found, store.mouths(part, latents=True), start, model, decoder, motion)
+            mouths = store.mouths(rows[start : start + settings.batch_cases], latents=True)
+            batches.append(_measure(mouths, model, decoder, motion))
             profiling.step()
+        extracted = int((present[:, T1] & ~measured).sum())
+        counts = {"extracted_teeth": extracted} | {
+            f"{split}_cases": len(store.rows_of(split)) for split in ("train", "val", "test")
+        }
         case_ids = [store.case_ids[row] for row in rows]
-        counts = {f"{split}_cases": len(store.rows_of(split)) for split in ("train", "val", "test")}
-    if not any(map(len, found.slot)):
-        raise NothingUsable(f"{latents}: no test case has a tooth at both T1 and T2")
     lineage = {
         "latents_sha256": weights.file_sha256(latents),
         "encoder_sha256": model.config.encoder_sha256,
         "decoder_sha256": weights.file_sha256(decoder_weights),
         "alignment_sha256": weights.file_sha256(alignment_weights),
     }
-    return found.finish(case_ids, rows, counts, lineage)
-
-
-@dataclass
-class _Found:
-    """Gathers figures batch by batch."""
-
-    figures: dict[str, dict[str, list[Array]]] = field(default_factory=dict)
-    case: list[NDArray[np.intp]] = field(default_factory=list)
-    slot: list[NDArray[np.intp]] = field(default_factory=list)
-    predicted: list[Array] = field(default_factory=list)
-    reconstruction_mm: list[Array] = field(default_factory=list)
-    reconstruction_slot: list[NDArray[np.intp]] = field(default_factory=list)
-    expected_add_mm: list[Array] = field(default_factory=list)
-    t1_only: int = 0
-
-    def add(self, method: str, values: dict[str, Array]) -> None:
-        for name, value in values.items():
-            self.figures.setdefault(method, {}).setdefault(name, []).append(value)
-
-    def finish(
-        self, case_ids: list[str], rows: NDArray[np.intp], counts: dict[str, int], lineage: dict[str, str]
-    ) -> Validation:
-        joined = {
-            method: {name: np.concatenate(parts) for name, parts in values.items()}
-            for method, values in self.figures.items()
-        }
-        case, slot = np.concatenate(self.case), np.concatenate(self.slot)
-        summary: dict[str, Any] = {}
-        for method in METHODS:
-            summary[method] = {"add_auc_5mm": metrics.add_auc_5mm(joined[method]["add_mm"])}
-            summary[method] |= _means(joined[method])
-        summary["true_t2"] = _means(joined["true_t2"])
-        if summary["identity"]["add_mm"] > 0:  # else nothing was to be moved, and the ratio says nothing
-            summary["add_vs_identity"] = summary["model"]["add_mm"] / summary["identity"]["add_mm"]
-        reconstruction = np.concatenate(self.reconstruction_mm)
-        summary["reconstruction_mm"] = float(reconstruction.mean())
-        place, by_slot = np.concatenate(self.reconstruction_slot), np.full(SLOT_COUNT, np.nan)
-        for number in np.unique(place):
-            by_slot[number] = reconstruction[place == number].mean()
-        cases = len(np.unique(case))
-        summary["counts"] = {
-            "cases": cases,
-            "teeth": len(slot),
-            "pairs": len(joined["true_t2"]["overlap_mm"]),
-            "extracted_teeth": self.t1_only,
-            **counts,
-        }
-        figures = {method: {n: joined[method][n] for n in TOOTH_METRICS} for method in METHODS}
-        expected = np.concatenate(self.expected_add_mm) if self.expected_add_mm else None
-        if expected is not None:
-            summary["confidence"] = metrics.confidence(expected, joined["model"]["add_mm"])
-        predicted = np.concatenate(self.predicted)
-        return Validation(
-            rounded(summary), lineage, case_ids, rows, predicted, case, slot, figures, by_slot, expected
-        )
+    joined = _joined(batches)
+    pairs = joined.pop("pairs")
+    validation = Validation({}, lineage, case_ids, rows, measured, **joined)
+    return replace(validation, metrics=_summary(validation, pairs, counts))
 
 
 def _check(
@@ -175,7 +135,7 @@ def _check(
     decoder_weights: str | Path,
 ) -> None:
     """Refuse files that do not belong together."""
-    encoder, layout = store.attributes.get("encoder_sha256"), store.layout
+    encoder = store.attributes.get("encoder_sha256")
     if model.config.encoder_sha256 != encoder:
         raise DentalignError(
             f"{alignment_weights}: trained on latents of encoder {model.config.encoder_sha256[:12]}, "
@@ -187,94 +147,126 @@ def _check(
             f"{alignment_weights}: trained through decoder {model.config.decoder_sha256[:12]}, "
             f"{decoder_weights} is {decoder_sha256[:12]}: train it again (`dvc repro`)"
         )
-    if (model.config.points, model.config.features) != (layout.points, layout.features):
+    if decoder.config.features != store.layout.features:
         raise DentalignError(
-            f"{alignment_weights}: made for latents of {model.config.points} x {model.config.features} "
-            f"numbers, {store.path} has {layout.points} x {layout.features}"
-        )
-    if decoder.config.features != layout.features:
-        raise DentalignError(
-            f"{decoder_weights}: made for {decoder.config.features} features, "
-            f"{store.path} has {layout.features}"
+            f"{decoder_weights}: made for {decoder.config.features} features, {store.path} has "
+            f"{store.layout.features}: name the decoder of the encoder that made the latents"
         )
 
 
-def _measure(
-    found: _Found,
-    mouths: Mouths,
-    start: int,
-    model: AlignmentModel,
-    decoder: Decoder,
-    motion: baselines.MeanMotion,
-) -> None:
-    """One batch of B cases; `start` is the number of the first among the test cases."""
-    assert mouths.latents is not None
-    points, both = mouths.points, mouths.stays  # both: (B, 32)
-    (t1_pose, t2_pose), (t1_mask, t2_mask) = mouths.pose.swapaxes(0, 1), mouths.present.swapaxes(0, 1)
-    for stage in (T1, T2):
-        mask, pose = mouths.present[:, stage], mouths.pose[:, stage]
-        decoded = _decode(decoder, mouths.latents[:, stage])[mask]
-        found.reconstruction_mm.append(metrics.add_mm(decoded, rigid.apply(pose[mask], points[mask])))
-        found.reconstruction_slot.append(np.nonzero(mask)[1])
-    found.t1_only += int((t1_mask & ~t2_mask).sum())
-    case, slot = np.nonzero(both)
-    found.case.append(case + start)
-    found.slot.append(slot)
-    local = points[both].astype(np.float64)  # (T, P, 3)
-    true_pose = t2_pose[both]
-    true = rigid.apply(true_pose, local)
+def _measure(mouths: Mouths, model: AlignmentModel, decoder: Decoder, motion: MeanMotion) -> dict[str, Any]:
+    """Measurements of a batch of B cases: fields of `Validation`, and `pairs`.
+
+    pairs : method or "true_t2" -> overlap_mm, contact_gap_mm -> (K,), of the K pairs of neighbours
+    """
+    measured, points = mouths.stays, mouths.points
+    t1_pose, t2_pose = mouths.pose[:, T1], mouths.pose[:, T2]
     placed = model.predict(mouths.without_plan())
-    predicted = placed.pose
-    said = rigid.apply(predicted[both], local) if placed.points is None else placed.points[both]
-    found.predicted.append(predicted)
-    if placed.expected_add_mm is not None:
-        found.expected_add_mm.append(placed.expected_add_mm[both])
-    poses = {
-        "model": predicted,
-        "identity": baselines.identity(t1_pose),
-        "mean_motion": motion.predict(points, t1_pose),
-    }
-    arch = case * len(ARCHES) + (slot >= len(ARCHES["lower"]))
-    for method in METHODS:
-        pose = poses[method][both]
-        posed = rigid.apply(pose, local)
+    poses = {"model": placed.pose, "identity": t1_pose, "mean_motion": motion.predict(points, t1_pose)}
+    case, slot = np.nonzero(measured)
+    local = points[measured].astype(np.float64)  # (T, P, 3)
+    true_pose = t2_pose[measured]
+    true_points = rigid.apply(true_pose, local)
+    decoded = None if placed.points is None else placed.points[measured]
+    figures = {}
+    for method, all_poses in poses.items():
+        pose = all_poses[measured]
+        moved = rigid.apply(pose, local)
         teeth = MeasuredTeeth(
             pose=pose,
             true_pose=true_pose,
-            points=posed,
-            true_points=true,
-            said=said if method == "model" else posed,  # a baseline predicts the pose itself
-            arch=arch,
+            points=moved,
+            true_points=true_points,
+            decoded=moved if decoded is None or method != "model" else decoded,
+            arch=case * len(ARCHES) + (slot >= len(ARCHES["lower"])),
         )
-        found.add(method, {name: metric.of(teeth) for name, metric in TOOTH_METRICS.items()})
-    for method, pose in {**poses, "true_t2": t2_pose}.items():
-        for overlap, gap in _contacts(rigid.apply(pose, points), t2_mask, both):
-            found.add(method, {"overlap_mm": overlap, "contact_gap_mm": gap})
+        figures[method] = {
+            name: _by_slot(metric.of(teeth), measured) for name, metric in TOOTH_METRICS.items()
+        }
+    expected = placed.expected_add_mm
+    found = {
+        "predicted": placed.pose,
+        "figures": figures,
+        "reconstruction_mm": _reconstruction_mm(mouths, decoder),
+        "pairs": {
+            method: _contacts(rigid.apply(pose, points), mouths)
+            for method, pose in {**poses, "true_t2": t2_pose}.items()
+        },
+    }
+    return found if expected is None else found | {"expected_add_mm": np.where(measured, expected, np.nan)}
 
 
-def _contacts(
-    points: Array, present: NDArray[np.bool_], judged: NDArray[np.bool_]
-) -> Iterator[tuple[Array, Array]]:
-    """`contacts.contacts` of each of B mouths; points (B, 32, P, 3), head frame."""
-    for mouth, here, chosen in zip(points, present, judged, strict=True):
-        yield contacts.contacts(mouth, contacts.neighbours(here, chosen))
+def _by_slot(values: Array, measured: NDArray[np.bool_]) -> Array:
+    """Values of teeth (T,) at their case and slot (B, 32), else NaN."""
+    placed = np.full(measured.shape, np.nan)
+    placed[measured] = values
+    return placed
 
 
 @torch.inference_mode()
-def _decode(decoder: Decoder, latents: NDArray[Any]) -> NDArray[np.float32]:
-    """Points (B, 32, P, 3), mm, head frame, of latents (B, 32, P, F)."""
-    given = torch.from_numpy(latents).to(decoder.centre.device).float()
-    decoded: NDArray[np.float32] = decoder(given).cpu().numpy()
-    return decoded
+def _reconstruction_mm(mouths: Mouths, decoder: Decoder) -> Array:
+    """Mean distance of the decoded latents from the clouds (B, 2, 32), NaN where no tooth is."""
+    assert mouths.latents is not None
+    stages = []
+    for stage in (T1, T2):
+        present = mouths.present[:, stage]
+        latents = torch.from_numpy(mouths.latents[:, stage]).to(decoder.centre.device).float()
+        decoded = decoder(latents).cpu().numpy()[present]
+        cloud = rigid.apply(mouths.pose[:, stage][present], mouths.points[present])
+        stages.append(_by_slot(metrics.add_mm(decoded, cloud), present))
+    return np.stack(stages, axis=1)
+
+
+def _contacts(points: Array, mouths: Mouths) -> dict[str, Array]:
+    """Overlap and gap of the pairs of neighbours of B mouths; points (B, 32, P, 3), head frame, mm."""
+    found = [
+        contacts.contacts(mouth, contacts.neighbours(present, stays))
+        for mouth, present, stays in zip(points, mouths.present[:, T2], mouths.stays, strict=True)
+    ]
+    overlap, gap = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return {"overlap_mm": overlap, "contact_gap_mm": gap}
+
+
+def _joined(batches: Sequence[Any]) -> Any:
+    """Nested dicts of arrays, concatenated along the first axis."""
+    if isinstance(batches[0], dict):
+        return {name: _joined([batch[name] for batch in batches]) for name in batches[0]}
+    return np.concatenate(batches)
+
+
+def _summary(
+    validation: Validation, pairs: dict[str, dict[str, Array]], counts: dict[str, int]
+) -> dict[str, Any]:
+    """The content of `metrics/validation.json`."""
+    summary: dict[str, Any] = {}
+    for method in METHODS:
+        summary[method] = {"add_auc_5mm": metrics.add_auc_5mm(validation.teeth(method))}
+        summary[method] |= {
+            name: float(validation.teeth(method, name).mean()) for name in TOOTH_METRICS
+        } | _means(pairs[method])
+    summary["true_t2"] = _means(pairs["true_t2"])
+    if summary["identity"]["add_mm"] > 0:  # else nothing was to be moved, and there is no ratio
+        summary["add_vs_identity"] = summary["model"]["add_mm"] / summary["identity"]["add_mm"]
+    summary["reconstruction_mm"] = float(mean(validation.reconstruction_mm, (0, 1, 2)))
+    summary["counts"] = {
+        "cases": int(validation.measured.any(1).sum()),
+        "teeth": int(validation.measured.sum()),
+        "pairs": len(pairs["true_t2"]["overlap_mm"]),
+        **counts,
+    }
+    if validation.expected_add_mm is not None:
+        expected = validation.expected_add_mm[validation.measured]
+        summary["confidence"] = metrics.confidence(expected, validation.teeth("model"))
+    return {name: rounded(value) for name, value in summary.items()}
 
 
 def _means(values: dict[str, Array]) -> dict[str, float]:
-    """Pooled means; what has no entry (overlap without any pair) is left away, as it has no mean."""
+    """Pooled means; without any pair there is none."""
     return {name: float(value.mean()) for name, value in values.items() if len(value)}
 
 
 def rounded(value: Any) -> Any:
-    """The same tree with floats rounded to 6 significant digits, so that the last bits do not show."""
+    """The same tree with floats rounded to 6 significant digits, which hides rounding errors."""
     if isinstance(value, dict):
         return {name: rounded(part) for name, part in value.items()}
     return float(f"{value:.{_SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value

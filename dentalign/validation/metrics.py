@@ -1,8 +1,12 @@
-"""How far predicted teeth are from the true ones; lengths in mm, angles in degrees.
+"""Errors of predicted teeth; lengths in mm, angles in degrees.
 
-Teeth stand in the first axis: points (T, P, 3) in the head frame, poses (T, 4, 4) tooth-local -> head.
-Every function gives one number per tooth, to be pooled by the caller.
+Teeth stand in the first axis: points (T, P, 3) in the head frame, poses (T, 4, 4) tooth-local -> head. A
+metric returns one number per tooth, pooled by the caller. `TOOTH_METRICS`, at the end, lists the metrics of a
+validation: metrics/validation.json, `dvc metrics diff`, the text table and the report take them from there.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,24 +62,24 @@ def translation_error_mm(predicted: ArrayLike, true: ArrayLike) -> Array:
 
 
 def pa_add_mm(predicted: ArrayLike, true: ArrayLike, group: ArrayLike) -> Array:
-    """ADD that is left after one best rigid fit of each group's predicted points to the true ones, mm.
+    """ADD after one best rigid fit of each group's predicted points to the true ones, mm.
 
-    A group is an arch of a case: a shift of the whole arch costs nothing here ("Procrustes-aligned",
+    A group is an arch of a case: a translation of the whole arch costs nothing here ("Procrustes-aligned",
     without scale). An arch of a single tooth fits exactly.
 
     predicted, true : (T, P, 3)
-    group           : (T,) int, equal for teeth that are moved together
+    group           : (T,) int, equal for the teeth of a group
     returns         : (T,)
     """
     a, b = np.asarray(predicted, dtype=np.float64), np.asarray(true, dtype=np.float64)
     groups = np.asarray(group)
-    left = np.zeros(len(a))
-    for member in np.unique(groups):
-        teeth = groups == member
+    errors = np.zeros(len(a))
+    for number in np.unique(groups):
+        teeth = groups == number
         source, target = a[teeth].reshape(-1, 3), b[teeth].reshape(-1, 3)
         fitted = rigid.apply(rigid.fit(source, target), source)
-        left[teeth] = add_mm(fitted.reshape(a[teeth].shape), b[teeth])
-    return left
+        errors[teeth] = add_mm(fitted.reshape(a[teeth].shape), b[teeth])
+    return errors
 
 
 def rigidity_residual_mm(decoded: ArrayLike, fitted: ArrayLike) -> Array:
@@ -89,33 +93,34 @@ def rigidity_residual_mm(decoded: ArrayLike, fitted: ArrayLike) -> Array:
 
 
 def confidence(expected_mm: ArrayLike, add: ArrayLike) -> dict[str, float]:
-    """Whether the errors that a model expects are those it makes; teeth whose expected error is no number are
-    left out, and counted.
+    """Agreement of the errors that a model expects with those it makes.
 
-    expected_mm, add : (T,), mm
-    returns          : `rank_correlation` (Spearman's, 1: it knows which teeth are worst, 0: it does not; left
-                       away below 3 teeth), `expected_add_mm` and `add_mm` (means), `teeth_unknown`
+    expected_mm, add : (T,), mm; teeth whose expected error is NaN are counted, and left out of the rest
+    returns          : `teeth_unknown`, the number of those; `expected_add_mm` and `add_mm`, means over the
+                       others; `rank_correlation` (Spearman's, 1: the model knows which teeth are worst, 0: it
+                       does not), where there are 3 teeth or more
     """
     from scipy.stats import spearmanr
 
-    expected, seen = np.asarray(expected_mm, dtype=np.float64), np.asarray(add, dtype=np.float64)
+    expected, made = np.asarray(expected_mm, dtype=np.float64), np.asarray(add, dtype=np.float64)
     known = np.isfinite(expected)
-    found: dict[str, float] = {"teeth_unknown": int((~known).sum())}
-    if known.any():
-        found |= {"expected_add_mm": float(expected[known].mean()), "add_mm": float(seen[known].mean())}
-    if known.sum() >= 3 and np.ptp(expected[known]) > 0 and np.ptp(seen[known]) > 0:
-        found["rank_correlation"] = float(spearmanr(expected[known], seen[known]).statistic)
-    return found
+    unknown, expected, made = int((~known).sum()), expected[known], made[known]
+    figures: dict[str, float] = {"teeth_unknown": unknown}
+    if len(made):
+        figures |= {"expected_add_mm": float(expected.mean()), "add_mm": float(made.mean())}
+    if len(made) >= 3 and np.ptp(expected) > 0 and np.ptp(made) > 0:
+        figures["rank_correlation"] = float(spearmanr(expected, made).statistic)
+    return figures
 
 
 def reliability(expected_mm: ArrayLike, add: ArrayLike, groups: int = 10) -> list[dict[str, float]]:
-    """Teeth in groups of equal number by the error expected of them: what was expected, what was seen, mm."""
-    expected, seen = np.asarray(expected_mm, dtype=np.float64), np.asarray(add, dtype=np.float64)
-    order = np.argsort(expected, kind="stable")[: int(np.isfinite(expected).sum())]  # not a number sorts last
+    """Mean expected and mean actual error, mm, of teeth in groups by increasing expected error."""
+    expected, made = np.asarray(expected_mm, dtype=np.float64), np.asarray(add, dtype=np.float64)
+    order = np.argsort(expected, kind="stable")[: int(np.isfinite(expected).sum())]  # NaN sorts last
     return [
         {
             "expected_add_mm": float(expected[part].mean()),
-            "add_mm": float(seen[part].mean()),
+            "add_mm": float(made[part].mean()),
             "teeth": len(part),
         }
         for part in np.array_split(order, min(groups, len(order)) or 1)
@@ -128,3 +133,77 @@ def _pair(a: ArrayLike, b: ArrayLike) -> Array:
     if first.shape != second.shape or first.shape[-1:] != (3,):
         raise ValueError(f"both must have the shape (T, P, 3), got {first.shape} and {second.shape}")
     return first - second
+
+
+@dataclass(frozen=True)
+class MeasuredTeeth:
+    """T teeth as one method predicts them, beside the truth; mm, head frame.
+
+    pose, true_pose     : (T, 4, 4), tooth-local -> head
+    points, true_points : (T, P, 3), the tooth's own points under these poses
+    decoded             : (T, P, 3), the points as a model predicts them, before the rigid fit; `points` for a
+                          method that predicts poses
+    arch                : (T,) int, equal for the teeth of one arch of one case
+    """
+
+    pose: Array
+    true_pose: Array
+    points: Array
+    true_points: Array
+    decoded: Array
+    arch: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class ToothMetric:
+    """A number per tooth, the less the better; its mean over teeth is reported.
+
+    of       : from T teeth to (T,)
+    meaning  : in words, for the report
+    compared : True if the report marks the best of the methods
+    """
+
+    of: Callable[[MeasuredTeeth], Array]
+    meaning: str
+    compared: bool = True
+
+
+TOOTH_METRICS = {  # the unit is in the name; docs/metrics.md has the definitions
+    "add_mm": ToothMetric(
+        lambda teeth: add_mm(teeth.points, teeth.true_points),
+        "average distance of a tooth's points from their true place",
+    ),
+    "pa_add_mm": ToothMetric(
+        lambda teeth: pa_add_mm(teeth.points, teeth.true_points, teeth.arch),
+        "the same distance after one best fit per arch",
+    ),
+    "rotation_error_deg": ToothMetric(
+        lambda teeth: rotation_error_deg(teeth.pose, teeth.true_pose),
+        "angle between predicted and true rotation",
+    ),
+    "translation_error_mm": ToothMetric(
+        lambda teeth: translation_error_mm(teeth.points, teeth.true_points),
+        "distance of the tooth's centroid from its true place",
+    ),
+    "decoded_add_mm": ToothMetric(
+        lambda teeth: add_mm(teeth.decoded, teeth.true_points),
+        "add_mm of the points as decoded, before the rigid fit",
+        compared=False,
+    ),
+    "rigidity_residual_mm": ToothMetric(
+        lambda teeth: rigidity_residual_mm(teeth.decoded, teeth.points),
+        "deviation of the decoded points from a rigid tooth",
+        compared=False,
+    ),
+}
+
+_ADD, *_OTHERS = TOOTH_METRICS
+MEANINGS = {  # of all figures of a method, in reading order
+    _ADD: TOOTH_METRICS[_ADD].meaning,
+    "add_auc_5mm": "share of teeth within a distance, mean over 0 to 5 mm; 1 is perfect",
+    **{name: TOOTH_METRICS[name].meaning for name in _OTHERS},
+    "overlap_mm": "deepest interpenetration of neighbours",
+    "contact_gap_mm": "smallest distance of neighbours",
+}
+COMPARED = {name for name, metric in TOOTH_METRICS.items() if metric.compared} | {"add_auc_5mm"}
+BIGGER_IS_BETTER = {"add_auc_5mm"}

@@ -72,7 +72,7 @@ def test_the_wheel_holds_the_package_whole_and_nothing_else(dist: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert names == package
-    assert "dentalign/reports/report_assets/three/three.min.js" in names
+    assert "dentalign/reports/assets/three/three.min.js" in names
 
 
 def test_the_installed_command_predicts_with_nothing_but_the_models(

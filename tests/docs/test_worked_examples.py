@@ -55,7 +55,7 @@ def test_an_added_metric_is_in_json_table_and_report(project: Project) -> None:
     assert header.index("axis_error_deg") == header.index("rotation_error_deg") + 1
     assert "axis_error_deg" in printed[printed.rindex("Metric") :]  # dvc metrics diff
     report = (project.root / "reports" / "validation" / "index.html").read_text(encoding="utf-8")
-    assert "how far the long axis leans from the true one" in report
+    assert "angle between the predicted and the true long axis" in report
 
 
 def test_an_own_pair_is_trained_and_encodes(project: Project) -> None:

@@ -9,7 +9,7 @@ import pytest
 import trimesh
 
 from dentalign.geometry import rigid, stl
-from dentalign.reports import case_report
+from dentalign.reports import page
 from dentalign.reports.scene import Scene, SceneTooth
 from tests.support.report_scenes import EXTRACTED, PRIMARY, Page, full_mouth
 from tests.support.report_scenes import tooth as simple_tooth
@@ -19,14 +19,14 @@ MOST_BYTES = 5_000_000
 
 def test_the_report_is_one_file_and_the_same_bytes_twice(tmp_path: Path) -> None:
     for name in ("a.html", "b.html"):
-        case_report.write(tmp_path / "out" / name, full_mouth())
+        page.write_case(tmp_path / "out" / name, full_mouth())
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.html", "b.html"}
     assert (tmp_path / "out" / "a.html").read_bytes() == (tmp_path / "out" / "b.html").read_bytes()
 
 
 def test_the_figures_are_those_given_to_six_digits(tmp_path: Path) -> None:
     scene = full_mouth()
-    case_report.write(tmp_path / "a.html", scene)
+    page.write_case(tmp_path / "a.html", scene)
     written = json.loads(Page.of(tmp_path / "a.html").text("script", id="scenes"))["scenes"][0]
     assert written["case"] == scene.case_id
     assert written["notes"] == list(scene.notes)
@@ -47,7 +47,7 @@ def test_a_mouth_of_28_crowns_is_under_5_mb(tmp_path: Path) -> None:
         replace(given, vertices=np.asarray(crown.vertices), faces=rng.permutation(np.asarray(crown.faces)))
         for given in full_mouth().teeth
     )
-    case_report.write(tmp_path / "a.html", replace(full_mouth(), teeth=teeth))
+    page.write_case(tmp_path / "a.html", replace(full_mouth(), teeth=teeth))
     assert len(teeth) == 28
     assert (tmp_path / "a.html").stat().st_size < MOST_BYTES
 
@@ -55,8 +55,8 @@ def test_a_mouth_of_28_crowns_is_under_5_mb(tmp_path: Path) -> None:
 def test_a_crown_as_a_scanner_makes_it_takes_its_share_of_that_and_no_more(tmp_path: Path) -> None:
     crown = trimesh.creation.icosphere(subdivisions=6, radius=5.0)  # 81,920 faces
     tooth = SceneTooth(11, np.asarray(crown.vertices), np.asarray(crown.faces), {"t1": np.eye(4)})
-    case_report.write(tmp_path / "fine.html", Scene("a", (("t1", "T1"),), (tooth,)))
-    case_report.write(tmp_path / "none.html", Scene("a", (("t1", "T1"),), (simple_tooth(),)))
+    page.write_case(tmp_path / "fine.html", Scene("a", (("t1", "T1"),), (tooth,)))
+    page.write_case(tmp_path / "none.html", Scene("a", (("t1", "T1"),), (simple_tooth(),)))
     share = (tmp_path / "fine.html").stat().st_size - (tmp_path / "none.html").stat().st_size
     assert 10_000 < share < (MOST_BYTES - 1_000_000) / 32
 
@@ -65,7 +65,7 @@ def test_one_arch_and_intermediate_stages_are_written(tmp_path: Path) -> None:
     states = (("t1", "T1"), ("stage-1", "stage 1"), ("stage-2", "stage 2"), ("predicted", "predicted T2"))
     upper = [tooth for tooth in full_mouth().teeth if tooth.fdi // 10 in (1, 2)]
     teeth = tuple(replace(t, poses={key: t.poses["t1"] for key, _ in states}, figures={}) for t in upper)
-    case_report.write(tmp_path / "a.html", Scene("one-arch", states, teeth))
+    page.write_case(tmp_path / "a.html", Scene("one-arch", states, teeth))
     written = json.loads(Page.of(tmp_path / "a.html").text("script", id="scenes"))["scenes"][0]
     assert [key for key, _ in written["states"]] == ["t1", "stage-1", "stage-2", "predicted"]
     assert {tooth["arch"] for tooth in written["teeth"]} == {"upper"}
@@ -80,6 +80,6 @@ def test_real_crowns_fit_and_keep_their_shape(realteeth: Path, tmp_path: Path) -
         teeth.append(
             SceneTooth(int(file.stem), corners, np.arange(len(corners)).reshape(-1, 3), {"t1": pose})
         )
-    case_report.write(tmp_path / "a.html", Scene(folder.name, (("t1", "T1"),), tuple(teeth)))
+    page.write_case(tmp_path / "a.html", Scene(folder.name, (("t1", "T1"),), tuple(teeth)))
     assert len(teeth) > 20
     assert (tmp_path / "a.html").stat().st_size < MOST_BYTES / 2

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from dentalign.reports import rendering
 
@@ -18,11 +19,11 @@ def ball(centre: tuple[float, float, float], colour: rendering.Colour, radius: f
 
 
 def picture(bodies: list[rendering.Body], view: str) -> np.ndarray:
-    drawn = rendering.figure(2, 2)
+    drawn = Figure(figsize=(2, 2))
+    canvas = FigureCanvasAgg(drawn)
     rendering.draw(drawn.add_axes((0, 0, 1, 1)), bodies, view)
-    drawn.canvas.draw()
-    assert isinstance(drawn.canvas, FigureCanvasAgg)
-    return np.asarray(drawn.canvas.buffer_rgba())[..., :3].astype(int)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
 
 
 def place(image: np.ndarray, colour: rendering.Colour) -> np.ndarray:
@@ -66,7 +67,7 @@ def test_a_nearer_tooth_hides_the_one_behind(view: str) -> None:
 
 def test_the_same_bodies_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
-        drawn = rendering.figure(2, 2)
+        drawn = Figure(figsize=(2, 2))
         rendering.draw(drawn.add_axes((0, 0, 1, 1)), [ball((0, 0, 0), RED)], "frontal")
         rendering.save_png(drawn, tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -13,15 +13,17 @@ from PIL import Image
 from scipy.spatial.transform import Rotation, Slerp
 
 from dentalign.geometry import rigid
-from dentalign.reports import case_report, tooth_names
+from dentalign.reports import left_out_page
+from dentalign.reports import page as reports_page
 from dentalign.reports.rendering import VIEWS
-from dentalign.reports.scene import Scene
+from dentalign.reports.scene import Scene, tooth_name
 from dentalign.validation.measurement import validate
 from dentalign.validation.report import page as report_page
 from dentalign.validation.report.pictures import chosen_cases
 from tests.support import report_browser
+from tests.support.report_left_out import LINES, TOTALS
 from tests.support.report_scenes import EXTRACTED, PRIMARY, full_mouth, tooth
-from tests.validation.test_validation import SETTINGS, small_latents, small_models
+from tests.support.report_validation import SETTINGS, small_latents, small_models
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-all does it")
 
@@ -40,7 +42,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "case.html"
-    case_report.write(path, full_mouth())
+    reports_page.write_case(path, full_mouth())
     return path
 
 
@@ -276,7 +278,7 @@ def test_everything_is_reached_by_keyboard(visit: Visit) -> None:
         ))  # fmt: skip
     for wanted in ("teeth", "play", "progress", *VIEWS, "upper", "lower", "numbers", "ghost", "colour"):
         assert wanted in seen
-    name = tooth_names.name(11)
+    name = tooth_name(11)
     assert f"Tooth 11, {name}" in seen
 
     visit.page.locator("#progress").focus()
@@ -383,7 +385,7 @@ def test_intermediate_stages_are_passed_on_the_way(browser: Any, tmp_path: Path)
 
     states = (("t1", "T1"), ("stage-1", "stage 1"), ("stage-2", "stage 2"), ("predicted", "predicted T2"))
     poses = dict(zip(("t1", "stage-1", "stage-2", "predicted"), map(at, (0, 3, 4, 10)), strict=True))
-    case_report.write(tmp_path / "a.html", Scene("a", states, (tooth(poses=poses),)))
+    reports_page.write_case(tmp_path / "a.html", Scene("a", states, (tooth(poses=poses),)))
     opened = Visit(browser, tmp_path / "a.html", DESKTOP)
     assert opened.page.locator("#targets label").count() == 1
     assert opened.page.locator('[data-view="lower_occlusal"]').is_disabled()
@@ -398,7 +400,7 @@ def test_intermediate_stages_are_passed_on_the_way(browser: Any, tmp_path: Path)
 def test_hostile_text_runs_nothing(browser: Any, tmp_path: Path) -> None:
     hostile = '</script><script>window.owned = 1</script><img src=x onerror="window.owned = 1">'
     scene = Scene(hostile, (("t1", hostile),), (tooth(),), notes=(hostile,))
-    case_report.write(tmp_path / "a.html", scene)
+    reports_page.write_case(tmp_path / "a.html", scene)
     opened = Visit(browser, tmp_path / "a.html", DESKTOP)
     assert opened.page.evaluate("window.owned") is None
     assert opened.page.inner_text("#notes li") == hostile
@@ -447,3 +449,24 @@ def test_the_validation_report_works_and_fits(browser: Any, tmp_path: Path, size
     opened.context.close()
     assert opened.complaints == []
     assert opened.requests == [(tmp_path / "index.html").as_uri()]
+
+
+def test_the_list_of_what_was_left_out_filters_and_sorts(browser: Any, tmp_path: Path) -> None:
+    left_out_page.write(tmp_path / "a.html", LINES, TOTALS)
+    opened = Visit(browser, tmp_path / "a.html", PHONE)
+    page = opened.page
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    shown = page.locator("#left-out tbody tr:visible td:first-child")
+    assert page.inner_text("#shown") == "5 of 5 lines"
+    page.fill("#filter", "MISSING json/c")
+    assert page.inner_text("#shown") == "1 of 5 lines"
+    assert shown.all_inner_texts() == ["c"]
+    page.fill("#filter", "")
+    page.locator('[data-code="missing_mesh"]').click()
+    assert shown.all_inner_texts() == ["b", "c"]
+    page.get_by_role("button", name="Case", exact=True).click()
+    page.get_by_role("button", name="Case", exact=True).click()
+    assert shown.all_inner_texts() == ["c", "b"]
+    opened.context.close()
+    assert opened.complaints == []
+    assert opened.requests == [(tmp_path / "a.html").as_uri()]

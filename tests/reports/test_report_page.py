@@ -30,7 +30,7 @@ def page_of(case_id: str, note: str = "") -> Page:
     scene = Scene(
         case_id, (("t1", note or "T1"),), (tooth(figures={"a_mm": 1.0}),), ("a_mm",), (note or "n",)
     )
-    return Page(reports_page.render("case.html", [scene], case_id=case_id).decode())
+    return Page(reports_page.render_viewer("case.html", [scene], case_id=case_id).decode())
 
 
 def digest(text: str) -> str:
@@ -45,7 +45,7 @@ def test_the_policy_lets_exactly_the_page_s_own_scripts_and_style_run() -> None:
     assert rules["default-src"] == ["'none'"]
     assert rules["script-src"] == [f"'sha256-{digest(text)}'" for text in scripts]
     assert rules["style-src"] == [f"'sha256-{digest(page.text('style'))}'"]
-    assert len(scripts) == len(reports_page.SCRIPTS)
+    assert len(scripts) == len(reports_page.VIEWER_SCRIPTS)
     assert "unsafe" not in policy
 
 
@@ -70,7 +70,7 @@ def test_hostile_text_stays_text(text: str) -> None:
 
 def test_the_place_of_the_revision_is_there_once_whatever_the_data_say() -> None:
     scene = Scene(HOSTILE[2], (("t1", "T1"),), (tooth(),))
-    content = reports_page.render("case.html", [scene], case_id=HOSTILE[2])
+    content = reports_page.render_viewer("case.html", [scene], case_id=HOSTILE[2])
     assert content.count(reports_page.REVISION_PLACE.encode()) == 1
 
 

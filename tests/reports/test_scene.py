@@ -1,11 +1,12 @@
-"""What a report is made from: parts that do not fit together are named, case and tooth."""
+"""Scenes: parts that do not fit together are refused, with case and tooth named."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dentalign.reports.scene import Scene, label_and_unit
+from dentalign.reports.scene import Scene, label_and_unit, tooth_name
+from dentalign.teeth import PRIMARY, SLOTS
 from tests.support.report_scenes import at, tooth
 
 STATES = (("t1", "T1"), ("t2", "T2"))
@@ -35,7 +36,7 @@ def test_a_scene_of_one_tooth_in_one_arch_is_fine() -> None:
         ({"figures": {"movement_mm": np.nan}}, "tooth 11: the figure movement_mm is nan"),
     ],
 )
-def test_what_is_wrong_with_a_tooth_is_named(changes: dict[str, Any], message: str) -> None:
+def test_a_fault_of_a_tooth_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"case 'a', {message}"):
         Scene("a", STATES, (tooth(**changes),))
 
@@ -60,3 +61,24 @@ def test_a_figure_s_name_says_its_unit() -> None:
     assert label_and_unit("torque_deg") == ("torque", "°")
     with pytest.raises(ValueError, match="must end in its unit"):
         label_and_unit("mm")
+
+
+@pytest.mark.parametrize(
+    ("fdi", "name"),
+    [
+        (11, "upper right central incisor"),
+        (23, "upper left canine"),
+        (36, "lower left first molar"),
+        (45, "lower right second premolar"),
+        (55, "upper right primary second molar"),
+        (74, "lower left primary first molar"),
+    ],
+)
+def test_a_tooth_has_the_name_that_dentists_give_it(fdi: int, name: str) -> None:
+    assert tooth_name(fdi) == name
+
+
+def test_no_two_teeth_have_the_same_name() -> None:
+    assert len({tooth_name(fdi) for fdi in (*SLOTS, *PRIMARY)}) == 52
+    with pytest.raises(ValueError, match="19 is not a number"):
+        tooth_name(19)

@@ -1,11 +1,11 @@
-"""Surfaces made small: near what they were, closed where they were, and never too many faces."""
+"""Packed surfaces: near the original, closed where it is, and never too many faces."""
 
 import numpy as np
 import pytest
 import trimesh
 from numpy.typing import NDArray
 
-from dentalign.reports.scene_mesh import pack, welded
+from dentalign.reports.scene_mesh import PackedMesh, pack, welded
 from tests.support.report_scenes import full_mouth, tooth
 
 BALL_MM = 5.0
@@ -14,6 +14,11 @@ BALL_MM = 5.0
 def ball(subdivisions: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     mesh = trimesh.creation.icosphere(subdivisions=subdivisions, radius=BALL_MM)
     return np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
+
+
+def unpacked(packed: PackedMesh) -> NDArray[np.float64]:
+    """Vertices (V, 3), mm, as the viewer computes them."""
+    return np.asarray(packed.centre_mm) + packed.step_mm * packed.steps.astype(np.float64)
 
 
 def edges(faces: NDArray[np.uint16]) -> NDArray[np.uint16]:
@@ -25,7 +30,7 @@ def test_a_vertex_moves_less_than_a_hundredth_of_a_millimetre(size_mm: float) ->
     vertices, faces = ball(3)
     given = vertices * (size_mm / 10) + [100.0, -3, 7]
     packed = pack(tooth(vertices=given, faces=faces))
-    assert np.abs(packed.vertices_mm() - given).max() < 0.01
+    assert np.abs(unpacked(packed) - given).max() < 0.01
     assert (packed.faces == faces).all()  # nothing to weld: the order stays
 
 
@@ -33,7 +38,7 @@ def test_crowns_are_packed_to_a_fraction_of_a_micron() -> None:
     for crown in full_mouth().teeth:
         packed = pack(crown)
         assert len(packed.steps) == len(crown.vertices)
-        assert np.abs(packed.vertices_mm() - crown.vertices).max() < 2e-4
+        assert np.abs(unpacked(packed) - crown.vertices).max() < 2e-4
 
 
 def test_the_corners_of_an_stl_are_welded() -> None:
@@ -42,7 +47,7 @@ def test_the_corners_of_an_stl_are_welded() -> None:
     packed = pack(tooth(vertices=corners, faces=np.arange(len(corners)).reshape(-1, 3)))
     assert len(packed.steps) == len(vertices)
     assert len(packed.faces) == len(faces)
-    assert len(np.unique(edges(packed.faces), axis=0)) == 3 * len(faces)  # closed, and wound one way
+    assert len(np.unique(edges(packed.faces), axis=0)) == 3 * len(faces)  # closed, one winding
 
 
 def test_faces_without_area_and_vertices_without_faces_go() -> None:
@@ -53,17 +58,17 @@ def test_faces_without_area_and_vertices_without_faces_go() -> None:
     assert faces.tolist() == [[0, 1, 2]]
 
 
-def test_a_large_mesh_is_thinned_and_keeps_its_shape() -> None:
+def test_a_large_mesh_is_decimated_and_keeps_its_shape() -> None:
     vertices, faces = ball(5)  # 20,480 faces
     packed = pack(tooth(vertices=vertices, faces=faces), most_faces=3_000)
     assert 2_500 < len(packed.faces) <= 3_000
-    points = packed.vertices_mm()
+    points = unpacked(packed)
     assert np.abs(np.linalg.norm(points, axis=1) - BALL_MM).max() < 0.05
     corners = points[packed.faces]
-    middles = corners.mean(1)
+    centroids = corners.mean(1)
     outward = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    assert ((outward * middles).sum(1) > 0).all()
-    assert np.abs(np.linalg.norm(middles, axis=1) - BALL_MM).max() < 0.1
+    assert ((outward * centroids).sum(1) > 0).all()
+    assert np.abs(np.linalg.norm(centroids, axis=1) - BALL_MM).max() < 0.1
     assert len(np.unique(edges(packed.faces), axis=0)) == 3 * len(packed.faces)
     again = pack(tooth(vertices=vertices, faces=faces), most_faces=3_000)
     assert again.steps.tobytes() == packed.steps.tobytes()

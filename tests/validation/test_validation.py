@@ -1,4 +1,4 @@
-"""Validation: on a small made-up set whose figures are known, with our own classes throughout."""
+"""Validation of a small made-up set whose figures are known, by our own classes throughout."""
 
 import csv
 import json
@@ -13,90 +13,24 @@ from typer.testing import CliRunner
 
 from dentalign import cli
 from dentalign.alignment import registry
-from dentalign.alignment.fc import model as fc_model
-from dentalign.alignment.fc.latent_basis import LatentBasis
 from dentalign.alignment.fc.model import FullyConnectedModel
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
-from dentalign.autoencoder.encoder import Encoder, EncoderConfig
-from dentalign.dataset import mouth_store
-from dentalign.dataset.mouth_store import Layout, MouthStore, Row
+from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.files import weights
-from dentalign.geometry import rigid
-from dentalign.geometry.sampling import directions
-from dentalign.teeth import SLOT_INDEX, SLOTS
+from dentalign.teeth import SLOTS
 from dentalign.validation.measurement import METHODS, Validate, Validation, validate
 from dentalign.validation.report import tables
-
-POINTS, FEATURES, ENCODER = 16, 4, "e" * 64
-TEETH = (36, 35, 33, 31, 41, 13, 11, 21, 26)
-EXTRACTED, LATE = SLOT_INDEX[35], SLOT_INDEX[26]  # T1 only and T2 only, in every second case
-SPLITS = ("train", "test", "val", "test", "train", "test")
-SHIFT_MM = 1.25
-SETTINGS = Validate(batch_cases=2, threads=1, device="cpu")
-
-
-def small_latents(
-    path: Path, splits: tuple[str, ...] = SPLITS, encoder: str = ENCODER, t1_only: str = ""
-) -> Path:
-    """Teeth on a line, each shifted by SHIFT_MM (three times that in test); a latent is the point.
-
-    t1_only : a split whose cases have no tooth at T2
-    """
-    rng = np.random.default_rng(1)
-    with mouth_store.create(path, Layout(POINTS, FEATURES), {"encoder_sha256": encoder}) as writer:
-        for number, split in enumerate(splits):
-            row: Row = {"case_id": f"case-{number}", "split": split}
-            row |= {"fdi": np.zeros(32, np.uint8), "dropped": np.zeros(32, bool)}
-            row["points"] = np.zeros((32, POINTS, 3), np.float32)
-            for stage_ in ("t1", "t2"):
-                row[f"{stage_}/mask"] = np.zeros(32, bool)
-                row[f"{stage_}/pose"] = np.broadcast_to(np.eye(4), (32, 4, 4)).copy()
-                row[f"{stage_}/latents"] = np.zeros((32, POINTS, FEATURES), np.float16)
-            for fdi in TEETH:
-                slot = SLOT_INDEX[fdi]
-                row["points"][slot] = directions(POINTS) * rng.uniform(3, 4, 3)
-                for stage_ in ("t1", "t2"):
-                    missing = EXTRACTED if stage_ == "t2" else LATE
-                    if (number % 2 and slot == missing) or (split == t1_only and stage_ == "t2"):
-                        continue
-                    shift = SHIFT_MM * (stage_ == "t2") * (3 if split == "test" else 1)
-                    pose = np.eye(4)
-                    pose[:3, 3] = [7.0 * (slot % 16) - 50, shift, 20.0 * (slot // 16)]
-                    row[f"{stage_}/mask"][slot], row[f"{stage_}/pose"][slot] = True, pose
-                    row[f"{stage_}/latents"][slot, :, :3] = rigid.apply(pose, row["points"][slot])
-            writer.append(row)
-    return path
-
-
-def small_encoder(folder: Path) -> str:
-    """An untrained encoder.pt for such latents; returns its SHA-256."""
-    torch.manual_seed(0)
-    weights.save(folder / "encoder.pt", Encoder(EncoderConfig(POINTS, 4, 3, 6, FEATURES)))
-    return weights.file_sha256(folder / "encoder.pt")
-
-
-def small_models(folder: Path, encoder: str = ENCODER) -> tuple[Path, Path]:
-    """A decoder that hands the latent's first three numbers on, and an alignment model that moves nothing."""
-    decoder = Decoder(DecoderConfig(FEATURES, 8))
-    with torch.no_grad():
-        for parameter in decoder.parameters():
-            parameter.zero_()
-        decoder.straight.weight[:, :3] = torch.eye(3)
-    weights.save(folder / "decoder.pt", decoder)
-    width = POINTS * FEATURES
-    basis = torch.linalg.qr(torch.randn(32, width, 5, generator=torch.Generator().manual_seed(0)))[0]
-    network = {"hidden": 8, "blocks": 1, "dropout": 0.0}
-    torch.manual_seed(0)
-    model = fc_model.build(
-        LatentBasis(torch.zeros(32, width), basis, torch.ones(32, 5)),
-        network,
-        (POINTS, FEATURES),
-        encoder,
-        weights.file_sha256(folder / "decoder.pt"),
-    )
-    registry.save(folder / "alignment.pt", model)
-    return folder / "decoder.pt", folder / "alignment.pt"
+from tests.support.report_validation import (
+    ENCODER,
+    SETTINGS,
+    SHIFT_MM,
+    SPLITS,
+    TEETH,
+    small_encoder,
+    small_latents,
+    small_models,
+)
 
 
 @pytest.fixture
@@ -121,10 +55,12 @@ def test_every_tooth_of_the_test_split_is_counted_once(found: Validation) -> Non
     assert (counts["train_cases"], counts["val_cases"]) == (2, 1)
     odd = sum(number % 2 for number, split in enumerate(SPLITS) if split == "test")
     assert counts["extracted_teeth"] == odd == 3
-    assert counts["teeth"] == len(found.slot) == tests * len(TEETH) - 2 * odd
+    assert counts["teeth"] == int(found.measured.sum()) == tests * len(TEETH) - 2 * odd
     # 36-33 33-31 31-41, 13-11 11-21: beside the tooth that comes late there is no pair
     assert counts["pairs"] == 5 * tests
-    assert all(len(v) == counts["teeth"] for figures in found.figures.values() for v in figures.values())
+    for method in METHODS:
+        for values in found.figures[method].values():
+            assert (np.isfinite(values) == found.measured).all()
 
 
 def test_predicted_poses_are_exactly_rigid(tmp_path: Path) -> None:
@@ -136,7 +72,7 @@ def test_predicted_poses_are_exactly_rigid(tmp_path: Path) -> None:
     trained.config = replace(trained.config, decoder_sha256=weights.file_sha256(decoder))
     registry.save(model, trained)
     found = validate(small_latents(tmp_path / "l.h5"), decoder, model, SETTINGS)
-    rotation = found.predicted[found.case, found.slot][:, :3, :3]
+    rotation = found.predicted[found.measured][:, :3, :3]
     assert rotation @ np.swapaxes(rotation, 1, 2) == pytest.approx(np.broadcast_to(np.eye(3), rotation.shape))
     assert np.linalg.det(rotation) == pytest.approx(np.ones(len(rotation)))
     assert (found.predicted[:, :, 3] == [0, 0, 0, 1]).all()
@@ -148,7 +84,8 @@ def test_the_batch_size_changes_no_figure(tmp_path: Path, found: Validation) -> 
     again = validate(tmp_path / "l.h5", tmp_path / "decoder.pt", tmp_path / "alignment.pt", one)
     assert again.metrics["counts"] == found.metrics["counts"]
     assert again.metrics["model"] == pytest.approx(found.metrics["model"], rel=1e-4, abs=1e-4)
-    assert again.figures["identity"]["add_mm"].tolist() == found.figures["identity"]["add_mm"].tolist()
+    assert again.teeth("identity").tolist() == found.teeth("identity").tolist()
+    assert again.case_ids == found.case_ids
 
 
 def test_an_alignment_model_of_another_encoder_is_refused(tmp_path: Path) -> None:
@@ -246,12 +183,17 @@ def test_the_tables_hold_every_slot_and_every_case(found: Validation, tmp_path: 
     slots, cases, shares = read("per_slot.csv"), read("cases.csv"), read("accuracy.csv")
     assert [int(row["slot"]) for row in slots] == [fdi for fdi in SLOTS if fdi in (set(TEETH) - {35, 26})]
     assert (
-        sum(int(row["teeth"]) for row in slots) == sum(int(row["teeth"]) for row in cases) == len(found.slot)
+        sum(int(row["teeth"]) for row in slots)
+        == sum(int(row["teeth"]) for row in cases)
+        == found.measured.sum()
     )
     assert [row["case_id"] for row in cases] == ["case-1", "case-3", "case-5"]
     assert len(shares) == 101
     assert set(shares[0]) == {"threshold_mm", *METHODS}
-    assert all(int(row["worst_tooth"]) in TEETH for row in cases)
+    for number, row in enumerate(cases):
+        add = found.figures["model"]["add_mm"][number]
+        assert int(row["worst_tooth"]) == SLOTS[int(np.nanargmax(add))]
+        assert float(row["worst_tooth_add_mm"]) == pytest.approx(np.nanmax(add), rel=1e-5)
 
 
 def test_a_file_that_holds_no_metrics_is_refused(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from matplotlib import image
 from dentalign.errors import DentalignError
 from dentalign.geometry.sampling import directions
 from dentalign.validation.measurement import validate
-from dentalign.validation.report.pictures import smoothed, write_pictures
-from tests.validation.test_validation import SETTINGS, small_latents, small_models
+from dentalign.validation.report.pictures import write_pictures
+from dentalign.validation.report.scenes import smooth_surface
+from tests.support.report_validation import SETTINGS, small_latents, small_models
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_all_pictures_are_written_and_the_same_twice(tmp_path: Path, log: Path) 
 
 
 def test_the_smoothed_surface_is_closed_and_near_the_points() -> None:
-    vertices, faces = smoothed(directions(64) * 4.0, 2)
+    vertices, faces = smooth_surface(directions(64) * 4.0, 2)
     assert len(faces) == 16 * (2 * 64 - 4)
     directed = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
     assert len(np.unique(directed, axis=0)) == len(directed)  # each edge once in each direction

@@ -2,25 +2,23 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from dentalign.cases import left_out
 from dentalign.cases.left_out import LeftOut
-from dentalign.dataset.mouth_store import MouthStore, Row
+from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError
 from dentalign.teeth import SLOTS
 from dentalign.validation.measurement import Validation, validate
+from dentalign.validation.metrics import MEANINGS
 from dentalign.validation.report import page as report_page
 from dentalign.validation.report import scenes
 from dentalign.validation.report.pictures import chosen_cases
-from dentalign.validation.reported_metrics import MEANINGS
 from tests.support.report_scenes import Page
-from tests.validation.test_validation import (
+from tests.support.report_validation import (
     ENCODER,
     EXTRACTED,
     LATE,
@@ -113,6 +111,22 @@ def test_every_metric_is_there_for_the_model_both_baselines_and_the_true_t2(
             assert cell == ("–" if value is None else f"{value:.3f}")
 
 
+def test_the_best_of_the_three_methods_is_marked(tmp_path: Path, found: Validation, latents: Path) -> None:
+    for name in ("add_mm", "add_auc_5mm", "decoded_add_mm"):
+        for method, value in (("model", 0.2), ("identity", 0.4), ("mean_motion", 0.3)):
+            found.metrics[method][name] = value
+    page = report(tmp_path, found, latents)
+    marked: dict[str, list[str]] = {}
+    for tag, given, text in page.elements:
+        if tag == "th" and given.get("scope") == "row":
+            row = marked.setdefault("".join(text), [])
+        elif tag == "td" and given.get("class") == "best":
+            row.append("".join(text))
+    assert marked["add_mm"] == ["0.200"]
+    assert marked["add_auc_5mm"] == ["0.400"]  # here more is better
+    assert marked["decoded_add_mm"] == []  # nothing to compare: a baseline decodes nothing
+
+
 def test_the_verdict_follows_the_figures() -> None:
     def said(model: float, identity: float, mean_motion: float) -> str:
         values = {"model": model, "identity": identity, "mean_motion": mean_motion}
@@ -131,7 +145,7 @@ def test_every_test_case_is_in_the_table_and_three_of_them_in_3d(
     table = rows(page, "test-cases")
     assert [cells[0] for cells in table] == found.case_ids
     for number, cells in enumerate(table):
-        add = found.figures["model"]["add_mm"][found.case == number]
+        add = found.figures["model"]["add_mm"][number, found.measured[number]]
         assert cells[2] == f"{add.mean():.3f}"
     data = json.loads(page.text("script", id="scenes"))
     chosen = chosen_cases(found)
@@ -161,26 +175,21 @@ def test_a_case_s_scene_has_what_was_measured_and_says_what_was_not(found: Valid
     assert len(measured) == len(TEETH) - 2
     for tooth in measured:
         assert tooth.figures["planned_movement_mm"] == pytest.approx(3 * SHIFT_MM, abs=1e-5)
-        assert tooth.figures["planned_turn_deg"] == pytest.approx(0, abs=1e-5)
+        assert tooth.figures["planned_rotation_deg"] == pytest.approx(0, abs=1e-5)
         assert tooth.figures["predicted_movement_mm"] == pytest.approx(0, abs=0.05)
-        index = np.flatnonzero((found.case == 0) & (np.array(SLOTS)[found.slot] == tooth.fdi))
-        assert tooth.figures["add_mm"] == found.figures["model"]["add_mm"][index[0]]
+        assert tooth.figures["add_mm"] == found.figures["model"]["add_mm"][0, SLOTS.index(tooth.fdi)]
 
 
 def test_a_dropped_tooth_is_said_and_a_primary_tooth_keeps_its_number(
-    found: Validation, latents: Path
+    found: Validation, latents: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with MouthStore(latents) as store:
-        row = store.row(int(found.rows[0]))
-        row["dropped"][SLOTS.index(48)] = True
-        row["fdi"][SLOTS.index(36)] = 0
-        row["fdi"][SLOTS.index(33)] = 73
-
-        class Altered(MouthStore):
-            def row(self, index: int, columns: Sequence[str] = ()) -> Row:
-                return row
-
-        scene = scenes.scene(found, Altered(latents), 0)
+        mouth = store.mouth(int(found.rows[0]))
+        mouth.dropped[SLOTS.index(48)] = True
+        mouth.fdi[SLOTS.index(36)] = 0
+        mouth.fdi[SLOTS.index(33)] = 73
+        monkeypatch.setattr(store, "mouth", lambda *_, **__: mouth)
+        scene = scenes.scene(found, store, 0)
     assert "Left out because of a defect: 48." in scene.notes
     assert {36, 73} < {tooth.fdi for tooth in scene.teeth}
 
@@ -204,7 +213,7 @@ def test_what_was_left_out_is_listed_and_counted(
     assert rows(page, "left-out") == [
         ["case-8", "16", "rigid_transforms", "zero_quaternion", "norm 0", "correct it"],
         ["case-8", "17", "rigid_transforms", "zero_quaternion", "norm 0", "correct it"],
-        ["case-9", "all", "fetch_json", "not_json", "<b>not</b> JSON", "export again"],
+        ["case-9", "whole case", "fetch_json", "not_json", "<b>not</b> JSON", "export again"],
     ]
     (said,) = [text for _, text in page.all("p") if "whole case" in text]
     assert "1 whole case and 2 single teeth" in said
@@ -243,8 +252,10 @@ def test_the_curves_of_the_training_are_drawn(
     page = report(tmp_path, found, latents, log)
     assert page.text("h2", id="h-training") == "Training"
     said = [given["aria-label"] or "" for given, _ in page.all("svg") if "aria-label" in given]
-    assert "ADD on the validation cases by epoch; best 1.500 mm at epoch 2" in said
-    assert "Training loss by epoch, from 4 to 1.5 (units: docs/metrics.md)" in said
+    assert (
+        "Training loss by epoch, from 4 to 1.5 (units: docs/metrics.md); "
+        "ADD on the validation cases by epoch, best 1.500 mm at epoch 2" in said
+    )
 
 
 def test_a_hostile_case_id_is_text_in_every_place(tmp_path: Path, found: Validation, latents: Path) -> None:

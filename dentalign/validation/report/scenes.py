@@ -1,75 +1,81 @@
-"""Test cases as scenes of a report: T1, predicted and true T2, and what the validation found per tooth."""
+"""Test cases as scenes of a 3D report: T1, predicted and true T2, and the figures of each tooth."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.geometry.movement import movement
+from dentalign.geometry.rigid import Array
+from dentalign.geometry.sampling import triangulation
 from dentalign.mouth import T1, T2, Mouth
 from dentalign.reports.scene import Scene, SceneTooth
 from dentalign.teeth import SLOTS
 from dentalign.validation.measurement import Validation
-from dentalign.validation.report.pictures import smoothed
 
 STATES = (("t1", "T1"), ("predicted", "predicted T2"), ("t2", "true T2"))
 COLOUR_BY = ("add_mm", "rotation_error_deg", "predicted_movement_mm", "planned_movement_mm")
 
 
 def scene(found: Validation, store: MouthStore, number: int) -> Scene:
-    """The scene of one test case.
+    """The scene of one test case; its surfaces go through the teeth's points, as the store has no meshes.
 
-    The surface is the smoothed one through the tooth's points: the latents file has no meshes.
-
-    found  : what `validate` found
-    store  : the latents file it was made on
-    number : of the case among the test cases, with at least one tooth at both T1 and T2
+    store  : of the latents file that was validated on
+    number : of the case among the test cases
     """
     mouth = store.mouth(int(found.rows[number]), latents=False)
-    here = np.flatnonzero(found.case == number)
-    index_of = {int(found.slot[index]): int(index) for index in here}
-    teeth = [
-        _tooth(found, mouth, number, int(slot), index_of.get(int(slot)))
-        for slot in np.flatnonzero(mouth.present.any(0))
-    ]
-    measured = any(tooth.figures for tooth in teeth)
-    return Scene(mouth.case_id, STATES, tuple(teeth), COLOUR_BY if measured else (), _notes(mouth))
+    slots = np.flatnonzero(mouth.present.any(0)).tolist()
+    teeth = tuple(_tooth(found, mouth, number, slot) for slot in slots)
+    colour_by = COLOUR_BY if found.measured[number].any() else ()
+    return Scene(mouth.case_id, STATES, teeth, colour_by, _notes(mouth))
 
 
-def _tooth(found: Validation, mouth: Mouth, number: int, slot: int, index: int | None) -> SceneTooth:
-    """The tooth in a slot; `index` is its place among the measured teeth, None where it is not measured."""
-    vertices, faces = smoothed(mouth.points[slot])
+def _tooth(found: Validation, mouth: Mouth, number: int, slot: int) -> SceneTooth:
+    fdi, points = _fdi(mouth, slot), mouth.points[slot]
     poses = {
         key: mouth.pose[stage, slot] for key, stage in (("t1", T1), ("t2", T2)) if mouth.present[stage, slot]
     }
     figures: dict[str, float] = {}
-    if index is not None:
+    if found.measured[number, slot]:
         poses["predicted"] = found.predicted[number, slot]
-        fdi, points = _number(mouth, slot), mouth.points[slot]
-        model = found.figures["model"]
-        figures = {
-            name: float(model[name][index])
-            for name in ("add_mm", "translation_error_mm", "rotation_error_deg")
-        }
+        for metric in ("add_mm", "translation_error_mm", "rotation_error_deg"):
+            figures[metric] = float(found.figures["model"][metric][number, slot])
         for key, name in (("predicted", "predicted"), ("t2", "planned")):
             moved = movement(fdi, poses["t1"], poses[key], points)
-            figures |= {f"{name}_{figure}": moved[figure] for figure in ("movement_mm", "turn_deg")}
-    return SceneTooth(_number(mouth, slot), vertices, faces, poses, figures)
+            figures[f"{name}_movement_mm"] = moved["movement_mm"]
+            figures[f"{name}_rotation_deg"] = moved["turn_deg"]
+    return SceneTooth(fdi, *smooth_surface(points), poses, figures)
+
+
+def smooth_surface(points: Array, iterations: int = 1) -> tuple[Array, NDArray[np.int64]]:
+    """Closed surface through ordered points (P, 3), subdivided for display; not for measuring.
+
+    Loop's rule for triangle meshes (Loop 1987, "Smooth subdivision surfaces based on triangles") makes four
+    triangles of each and rounds the surface.
+
+    returns : vertices (V, 3), in the unit of `points`, and faces (4^iterations (2 P - 4), 3), outward winding
+    """
+    from trimesh.remesh import subdivide_loop
+
+    closed = np.asarray(points, np.float64), triangulation(len(points)).astype(np.int64)
+    smooth: tuple[Array, NDArray[np.int64]] = subdivide_loop(*closed, iterations)
+    return smooth
 
 
 def _notes(mouth: Mouth) -> tuple[str, ...]:
-    """What is not to be seen, or not measured, in words."""
+    """Sentences on the teeth that are not shown, or not measured."""
     t1, t2 = mouth.present
-    said = {
+    sentences = {
         "Extracted in the plan, at T1 only: {}.": t1 & ~t2,
         "At T2 only, neither predicted nor measured: {}.": t2 & ~t1,
         "Left out because of a defect: {}.": mouth.dropped & ~(t1 | t2),
     }
     return tuple(
-        text.format(", ".join(str(_number(mouth, int(slot))) for slot in np.flatnonzero(which)))
-        for text, which in said.items()
-        if which.any()
+        text.format(", ".join(str(_fdi(mouth, int(slot))) for slot in np.flatnonzero(teeth)))
+        for text, teeth in sentences.items()
+        if teeth.any()
     )
 
 
-def _number(mouth: Mouth, slot: int) -> int:
-    """The FDI number as it stood in the file; a slot without one has its permanent tooth's."""
+def _fdi(mouth: Mouth, slot: int) -> int:
+    """The FDI number in the case's file; in a slot without one that of the permanent tooth."""
     return int(mouth.fdi[slot]) or SLOTS[slot]

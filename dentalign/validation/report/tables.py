@@ -1,4 +1,4 @@
-"""The figures of `validate` as people read them: a text table, and CSV files."""
+"""The figures of a validation as a text table, and as CSV files."""
 
 import csv
 import io
@@ -12,11 +12,10 @@ import numpy as np
 from dentalign.errors import DentalignError
 from dentalign.files import atomic
 from dentalign.teeth import SLOTS
-from dentalign.validation.measurement import METHODS, Validation, rounded
-from dentalign.validation.metrics import THRESHOLDS_MM, accuracy, reliability
-from dentalign.validation.reported_metrics import MEANINGS
+from dentalign.validation.measurement import METHODS, Validation, mean, rounded
+from dentalign.validation.metrics import MEANINGS, THRESHOLDS_MM, accuracy, reliability
 
-_ROWS = (*METHODS, "true_t2")
+COLUMNS = (*METHODS, "true_t2")  # blocks of metrics/validation.json
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -26,19 +25,33 @@ def read(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise DentalignError(f"{path}: no such file; `dvc repro` makes it") from None
     except (OSError, ValueError) as error:
-        raise DentalignError(f"{path}: cannot be read as JSON ({error})") from None
+        raise DentalignError(
+            f"{path}: cannot be read as JSON ({error}); `dvc repro` makes it again"
+        ) from None
     if not isinstance(metrics, dict) or not all(isinstance(metrics.get(row), dict) for row in METHODS):
-        raise DentalignError(f"{path}: not the metrics of validate ({', '.join(METHODS)} are wanted)")
+        raise DentalignError(
+            f"{path}: not the metrics of validate, which have the blocks {', '.join(METHODS)}; name that file"
+        )
     return metrics
+
+
+def number(value: Any, missing: str = "–") -> str:
+    """A figure with three decimals, or a dash where there is none."""
+    return f"{value:.3f}" if isinstance(value, int | float) else missing
 
 
 def format_table(metrics: dict[str, Any]) -> str:
     """A row per method, a column per metric, units in the names; '-' where a figure does not exist."""
-    rows = [row for row in _ROWS if row in metrics]
-    columns = sorted({name for row in rows for name in metrics[row]}, key=_reading_order)
+
+    def shown(value: Any) -> str:
+        return number(value, "-")
+
+    rows = [row for row in COLUMNS if row in metrics]
+    order = {name: place for place, name in enumerate(MEANINGS)}
+    names = {name for row in rows for name in metrics[row]}
+    columns = sorted(names, key=lambda name: (order.get(name, len(order)), name))
     cells = [["", *columns]]
-    for row in rows:
-        cells.append([row, *(_figure(metrics[row].get(name)) for name in columns)])
+    cells += [[row, *(shown(metrics[row].get(name)) for name in columns)] for row in rows]
     widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
     lines = []
     for line in cells:
@@ -46,14 +59,14 @@ def format_table(metrics: dict[str, Any]) -> str:
         lines.append("  ".join([line[0].ljust(widths[0]), *figures]).rstrip())
     counts = metrics.get("counts", {})
     lines.append(
-        f"add_vs_identity {_figure(metrics.get('add_vs_identity'))}, "
-        f"reconstruction_mm {_figure(metrics.get('reconstruction_mm'))}; "
+        f"add_vs_identity {shown(metrics.get('add_vs_identity'))}, "
+        f"reconstruction_mm {shown(metrics.get('reconstruction_mm'))}; "
         f"{counts.get('teeth', '-')} teeth of {counts.get('cases', '-')} test cases"
     )
     if confidence := metrics.get("confidence"):
         lines.append(
-            f"confidence: rank correlation {_figure(confidence.get('rank_correlation'))}, expected_add_mm "
-            f"{_figure(confidence.get('expected_add_mm'))}, seen {_figure(confidence.get('add_mm'))}"
+            f"confidence: rank correlation {shown(confidence.get('rank_correlation'))}, expected_add_mm "
+            f"{shown(confidence.get('expected_add_mm'))}, actual {shown(confidence.get('add_mm'))}"
         )
     return "\n".join(lines)
 
@@ -61,62 +74,51 @@ def format_table(metrics: dict[str, Any]) -> str:
 def write_tables(folder: Path, found: Validation) -> None:
     """Write `per_slot.csv`, `cases.csv`, `accuracy.csv` and `lineage.json` into a folder.
 
-    And `reliability.csv`, where the model says what error it expects.
+    Also `reliability.csv`, for a model that expects an error of each tooth.
     """
     _write_csv(folder / "per_slot.csv", per_slot(found))
     _write_csv(folder / "cases.csv", per_case(found))
-    curves = {method: accuracy(found.figures[method]["add_mm"]) for method in METHODS}
-    shares = [
-        {"threshold_mm": float(threshold), **{method: float(curves[method][i]) for method in METHODS}}
-        for i, threshold in enumerate(THRESHOLDS_MM)
-    ]
-    _write_csv(folder / "accuracy.csv", shares)
-    if found.expected_add_mm is not None and np.isfinite(found.expected_add_mm).any():
-        _write_csv(
-            folder / "reliability.csv", reliability(found.expected_add_mm, found.figures["model"]["add_mm"])
-        )
+    curves = {"threshold_mm": THRESHOLDS_MM} | {method: accuracy(found.teeth(method)) for method in METHODS}
+    shares = np.column_stack(list(curves.values())).tolist()
+    _write_csv(folder / "accuracy.csv", [dict(zip(curves, row, strict=True)) for row in shares])
+    if found.expected_add_mm is not None:
+        groups = reliability(found.expected_add_mm[found.measured], found.teeth("model"))
+        if groups:
+            _write_csv(folder / "reliability.csv", groups)
     atomic.write_text(folder / "lineage.json", json.dumps(found.lineage, indent=2, sort_keys=True) + "\n")
 
 
 def per_slot(found: Validation) -> list[dict[str, Any]]:
-    """A row for each slot that occurs, in slot order; means over its teeth."""
-    rows = []
-    for slot in np.unique(found.slot).tolist():
-        here = found.slot == slot
-        row: dict[str, Any] = {"slot": SLOTS[slot], "teeth": int(here.sum())}
-        for name in ("add_mm", "rotation_error_deg", "translation_error_mm"):
-            row[name] = float(found.figures["model"][name][here].mean())
-        for method in METHODS[1:]:
-            row[f"{method}_add_mm"] = float(found.figures[method]["add_mm"][here].mean())
-        rows.append(row)
-    return rows
+    """A row for each slot with a measured tooth, in slot order; means over its teeth."""
+    names = [("model", name, name) for name in ("add_mm", "rotation_error_deg", "translation_error_mm")]
+    names += [(method, "add_mm", f"{method}_add_mm") for method in METHODS[1:]]
+    means = {column: mean(found.figures[method][metric], 0) for method, metric, column in names}
+    teeth = found.measured.sum(0)
+    return [
+        {"slot": SLOTS[slot], "teeth": int(teeth[slot])}
+        | {column: float(values[slot]) for column, values in means.items()}
+        for slot in np.flatnonzero(teeth)
+    ]
 
 
 def per_case(found: Validation) -> list[dict[str, Any]]:
-    """A row for each test case; without teeth at both T1 and T2 it has no figures."""
+    """A row for each test case, without figures where no tooth was measured."""
     rows = []
-    for number, case_id in enumerate(found.case_ids):
-        here = np.flatnonzero(found.case == number)
-        row: dict[str, Any] = {"case_id": case_id, "teeth": len(here)}
-        if len(here):
-            add = found.figures["model"]["add_mm"][here]
-            row["add_mm"] = float(add.mean())
-            row["identity_add_mm"] = float(found.figures["identity"]["add_mm"][here].mean())
-            row["worst_tooth"] = SLOTS[int(found.slot[here[add.argmax()]])]
-            row["worst_tooth_add_mm"] = float(add.max())
+    for case, case_id in enumerate(found.case_ids):
+        slots = np.flatnonzero(found.measured[case])
+        row: dict[str, Any] = {"case_id": case_id, "teeth": len(slots)}
+        if len(slots):
+            add, still = (found.figures[method]["add_mm"][case, slots] for method in ("model", "identity"))
+            row |= {
+                "add_mm": float(add.mean()),
+                "identity_add_mm": float(still.mean()),
+                "worst_tooth": SLOTS[slots[add.argmax()]],
+                "worst_tooth_add_mm": float(add.max()),
+            }
         else:
             row |= dict.fromkeys(("add_mm", "identity_add_mm", "worst_tooth", "worst_tooth_add_mm"), "")
         rows.append(row)
     return rows
-
-
-def _reading_order(name: str) -> tuple[int, str]:
-    order = list(MEANINGS)
-    return (order.index(name), name) if name in order else (len(order), name)
-
-
-def _figure(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, int | float) else "-"
 
 
 def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:

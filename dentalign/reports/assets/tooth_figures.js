@@ -1,4 +1,4 @@
-// A tooth's figures as a colour and as text. A figure is {label, unit, end, signed}, made by report_page.py.
+// A tooth's figures as a colour and as text. A figure is {label, unit, end, signed}, made by reports/page.py.
 const toothFigures = (() => {
   "use strict";
 
@@ -13,7 +13,7 @@ const toothFigures = (() => {
     return stops[leg].map((value, i) => value + (along - leg) * (stops[leg + 1][i] - value));
   }
 
-  // Red, green and blue, sRGB from 0 to 1; a figure with negative values has its ivory in the middle.
+  // Red, green and blue, sRGB from 0 to 1; the scale of a figure with negative values has ivory at 0.
   function colourOf(figure, value) {
     if (!figure) return IVORY;
     if (value === undefined) return NO_FIGURE;

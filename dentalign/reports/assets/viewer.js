@@ -1,7 +1,7 @@
-// The 3D viewer of a report. Reads the JSON in #scenes (made by report_page.py) and the elements of viewer.html.
+// The 3D viewer of a report. Reads the JSON in #scenes (made by reports/page.py) and the elements of viewer.html.
 //
 // Head frame, mm: x to the patient's left, y to posterior, z up. A pose is [x, y, z, qx, qy, qz, qw],
-// tooth-local -> head. `window.dentalign` at the end is what tests and scripts may read.
+// tooth-local -> head. Tests and scripts may read `window.dentalign`, at the end.
 (() => {
   "use strict";
 
@@ -10,7 +10,7 @@
   if (!source || !element("viewer")) return;
   const data = JSON.parse(source.textContent);
 
-  // ------------------------------------------------------------------ what is shown
+  // ------------------------------------------------------------------ state
 
   // Towards the viewer, in the head frame. The occlusal views look from a hair in front of the pole, so that
   // "up" is defined: incisors at the top from below, at the bottom from above, the patient's right on the left.
@@ -546,11 +546,11 @@
 
   const at = (fdi) => teeth.find((tooth) => tooth.fdi === fdi && tooth.shown);
   window.dentalign = Object.freeze({
-    /** Where the tooth's origin is now, [x, y, z] in the head frame, mm; null where it is not shown. */
+    /** Position of the tooth's origin, [x, y, z] in the head frame, mm; null for a hidden tooth. */
     toothPosition: (fdi) => (at(fdi) ? at(fdi).position.toArray() : null),
-    /** How the tooth is turned now, quaternion [x, y, z, w]; null where it is not shown. */
+    /** Rotation of the tooth, quaternion [x, y, z, w]; null for a hidden tooth. */
     toothRotation: (fdi) => (at(fdi) ? at(fdi).turn.toArray() : null),
-    /** The middle of the tooth's surface on the page, [x, y] in CSS pixels of the window; null where not shown. */
+    /** Centre of the tooth's bounding box on the page, [x, y] in CSS pixels of the window; null for a hidden tooth. */
     toothOnScreen: (fdi) => {
       const tooth = at(fdi);
       if (!tooth || !tooth.mesh) return null;
@@ -561,11 +561,11 @@
       const frame = canvas.getBoundingClientRect();
       return [frame.left + ((seen.x + 1) / 2) * frame.width, frame.top + ((1 - seen.y) / 2) * frame.height];
     },
-    /** FDI numbers of the teeth that are shown. */
+    /** FDI numbers of the visible teeth. */
     shownTeeth: () => teeth.filter((tooth) => tooth.shown).map((tooth) => tooth.fdi),
     /** The colour of a tooth, sRGB 0 to 1. */
     toothColour: (fdi) => (at(fdi) ? colourOf(at(fdi)) : null),
-    /** Where the viewer stands, unit vector in the head frame. */
+    /** Direction to the viewer, unit vector in the head frame. */
     viewDirection: () => camera.position.clone().sub(controls.target).normalize().toArray(),
     /** Choose a tooth, or none. */
     select,

@@ -2,7 +2,7 @@
 (() => {
   "use strict";
 
-  // What a cell sorts by: its number where it has one; what has no figure comes last, either way.
+  // Sort key of a cell: its number if it has one. Cells without a figure come last in either direction.
   function key(cell) {
     const text = cell.textContent.trim();
     return cell.dataset.value !== undefined ? Number(cell.dataset.value) : text === "–" || text === "" ? null : text;

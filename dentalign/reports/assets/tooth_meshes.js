@@ -1,4 +1,4 @@
-// A tooth's surface from the page's JSON, and what is drawn with it: shading, rim, shadow and number.
+// A tooth's surface from the page's JSON, with its shading, rim, shadow and number.
 const toothMeshes = (() => {
   "use strict";
 
@@ -32,7 +32,7 @@ const toothMeshes = (() => {
   function geometryOf(tooth, faces) {
     const steps = new Int16Array(bytes(tooth.vertices).buffer);
     const positions = new Float32Array(steps.length);
-    for (let i = 0; i < steps.length; i++) positions[i] = steps[i] * tooth.step + tooth.middle[i % 3];
+    for (let i = 0; i < steps.length; i++) positions[i] = steps[i] * tooth.step + tooth.centre[i % 3];
     const geometry = new THREE.BufferGeometry();
     geometry.setAttribute("position", new THREE.BufferAttribute(positions, 3));
     geometry.setIndex(new THREE.BufferAttribute(faces, 1));
@@ -42,7 +42,7 @@ const toothMeshes = (() => {
     return geometry;
   }
 
-  // Fissures a little darker: how far a vertex lies below its neighbours, as a share of the distance to them.
+  // Fissures a little darker, by the depth of a vertex below its neighbours, relative to their distance.
   function shadeOf(geometry) {
     const p = geometry.attributes.position.array, n = geometry.attributes.normal.array;
     const index = geometry.index.array, count = p.length / 3;
