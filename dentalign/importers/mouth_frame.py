@@ -85,7 +85,7 @@ def find_mouth(
 
 
 def _sign_of_arches(arches: Iterable[Arch], up: Array) -> int:
-    middle = {arch.name: arch.middle for arch in arches if len(arch.slots) >= MIN_TEETH_OF_ARCH}
+    middle = {arch.name: arch.centroid for arch in arches if len(arch.slots) >= MIN_TEETH_OF_ARCH}
     if len(middle) < 2:
         return 0
     apart = float((middle["upper"] - middle["lower"]) @ up)
