@@ -144,23 +144,23 @@ def _labelled_points(source: SourceFolder, name: str, jaw: str) -> dict[int, Arr
     """Read the labelled points of one jaw: FDI -> (N, 3), mm."""
     segmentation = source.json_object(name).get("segmentation")
     if not isinstance(segmentation, dict):
-        raise source.defect(name, "damaged_labels", "no object 'segmentation'")
+        raise source.defect("damaged_labels", name, "no object 'segmentation'")
     points = {}
     for key, value in sorted(segmentation.items()):
         if not (key.isascii() and key.isdigit() and len(key) == 2 and is_known(int(key))):
-            raise source.defect(name, "damaged_labels", "a key of 'segmentation' is no FDI number")
+            raise source.defect("damaged_labels", name, "a key of 'segmentation' is no FDI number")
         if is_upper(int(key)) != (jaw == "upper"):
-            raise source.defect(name, "damaged_labels", f"tooth {key} in the file of the {jaw} jaw")
+            raise source.defect("damaged_labels", name, f"tooth {key} in the file of the {jaw} jaw")
         try:
             vertices = np.array(value["vertices"], dtype=np.float64).reshape(-1, 3)
         except (TypeError, ValueError, KeyError, IndexError):
             seen = f"tooth {key}: 'vertices' is no list of points"
-            raise source.defect(name, "damaged_labels", seen) from None
+            raise source.defect("damaged_labels", name, seen) from None
         source.check_coordinates(name, vertices, int(key))
         if len(vertices):
             points[int(key)] = vertices
     if not points:
-        raise source.defect(name, "damaged_labels", "no tooth is labelled")
+        raise source.defect("damaged_labels", name, "no tooth is labelled")
     return points
 
 
@@ -180,7 +180,7 @@ def _file_of(source: SourceFolder, folder: str, jaw: str, suffix: str) -> str:
     if fitting:
         seen = f"{len(fitting)} files may be the {what}"
         raise CaseDefect("several_files", seen, "leave one of them there", file=source.location(folder))
-    raise source.defect(folder, "missing_file", f"no {what}")
+    raise source.defect("missing_file", folder, f"no {what}")
 
 
 def _jaw_of(stem: str) -> str:

@@ -54,7 +54,7 @@ class SourceFolder:
         try:
             size = self._source.path(name).stat().st_size
             if size > max_mb * 1e6:
-                raise self.defect(name, "file_too_large", f"{size / 1e6:.0f} MB, more than {max_mb:g} MB")
+                raise self.defect("file_too_large", name, f"{size / 1e6:.0f} MB, more than {max_mb:g} MB")
             data = self._source.read(name, int(max_mb * 1e6))
         except CaseDefect as defect:
             if defect.code in ("not_found", "unreadable"):
@@ -62,7 +62,7 @@ class SourceFolder:
                 raise CaseDefect("missing_file", defect.seen, fix, file=defect.file) from None
             raise
         if not data:
-            raise self.defect(name, "empty_file", "the file is empty")
+            raise self.defect("empty_file", name, "the file is empty")
         return data
 
     def stamp(self, name: str) -> str:
@@ -91,14 +91,14 @@ class SourceFolder:
         """Read a JSON file that holds an object; raises CaseDefect, also for too many values."""
         data = self.read(name, MAX_JSON_MB)
         if sum(data.count(mark) for mark in (b",", b"{", b"[")) > MOST_VALUES:
-            raise self.defect(name, "damaged_json", f"more than {MOST_VALUES} values")
+            raise self.defect("damaged_json", name, f"more than {MOST_VALUES} values")
         try:
             values = json.loads(data.decode("utf-8-sig"), parse_int=float)
         except (ValueError, RecursionError) as error:  # also a wrong encoding
             seen = f"no usable JSON ({type(error).__name__}); it may be truncated"
-            raise self.defect(name, "damaged_json", seen) from None
+            raise self.defect("damaged_json", name, seen) from None
         if not isinstance(values, dict):
-            raise self.defect(name, "damaged_json", "the JSON is no object")
+            raise self.defect("damaged_json", name, "the JSON is no object")
         return values
 
     def check_coordinates(self, name: str, points: NDArray[np.float64], fdi: int = 0) -> None:
@@ -109,8 +109,8 @@ class SourceFolder:
 
     def damaged_mesh(self, name: str, seen: str, fdi: int = 0) -> CaseDefect:
         """Defect of a mesh file."""
-        return self.defect(name, "damaged_mesh", f"no usable mesh: {seen}", fdi)
+        return self.defect("damaged_mesh", name, f"no usable mesh: {seen}", fdi)
 
-    def defect(self, name: str, code: str, seen: str, fdi: int | None = None) -> CaseDefect:
+    def defect(self, code: str, name: str, seen: str, fdi: int | None = None) -> CaseDefect:
         """Defect of a file that a new download may fix."""
         return CaseDefect(code, seen, AGAIN, file=self.location(name), tooth=fdi)

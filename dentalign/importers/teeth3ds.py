@@ -90,7 +90,7 @@ def _read_labels(
     """Read labels and instances (V,) of a scan."""
     if not source.has(name):
         seen = "no labels beside the scan (those of the test split may be published elsewhere)"
-        raise source.defect(name, "missing_file", seen)
+        raise source.defect("missing_file", name, seen)
     values = source.json_object(name)
     columns = []
     for key in ("labels", "instances"):
@@ -100,7 +100,7 @@ def _read_labels(
                 raise ValueError
         except (KeyError, TypeError, ValueError):
             seen = f"'{key}' is no list of {vertices} numbers, one for each vertex of the scan"
-            raise source.defect(name, "damaged_labels", seen) from None
+            raise source.defect("damaged_labels", name, seen) from None
         columns.append(column.astype(np.int64))
     return columns[0], columns[1]
 
@@ -113,7 +113,7 @@ def _wrong_labels(
     other = [fdi for fdi in numbers if is_known(fdi) and is_upper(fdi) != (jaw == "upper")]
     if other:
         seen = f"teeth {', '.join(map(str, other[:5]))} in the file of the {jaw} jaw"
-        raise source.defect(name, "damaged_labels", seen)
+        raise source.defect("damaged_labels", name, seen)
     wrong = []
     for fdi in numbers:
         counts = Counter(instances[labels == fdi].tolist())

@@ -147,7 +147,7 @@ def _read_files(source: SourceFolder, case: FoundCase) -> tuple[ScannedMouth, di
                 crowns[fdi] = crown_cutting.surface(source.triangles(mesh, fdi))
             elif source.has(mesh):
                 seen = f"tooth {number} has a mesh and no row in {MATRICES}, which may be truncated"
-                raise source.defect(name, "no_matrix", seen, number)
+                raise source.defect("no_matrix", name, seen, number)
     return ScannedMouth(crowns), {from_universal(number): matrix for number, matrix in rows.items()}
 
 
