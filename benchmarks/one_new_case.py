@@ -27,7 +27,7 @@ import synthetic_cases
 import timing
 
 from dentalign.cases import case_list
-from dentalign.demo_clinic import clinic, export
+from dentalign.demo_clinic import case_files, clinic
 from dentalign.geometry import stl
 from tests.support import pipeline_project
 from tests.support.pipeline_project import Project
@@ -63,10 +63,10 @@ class Store:
         document = self.made[kind].document | {"CaseID": case_id}
         document["Staging"] = [
             stage | {name: {fdi: pose for fdi, pose in stage[name].items() if fdi in known}
-                     for name in export.SPELLINGS if name in stage}
+                     for name in case_files.SPELLINGS if name in stage}
             for stage in document["Staging"]
         ]  # fmt: skip
-        (self.root / "json" / f"{case_id}.json").write_text(export.json_text(document), encoding="utf-8")
+        case_files.write_json(self.root / "json" / f"{case_id}.json", document)
         shutil.copytree(self.meshes[kind], self.root / "stl" / case_id, copy_function=self.copy)
         self.ids.append(case_id)
 

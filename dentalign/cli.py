@@ -227,11 +227,11 @@ def import_(
 
     A case is imported whole or not at all; run again, it goes on. docs/public-data-sets.md has the rest.
     """
-    from dentalign.importers import import_run, importers
+    from dentalign.importers import import_run
 
     if matrices and data_set != "teethalign3d":
         raise typer.BadParameter("only teethalign3d has matrices", param_hint="--matrices")
-    importer = importers.importer(data_set, matrices or "")
+    importer = import_run.importer(data_set, matrices or "")
     imported = import_run.import_cases(importer, source, dest)
     _print_left_out(imported.lines)
     for name, value in sorted(imported.decisions.items()):

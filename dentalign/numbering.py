@@ -31,7 +31,7 @@ def to_universal(fdi: int) -> str:
 
 
 def from_universal(text: str | int) -> int:
-    """FDI number of a Universal number: "1" -> 18, "t" -> 85; raises ValueError where there is no such."""
+    """FDI number of a Universal number: "1" -> 18, "t" -> 85; raises ValueError if unknown."""
     try:
         return _FROM_UNIVERSAL[str(text).strip().upper()]
     except KeyError:
@@ -54,7 +54,7 @@ def to_palmer(fdi: int, *, sign: bool = False) -> str:
 def from_palmer(text: str) -> int:
     """FDI number of Palmer notation, as text ("UR6", "ulb") or with the sign ("6┘", "└B").
 
-    raises: ValueError where there is no such tooth
+    raises: ValueError if there is no such tooth
     """
     try:
         return _FROM_PALMER[text.strip().upper()]

@@ -20,22 +20,22 @@ _MIRRORED_QUADRANT = {1: 2, 2: 1, 3: 4, 4: 3, 5: 6, 6: 5, 7: 8, 8: 7}
 
 
 def successor(fdi: int) -> int:
-    """Permanent FDI number whose slot a tooth takes (55 -> 15); a permanent tooth is its own."""
+    """Permanent FDI number whose slot a tooth takes (55 -> 15); unchanged for a permanent tooth."""
     return fdi - PRIMARY_OFFSET if fdi in PRIMARY else fdi
 
 
 def is_known(fdi: int) -> bool:
-    """Whether the number is a permanent or primary tooth of the FDI notation (ISO 3950)."""
+    """True if the number is a permanent or primary tooth of the FDI notation (ISO 3950)."""
     return fdi in SLOT_INDEX or fdi in PRIMARY
 
 
 def is_upper(fdi: int) -> bool:
-    """Upper arch: quadrants 1, 2 (permanent), 5, 6 (primary)."""
+    """True for the upper arch: quadrants 1, 2 (permanent), 5, 6 (primary)."""
     return fdi // 10 in (1, 2, 5, 6)
 
 
 def antimere(fdi: int) -> int:
-    """The same tooth on the other side of the mouth (11 <-> 21, 36 <-> 46)."""
+    """Same tooth on the other side of the mouth (11 <-> 21, 36 <-> 46)."""
     return 10 * _MIRRORED_QUADRANT[fdi // 10] + fdi % 10
 
 

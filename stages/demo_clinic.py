@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dentalign import params
-from dentalign.demo_clinic import broken, clinic
+from dentalign.demo_clinic import case_files, clinic
 from dentalign.running import command
 
 
@@ -19,7 +19,7 @@ def main(
     """Make cases.csv, json/ and stl/ under OUT; the same bytes for the same seed."""
     demo = params.load(params_file, clinic.DemoClinic, "demo_clinic")
     clinic.make_clinic(out, demo.cases, demo.seed)
-    defects = len(broken.DEFECTS) + 1
+    defects = len(case_files.DEFECTS) + 1
     typer.echo(f"demo_clinic: {demo.cases} cases, {defects} more broken on purpose -> {out}", err=True)
 
 

@@ -276,7 +276,7 @@ def _above(arches: Sequence[Arch], up: Array) -> float:
     by_name = {arch.name: arch for arch in arches if len(arch.slots) >= MIN_TEETH_OF_ARCH}
     if len(by_name) < 2:
         return 0.0
-    apart = float((by_name["upper"].middle - by_name["lower"].middle) @ up)
+    apart = float((by_name["upper"].centroid - by_name["lower"].centroid) @ up)
     return apart if abs(apart) > APART_MM else 0.0
 
 

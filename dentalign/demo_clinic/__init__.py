@@ -1,1 +1,1 @@
-"""A made-up orthodontic practice: cases to try dentalign on without any patient."""
+"""Made-up orthodontic practice: cases to try dentalign on without any patient."""

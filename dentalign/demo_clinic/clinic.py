@@ -2,27 +2,28 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from dentalign.demo_clinic import broken, export, malocclusion, patient, treatment_plan
+from dentalign.demo_clinic import case_files, malocclusion, patient, treatment_plan
+from dentalign.demo_clinic.case_files import DEFECTS, Document
 from dentalign.demo_clinic.patient import Patient
 from dentalign.demo_clinic.treatment_plan import Poses
 from dentalign.errors import DentalignError
-from dentalign.files import atomic
+from dentalign.files import atomic, csv_table
 from dentalign.geometry import rigid, stl
+from dentalign.geometry.rigid import Array
 from dentalign.params import NotNegative, Positive, Section
 from dentalign.running.locks import exclusive
 from dentalign.running.progress import track
 
-# The planner's own scatter: what T1 and the crowns do not determine, root mean square per tooth.
+# The planner's own scatter, which T1 and the crowns do not determine: root mean square per tooth.
 NOISE_MM, NOISE_DEG = 0.15, 1.0
 REVISIT_EVERY = 17  # every so many cases a patient comes back with a second case
 
 
 class DemoClinic(Section):
-    """How large the demo clinic is."""
+    """Size of the demo clinic, and seed of its patients."""
 
     cases: Positive = 120
     seed: NotNegative = 7
@@ -30,36 +31,36 @@ class DemoClinic(Section):
 
 @dataclass(frozen=True)
 class Case:
-    """One good case: the patient, and head poses (4, 4), mm, before and after."""
+    """Good case: the patient, and head poses (4, 4), mm, before and after."""
 
     case_id: str
     patient_id: str
     patient: Patient
     t1: Poses
     t2: Poses
-    document: dict[str, Any]
+    document: Document
 
 
 def make_case(index: int, seed: int, complete: bool = False) -> Case:
-    """Case number `index`, counted from 1; depends on nothing but the arguments.
+    """Make case number `index`, counted from 1; it depends on nothing but the arguments.
 
     complete : a new patient with exactly the 28 teeth and no extraction
     """
     visitor = index - 1 if index % REVISIT_EVERY == 0 and not complete else index
     who = patient.draw(np.random.default_rng([seed, visitor, 0]), complete)
     rng = np.random.default_rng([seed, index, 1])
-    t1 = malocclusion.disturb(who.mouth, malocclusion.draw(rng, who.short_of_room), rng)
+    t1 = malocclusion.disturb(who.mouth, malocclusion.draw(rng, who.crowded), rng)
     planned = treatment_plan.plan(who.mouth, t1, who.keep)
     t2 = {f: _scattered(planned[f], rng) for f in sorted(planned)}
     case_id = f"demo-{index:04d}"
-    document = export.document(case_id, visitor, t1, t2, rng)
+    document = case_files.document(case_id, visitor, t1, t2, rng)
     return Case(case_id, f"pt-{visitor:04d}", who, t1, t2, document)
 
 
 def make_clinic(out: Path, cases: int, seed: int) -> None:
     """Write `cases.csv`, `json/` and `stl/` under `out`, all or nothing.
 
-    cases  : number of good cases; `broken.DEFECTS` follow them, and one id without any file
+    cases  : number of good cases; those of `case_files.DEFECTS` follow, and one id without any file
     raises : DentalignError if `out` holds anything else than an earlier clinic
     """
     if out.exists() and not (out / "cases.csv").is_file() and not (out.is_dir() and not any(out.iterdir())):
@@ -67,28 +68,24 @@ def make_clinic(out: Path, cases: int, seed: int) -> None:
     with exclusive(out), atomic.replacing(out) as part:
         (part / "json").mkdir(parents=True)
         rows = []
-        defects = list(broken.DEFECTS.values())
+        defects = list(DEFECTS.values())
         total = cases + len(defects)
         for index in track(range(1, total + 1), "demo clinic", total=total):
             case = make_case(index, seed, complete=index > cases)
             json_file, meshes = part / "json" / f"{case.case_id}.json", part / "stl" / case.case_id
-            _write(case, json_file, meshes)
+            case_files.write_json(json_file, case.document)
+            meshes.mkdir(parents=True)
+            for fdi, crown in case.patient.mouth.items():
+                data = stl.as_binary(crown.vertices, crown.faces, b"dentalign demo clinic, tooth-local, mm")
+                (meshes / f"{fdi}.stl").write_bytes(data)
             if index > cases:
                 defects[index - cases - 1](json_file, meshes, case.document)
-            rows.append(f"{case.case_id},{case.patient_id}")
-        rows.append(f"demo-{total + 1:04d},pt-{total + 1:04d}")
-        (part / "cases.csv").write_text("\n".join(["case_id,patient_id", *rows, ""]), encoding="utf-8")
+            rows.append([case.case_id, case.patient_id])
+        rows.append([f"demo-{total + 1:04d}", f"pt-{total + 1:04d}"])
+        csv_table.write(part / "cases.csv", ["case_id", "patient_id"], rows)
 
 
-def _write(case: Case, json_file: Path, meshes: Path) -> None:
-    json_file.write_text(export.json_text(case.document), encoding="utf-8")
-    meshes.mkdir(parents=True)
-    for fdi, crown in case.patient.mouth.items():
-        data = stl.as_binary(crown.vertices, crown.faces, b"dentalign demo clinic, tooth-local, mm")
-        (meshes / f"{fdi}.stl").write_bytes(data)
-
-
-def _scattered(pose: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A planned pose as another day's planner would have drawn it."""
-    turn = rigid.rotation_matrix(rng.normal(0, np.radians(NOISE_DEG / np.sqrt(3)), 3))
-    return np.asarray(pose @ rigid.from_rotation(turn, rng.normal(0, NOISE_MM / np.sqrt(3), 3)))
+def _scattered(pose: Array, rng: np.random.Generator) -> Array:
+    """Planned pose as the same planner would have drawn it on another day."""
+    rotation = rigid.rotation_matrix(rng.normal(0, np.radians(NOISE_DEG / np.sqrt(3)), 3))
+    return np.asarray(pose @ rigid.from_rotation(rotation, rng.normal(0, NOISE_MM / np.sqrt(3), 3)))

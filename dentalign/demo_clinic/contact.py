@@ -1,29 +1,29 @@
-"""How far one crown is from another along a direction, from their vertices alone."""
+"""Distance between crowns along a direction, from their vertices alone."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from dentalign.geometry.rigid import Array
 
 _CELLS = 64
 
 
 def clearance(a: Array, b: Array, direction: Array, cell_mm: float = 0.7) -> float:
-    """How far b may move against the direction until it meets a; negative if they overlap already.
+    """Distance that b can move against the direction until it meets a; negative if they overlap already.
 
-    Both sets are looked at along the direction in square cells; a cell counts where both have a vertex.
-    Meshes must be finer than the cells. infinity if they would pass each other.
+    Both sets are seen along the direction in square cells; a cell counts where both have a vertex.
+    Meshes must be finer than the cells. Infinite if they would pass each other.
 
     a, b      : (N, 3), (M, 3) float, mm, same frame; b lies in the direction as seen from a
     direction : (3,) float, unit
     """
     dx, dy, dz = (float(v) for v in direction)
-    flat = float(np.hypot(dx, dy))  # written out: this is called thousands of times a case
+    flat = float(np.hypot(dx, dy))  # written out, as this is called thousands of times a case
     side = np.array([-dy / flat, dx / flat, 0.0]) if flat > 0.1 else np.array([0.0, 1.0, 0.0])
     sx, sy, _ = side
     axes = np.array([[dx, dy, dz], side, [-dz * sy, dz * sx, dx * sy - dy * sx]]).T
-    middle = 0.5 * (a[0] + b[0]) @ axes
-    pa, pb = a @ axes - middle, b @ axes - middle
+    origin = 0.5 * (a[0] + b[0]) @ axes
+    pa, pb = a @ axes - origin, b @ axes - origin
     pa = pa[pa[:, 0] > pa[:, 0].sum() / len(pa)]  # only the facing sides
     pb = pb[pb[:, 0] < pb[:, 0].sum() / len(pb)]
     far_a, near_b = np.full(_CELLS * _CELLS, -np.inf), np.full(_CELLS * _CELLS, np.inf)
@@ -47,6 +47,6 @@ def height_clearances(upper: Array, lower: Array, cell_mm: float = 0.8) -> Array
 
 
 def _cell(points: Array, cell_mm: float) -> NDArray[np.int64]:
-    # 64 cells span three crowns; the mask is only there to keep a stray point within the table.
+    # 64 cells span three crowns; the mask only keeps a stray point within the table.
     place = (points[:, 1:] * (1 / cell_mm) + _CELLS // 2).astype(np.int64) & (_CELLS - 1)
     return np.asarray(place[:, 0] * _CELLS + place[:, 1])

@@ -1,10 +1,11 @@
-"""Procedural crowns: closed triangle meshes that have the size and the look of the tooth they stand for.
+"""Procedural crowns: closed triangle meshes with the size and the look of real teeth.
 
 A crown is lofted from rings. The wall rings rise from the cervical line over the height of contour to
 the occlusal rim (or the incisal edge); the inner rings close the top over a height field with cusps,
 ridges and fissures, and a shallow cap closes the cervix. All crowns of a kind share their faces.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,8 +14,7 @@ from numpy.typing import NDArray
 
 from dentalign import teeth
 from dentalign.demo_clinic import anatomy
-
-Array = NDArray[np.float64]
+from dentalign.geometry.rigid import Array
 
 AROUND = 40  # vertices in a ring
 _ANGLE = 2 * np.pi * np.arange(AROUND) / AROUND
@@ -32,7 +32,7 @@ _BASE = np.array([0.8, 0.45])
 
 @dataclass(frozen=True)
 class Crown:
-    """A crown in its tooth-local frame.
+    """Crown in its tooth-local frame.
 
     fdi      : FDI number
     vertices : (V, 3) float64, mm; origin at the area centroid, +z to the tip, +y buccal
@@ -46,7 +46,7 @@ class Crown:
 
 @dataclass(frozen=True)
 class Variation:
-    """How one patient's tooth of a kind differs from the published mean.
+    """Deviation of one patient's tooth from the published mean of its kind.
 
     size  : (3,) factors of width, depth and height
     shape : (6,) standard scores of the shape: cusp heights, fossa or fissure depth, squareness,
@@ -58,20 +58,17 @@ class Variation:
 
 
 def make(fdi: int, variation: Variation | None = None) -> Crown:
-    """The crown of a tooth; without a variation, the mean tooth of its kind.
+    """Make the crown of a tooth; without a variation, the mean tooth of its kind.
 
     The greatest width, depth and height are those of `anatomy.size_of` times the variation's factors.
     Antimeres made with one variation are exact mirror images in x.
     """
     change = variation or Variation(np.ones(3), np.zeros(6))
-    kind = ("upper" if teeth.is_upper(fdi) else "lower", fdi % 10)
-    if fdi in teeth.PRIMARY:
-        kind = anatomy.PRIMARY_MODEL[kind]
-    size = anatomy.size_of(fdi)
-    if kind in anatomy.FRONT:
-        points = _front(anatomy.FRONT[kind], size, change.shape)
+    size, form = anatomy.size_of(fdi), anatomy.shape_of(fdi)
+    if isinstance(form, anatomy.Front):
+        points = _front(form, size, change.shape)
     else:
-        points = _back(anatomy.BACK[kind], size, change.shape, bulge=fdi in teeth.PRIMARY)
+        points = _back(form, size, change.shape, bulge=fdi in teeth.PRIMARY)
     wanted = np.array([size.width, size.depth, size.height]) * change.size
     points = points * (wanted / np.ptp(points, axis=0))
     faces = _faces(len(points))
@@ -83,18 +80,17 @@ def make(fdi: int, variation: Variation | None = None) -> Crown:
 
 def _area_centroid(points: Array, faces: NDArray[np.int64]) -> Array:
     a, b, c = points[faces[:, 0]], points[faces[:, 1]], points[faces[:, 2]]
-    (ux, uy, uz), (vx, vy, vz) = (b - a).T, (c - a).T
-    area = np.sqrt((uy * vz - uz * vy) ** 2 + (uz * vx - ux * vz) ** 2 + (ux * vy - uy * vx) ** 2)
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     return np.asarray(area @ (a + b + c) / (3 * area.sum()))
 
 
 def _curve(places: Array, knots: dict[float, float]) -> Array:
-    """A shape-preserving curve through knots (place -> value)."""
+    """Evaluate a shape-preserving curve through knots (place -> value)."""
     x = np.array(sorted(knots))
     y = np.array([float(knots[k]) for k in sorted(knots)])
     step, rise = np.diff(x), np.diff(y) / np.diff(x)
-    # Fritsch and Butland 1984, doi:10.1137/0905021 (harmonic mean slopes); scipy's PchipInterpolator
-    # gives nearly the same at five times the cost, which counts with ten curves a crown.
+    # Fritsch and Butland 1984, doi:10.1137/0905021 (harmonic mean slopes); scipy's PchipInterpolator gives
+    # nearly the same at five times the cost, which matters for ten curves a crown.
     slope = np.zeros(len(x))
     same = rise[:-1] * rise[1:] > 0
     slope[1:-1][same] = 2 * rise[:-1][same] * rise[1:][same] / (rise[:-1][same] + rise[1:][same])
@@ -109,10 +105,13 @@ def _curve(places: Array, knots: dict[float, float]) -> Array:
     )
 
 
-def _ring(
-    mesial: Array, distal: Array, buccal: Array, lingual: Array, square: tuple[Array, Array]
-) -> tuple[Array, Array]:
-    """Superellipse rings (K, AROUND): half sizes and exponents (buccal, lingual) are (K, 1)."""
+def _ring(reach: Sequence[Array], square: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Superellipse rings: x and y (K, AROUND).
+
+    reach  : half sizes (K, 1), mesial, distal, buccal, lingual
+    square : exponents (K, 1), buccal, lingual
+    """
+    mesial, distal, buccal, lingual = reach
     upper = _SIN >= 0
     power = 2 / np.where(upper, square[0], square[1])
     x = np.sign(_COS) * np.abs(_COS) ** power * np.where(_COS > 0, mesial, distal)
@@ -155,7 +154,7 @@ def _front(form: anatomy.Front, size: anatomy.Size, score: Array) -> Array:
     )
     square_b = _curve(t, {0.0: 2.1, 0.5: 2.5, 1.0: 3.0}) * (1 + 0.03 * score[2])
     square_l = _curve(t, {0.0: 1.9, 0.35: 1.7, 0.7: 2.2, 1.0: 3.0})
-    x, y = _ring(sides[0], sides[1], labial, lingual, (square_b, square_l))
+    x, y = _ring((*sides, labial, lingual), (square_b, square_l))
 
     def top(x: Array) -> Array:
         mesial = x > 0
@@ -179,7 +178,7 @@ def _front(form: anatomy.Front, size: anatomy.Size, score: Array) -> Array:
     inner = _TOP["front"][:, None]
     inner_x = x[-1] * inner
     inner_y = edge_y + (y[-1] - edge_y) * inner
-    # The edge is rounded across its thickness: the rim falls off a little, the middle stays.
+    # The edge is rounded across its thickness: lower at the rim than in the middle.
     inner_z = top(inner_x) + 0.35 * edge_half * np.sqrt(1 - inner**2)
     wall = np.stack([x, y, z], axis=-1)
     cap = np.stack([inner_x, inner_y, inner_z], axis=-1)
@@ -212,11 +211,11 @@ def _back(form: anatomy.Back, size: anatomy.Size, score: Array, bulge: bool) -> 
             )
         )
     square = _curve(t, {0.0: 2.1, 0.5: form.square, 1.0: form.square}) * (1 + 0.03 * score[2])
-    x, y = _ring(reach[0], reach[1], reach[2], reach[3], (square, square))
+    x, y = _ring(reach, (square, square))
     half_w, half_d = half[0], half[2]
     for angle, depth in form.notches:
-        turn = np.angle(np.exp(1j * (_ANGLE - np.radians(angle))))
-        dent = 1 - depth * np.exp(-((turn / 0.21) ** 2)) * _curve(t, {0.0: 0.25, 0.5: 0.7, 1.0: 1.0})
+        away = np.angle(np.exp(1j * (_ANGLE - np.radians(angle))))
+        dent = 1 - depth * np.exp(-((away / 0.21) ** 2)) * _curve(t, {0.0: 0.25, 0.5: 0.7, 1.0: 1.0})
         x, y = x * dent, y * dent
     x, y = _skew(form, x, y, half_w, half_d, score)
 
@@ -238,19 +237,18 @@ def _back(form: anatomy.Back, size: anatomy.Size, score: Array, bulge: bool) -> 
 def _skew(
     form: anatomy.Back, x: Array, y: Array, half_w: float, half_d: float, score: Array
 ) -> tuple[Array, Array]:
-    """The outline with its lingual convergence and its rhomboid shift."""
+    """Apply lingual convergence and rhomboid shear to the outline."""
     v = y / half_d
     return x * (1 + (form.taper + 0.02 * score[4]) * v) + form.shear * half_w * v, y
 
 
 def _relief(form: anatomy.Back, x: Array, y: Array, half_w: float, half_d: float, score: Array) -> Array:
-    """Height over the highest cusp's level (mm, mostly negative) at points of the occlusal table."""
+    """Height above the highest cusp's level (mm, mostly negative) at points of the occlusal table."""
     steep = 1 + 0.08 * score[0]
     parts = []
     for cusp in form.cusps:
         px, py = _skew(form, np.array(cusp.x * half_w), np.array(cusp.y * half_d), half_w, half_d, score)
-        along, across = (x - px) / 1.0, (y - py) / 1.0
-        away = np.sqrt(along**2 + across**2 + 0.5) - np.sqrt(0.5)
+        away = np.sqrt((x - px) ** 2 + (y - py) ** 2 + 0.5) - np.sqrt(0.5)
         parts.append(-cusp.drop * steep - cusp.slope * steep * away)
     for x0, y0, x1, y1, drop in form.ridges:
         ax, ay = _skew(form, np.array([x0, x1]) * half_w, np.array([y0, y1]) * half_d, half_w, half_d, score)
@@ -258,7 +256,7 @@ def _relief(form: anatomy.Back, x: Array, y: Array, half_w: float, half_d: float
         sag = 0.45 * (1 - (2 * share - 1) ** 2)  # a crest hangs between its cusps
         parts.append(-(drop - 0.25 + sag) * steep - 0.55 * (np.sqrt(away**2 + 0.16) - 0.4))
     stacked = np.stack(parts)
-    softness = 0.14  # mm: how rounded the meeting of two slopes is
+    softness = 0.14  # mm: rounding where two slopes meet
     highest = stacked.max(axis=0)
     height = highest + softness * np.log(np.exp((stacked - highest) / softness).sum(axis=0))
     for x0, y0, x1, y1, depth in form.grooves:
@@ -269,14 +267,14 @@ def _relief(form: anatomy.Back, x: Array, y: Array, half_w: float, half_d: float
 
 
 def _from_segment(x: Array, y: Array, ends_x: Array, ends_y: Array) -> tuple[Array, Array]:
-    """Distance of points to the segment between two ends, and where along it (0 to 1) they are nearest."""
+    """Distance of points to the segment between two ends, and the nearest place along it (0 to 1)."""
     dx, dy = ends_x[1] - ends_x[0], ends_y[1] - ends_y[0]
     along = np.clip(((x - ends_x[0]) * dx + (y - ends_y[0]) * dy) / (dx * dx + dy * dy), 0, 1)
     return np.hypot(x - ends_x[0] - along * dx, y - ends_y[0] - along * dy), along
 
 
 def _assemble(wall: Array, cap: Array, middle: Array) -> Array:
-    """Base centre, base rings, wall rings, cap rings, top centre: (V, 3)."""
+    """Stack base centre, base rings, wall rings, cap rings and top centre: (V, 3)."""
     foot = wall[0].mean(axis=0) - [0, 0, 0.25]
     base = foot + (wall[0] - foot) * _BASE[::-1][:, None, None]
     rings = np.concatenate([base, wall, cap])
@@ -293,7 +291,7 @@ def _faces(count: int) -> NDArray[np.int64]:
     for k in range(rings - 1):
         a, b = here + k * AROUND, there + k * AROUND
         c, d = a + AROUND, b + AROUND
-        # The diagonal is mirrored half way round, so that the mesh is as symmetric as the tooth.
+        # The diagonal is mirrored from quarter to quarter, so that the mesh is as symmetric as the tooth.
         first = np.stack([a, b, d], 1), np.stack([a, d, c], 1)
         second = np.stack([a, b, c], 1), np.stack([b, d, c], 1)
         odd = (np.arange(AROUND) // (AROUND // 4)) % 2 == 1

@@ -1,4 +1,4 @@
-"""A made-up patient: which teeth there are, their crowns, and which of them are to be extracted."""
+"""Made-up patient: teeth that are there, their crowns, and those to be extracted."""
 
 from dataclasses import dataclass
 
@@ -21,24 +21,28 @@ EXTRACTION_PATTERNS = ((14, 24, 34, 44), (15, 25, 35, 45), (14, 24), (14, 24, 35
 
 @dataclass(frozen=True)
 class Patient:
-    """mouth: FDI -> crown of each tooth at T1; extracted: those that T2 does without."""
+    """Patient before treatment.
+
+    mouth     : FDI -> crown of each tooth at T1
+    extracted : teeth of T1 that T2 does not have
+    """
 
     mouth: dict[int, Crown]
     extracted: frozenset[int]
 
     @property
-    def short_of_room(self) -> bool:
-        """Whether premolars are extracted, which is done where the teeth have too little room."""
+    def crowded(self) -> bool:
+        """True if premolars are extracted, which is done if the teeth have too little room."""
         return any(f % 10 < 6 for f in self.extracted)
 
     @property
     def keep(self) -> frozenset[int]:
-        """The teeth that are there at T2."""
+        """Teeth that are there at T2."""
         return frozenset(self.mouth) - self.extracted
 
 
 def draw(rng: np.random.Generator, complete: bool = False) -> Patient:
-    """A patient with every tooth's crown; if complete, with exactly the 28 teeth and no extraction."""
+    """Draw a patient; if complete, with exactly the 28 teeth and no extraction."""
     present = {f for f in teeth.SLOTS if f % 10 < 8}
     extracted: set[int] = set()
     kind = 1.0 if complete else rng.random()
@@ -59,10 +63,10 @@ def draw(rng: np.random.Generator, complete: bool = False) -> Patient:
 
 
 def _crowns(rng: np.random.Generator, present: list[int]) -> dict[int, Crown]:
-    """Crowns of one patient: one common size, types that vary, antimeres nearly alike."""
+    """Make the crowns of one patient: one common size, types that vary, antimeres nearly alike."""
     common = rng.normal(0, SIZE_SD) + rng.normal(0, 0.4 * SIZE_SD, 3)
     common_shape = rng.normal(0, 0.6, 6)
-    # Every type is drawn, present or not: a missing tooth does not change the others.
+    # Every type is drawn, present or not, so that a missing tooth does not change the others.
     types = {k: (rng.normal(0, TYPE_SD, 3), rng.normal(0, 0.8, 6)) for k in range(16)}
     made = {}
     for fdi in present:

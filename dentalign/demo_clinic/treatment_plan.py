@@ -1,4 +1,4 @@
-"""The set-up (T2): where a rule-following orthodontist would put the crowns.
+"""Set-up (T2): places of the crowns by the rules of a textbook.
 
 Crowns stand in contact along a symmetric arch form with the tip and torque of L. F. Andrews, "The six
 keys to normal occlusion", Am J Orthod 1972;62(3):296-309, and the crown prominences of his "Straight
@@ -10,15 +10,13 @@ from collections.abc import Mapping, Set
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dentalign import teeth
 from dentalign.demo_clinic import contact, crowns
-from dentalign.demo_clinic.arch import ArchForm
 from dentalign.demo_clinic.crowns import Crown
 from dentalign.geometry import rigid
-
-Array = NDArray[np.float64]
+from dentalign.geometry.arch_form import ArchForm
+from dentalign.geometry.rigid import Array
 
 # Position in the quadrant 1 .. 8 -> degrees: the prescription of Andrews' straight-wire appliance, which
 # follows the means he measured (1972); third molars continue the row.
@@ -26,10 +24,10 @@ UPPER_TIP_DEG = (5, 9, 11, 2, 2, 5, 5, 4)
 LOWER_TIP_DEG = (2, 2, 5, 2, 2, 2, 2, 4)
 UPPER_TORQUE_DEG = (7, 3, -7, -7, -7, -9, -9, -9)
 LOWER_TORQUE_DEG = (-1, -1, -11, -17, -22, -30, -33, -33)
-# How far the crown bulges outwards of the embrasure line, mm (Andrews 1989).
+# Bulge of the crown outwards of the embrasure line, mm (Andrews 1989).
 UPPER_PROMINENCE_MM = (2.1, 1.65, 2.5, 2.4, 2.4, 2.9, 2.9, 2.7)
 LOWER_PROMINENCE_MM = (1.2, 1.2, 1.9, 2.35, 2.35, 2.5, 2.5, 2.4)
-# Where the tip of the crown stands over the occlusal plane of its own arch, mm, towards the other arch.
+# Height of the crown's tip over the occlusal plane of its own arch, mm, towards the other arch.
 UPPER_LEVEL_MM = (0.3, -0.2, 0.4, 0.0, -0.1, -0.1, -0.4, -0.9)
 LOWER_LEVEL_MM = (0.8, 0.8, 0.9, 0.2, 0.0, 0.0, 0.3, 0.8)
 
@@ -46,7 +44,7 @@ Poses = dict[int, Array]
 
 
 def slot_position(fdi: int) -> int:
-    """1 .. 8, counted from the midline, of the slot a tooth takes."""
+    """Position 1 .. 8, counted from the midline, of the slot that a tooth takes."""
     return teeth.successor(fdi) % 10
 
 
@@ -56,14 +54,14 @@ def side(fdi: int) -> float:
 
 
 def along(fdis: Set[int], quadrant: int) -> list[int]:
-    """The teeth of a quadrant from the midline backwards."""
+    """Teeth of a quadrant from the midline backwards."""
     return sorted((f for f in fdis if teeth.successor(f) // 10 == quadrant), key=teeth.successor)
 
 
 def arrange(mouth: Mapping[int, Crown], form: ArchForm = NORM_LOWER, class_one: bool = True) -> Poses:
-    """The set-up of a mouth in its own frame: midline at x = 0, occlusal plane near z = 0.
+    """Make the set-up of a mouth in its own frame: midline at x = 0, occlusal plane near z = 0.
 
-    mouth     : FDI -> crown, the teeth that are to stand in the arches
+    mouth     : FDI -> crown, the teeth of the set-up
     form      : the lower arch; the upper follows from it
     class_one : bend the upper arch until the first molars are in class I
     returns   : FDI -> (4, 4) pose, tooth-local -> set-up frame
@@ -93,7 +91,7 @@ def arrange(mouth: Mapping[int, Crown], form: ArchForm = NORM_LOWER, class_one: 
 
 
 def plan(mouth: Mapping[int, Crown], t1: Mapping[int, Array], keep: Set[int]) -> Poses:
-    """T2 of a patient, without noise.
+    """Plan T2 of a patient, without noise.
 
     mouth : FDI -> crown of every tooth at T1
     t1    : FDI -> (4, 4) pose, tooth-local -> head
@@ -119,12 +117,12 @@ def plan(mouth: Mapping[int, Crown], t1: Mapping[int, Array], keep: Set[int]) ->
 
 @lru_cache(maxsize=1)
 def _norm() -> Poses:
-    """The set-up of mean crowns on the mean arch form."""
+    """Set-up of mean crowns on the mean arch form."""
     return arrange({f: crowns.make(f) for f in teeth.SLOTS})
 
 
 def _fitted_form(local: Mapping[int, Array]) -> ArchForm:
-    """The patient's arch form from the T1 places of the teeth, drawn to the norm (ridge regression)."""
+    """Arch form of a patient from the T1 places of the teeth, shrunk to the norm (ridge regression)."""
     norm = _norm()
     known = [f for f in local if teeth.successor(f) in norm]
     here = np.array([local[f][:2, 3] for f in known])
@@ -137,7 +135,7 @@ def _fitted_form(local: Mapping[int, Array]) -> ArchForm:
 
 @lru_cache(maxsize=64)
 def _face_slope_deg(fdi: int) -> float:
-    """How far the facial surface of the mean crown leans outwards from its long axis, degrees.
+    """Outward inclination of the mean crown's facial surface to its long axis, degrees.
 
     Andrews measured torque on the facial surface, not on the long axis.
     """
@@ -161,23 +159,20 @@ def _in_arch(fdi: int) -> Array:
 
 
 def _stand(crown: Crown, form: ArchForm, arc_mm: float) -> tuple[Array, Array]:
-    """Pose (4, 4) of a crown at an arc length, and its vertices there."""
+    """Place a crown at an arc length: its pose (4, 4), and its vertices there."""
     upper = teeth.is_upper(crown.fdi)
     k = slot_position(crown.fdi) - 1
     point, outward = form.at(arc_mm, side(crown.fdi))
     occlusal = -1.0 if upper else 1.0  # along z
     ox, oy, _ = outward
-    rotation = np.array([[oy * occlusal, ox, 0], [-ox * occlusal, oy, 0], [0, 0, occlusal]]) @ _in_arch(
-        crown.fdi
-    )
+    axes = np.array([[oy * occlusal, ox, 0], [-ox * occlusal, oy, 0], [0, 0, occlusal]])
+    rotation = axes @ _in_arch(crown.fdi)
     points = crown.vertices @ rotation.T
     prominence = (UPPER_PROMINENCE_MM if upper else LOWER_PROMINENCE_MM)[k]
     level = (UPPER_LEVEL_MM if upper else LOWER_LEVEL_MM)[k]
     shift = point + outward * (prominence - (points @ outward).max())
     shift[2] += occlusal * level - (points[:, 2].min() if upper else points[:, 2].max())
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = rotation, shift
-    return pose, points + shift
+    return rigid.from_rotation(rotation, shift), points + shift
 
 
 def _arch(
@@ -186,9 +181,9 @@ def _arch(
     form: ArchForm,
     arcs: dict[int, float] | None = None,
 ) -> Poses:
-    """One arch: from the midline backwards, each crown in contact with the one before.
+    """Set up one arch: from the midline backwards, each crown in contact with the one before.
 
-    arcs : FDI -> arc length on a form like this one, to start from; is brought up to date
+    arcs : FDI -> arc length on a form like this one, to start from; updated
     """
     poses: Poses = {}
     arcs = {} if arcs is None else arcs
@@ -199,7 +194,7 @@ def _arch(
             half = 0.5 * float(np.ptp(crown.vertices[:, 0]))
             arc = arcs.get(fdi, arc + half)
             pose, points = _stand(crown, form, arc)
-            for _ in range(3):  # moving along the curve turns the crown a little: repeat
+            for _ in range(3):  # repeated, as moving along the curve rotates the crown
                 if before is None:
                     gap = float((points[:, 0] * side(fdi)).min())
                 else:
@@ -217,13 +212,8 @@ def _arch(
     return poses
 
 
-def _moved(poses: Poses, shift: Array) -> Poses:
-    motion = rigid.from_rotation(np.eye(3), shift)
-    return {f: motion @ pose for f, pose in poses.items()}
-
-
 def incisal_edge(crown: Crown, pose: Array) -> Array:
-    """Middle of the incisal edge (3,): mean of the vertices within 0.4 mm of the tip."""
+    """Centre of the incisal edge (3,): mean of the vertices within 0.4 mm of the tip."""
     points = rigid.apply(pose, crown.vertices)
     height = points[:, 2] * (-1.0 if teeth.is_upper(crown.fdi) else 1.0)
     return np.asarray(points[height > height.max() - 0.4].mean(axis=0))
@@ -236,18 +226,19 @@ def _front_edge(mouth: Mapping[int, Crown], poses: Poses) -> Array | None:
 
 
 def _co_ordinate(mouth: Mapping[int, Crown], upper: Poses, lower: Poses) -> Poses:
-    """The upper arch moved to the planned overjet and overbite."""
+    """Move the upper arch to the planned overjet and overbite."""
     above, below = _front_edge(mouth, upper), _front_edge(mouth, lower)
     if above is None or below is None:
         return upper
     wanted = below + np.array([0.0, -OVERJET_MM, -OVERBITE_MM])
-    return _moved(upper, np.array([0.0, *(wanted - above)[1:]]))
+    motion = rigid.from_rotation(np.eye(3), [0.0, *(wanted - above)[1:]])
+    return {f: motion @ pose for f, pose in upper.items()}
 
 
 def _molar_error(upper: Poses, lower: Poses) -> float | None:
-    """How far the first molars are from class I, mm (positive: class II); None if that is not the plan.
+    """Distance of the first molars from class I, mm (positive: class II).
 
-    It is not where the arches lost different numbers of teeth in front of the molars.
+    None if class I is not the plan: the arches lost different numbers of teeth in front of the molars.
     """
     errors = []
     for above, below in ((1, 4), (2, 3)):
@@ -261,7 +252,7 @@ def _molar_error(upper: Poses, lower: Poses) -> float | None:
 
 
 def _settle(mouth: Mapping[int, Crown], upper: Poses, lower: Poses) -> Poses:
-    """The upper buccal teeth brought up or down until they meet the lower ones."""
+    """Bring the upper buccal teeth up or down until they meet the lower ones."""
     back = {f for f in upper if slot_position(f) >= 4}
     above = [rigid.apply(upper[f], mouth[f].vertices) for f in back]
     below = [rigid.apply(p, mouth[f].vertices) for f, p in lower.items() if slot_position(f) >= 4]

@@ -1,4 +1,4 @@
-"""Where an arch lies, by robust least squares against the average mouth: its middle, left, back and up."""
+"""Place and axes of an arch (centroid, left, back, up) by robust least squares against the average mouth."""
 
 import functools
 from dataclasses import dataclass, replace
@@ -7,68 +7,74 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dentalign.geometry.average_mouth import average_mouth
-from dentalign.geometry.rigid import Array
+from dentalign.geometry.rigid import Array, unit
 from dentalign.teeth import ARCHES, SLOT_COUNT
 
 MIN_TEETH_OF_ARCH = 5  # three numbers per axis are fitted to them
-SURE = 4.0  # an axis found must be this many standard errors long; chance would be one in thousands
-CLEAR_COSINE = 0.4  # an axis nearer to a right angle than this points neither way
+SURE = 4.0  # an axis must be this many standard errors long; by chance one in thousands is
+CLEAR_COSINE = 0.4  # an axis closer to a right angle than this points neither way
 
 IN_ARCH = {name: np.isin(np.arange(SLOT_COUNT), slots) for name, slots in ARCHES.items()}  # (32,) bool each
 
 
 @dataclass(frozen=True)
 class Arch:
-    """An arch as found: its teeth (indices of slots), middle, and axes in the given coordinates.
+    """Arch fitted to the average one, in the coordinates of the poses.
 
-    left, back : (3,) unit vectors, to the patient's left and to posterior; None where not sure
-    normal     : (3,) left x back, which is up in a right-handed frame; None where not sure
-    away       : (n,) of each tooth from where the others would have it; None where too few teeth tell
+    slots      : (n,) slots of its teeth
+    centroid   : (3,) of its teeth
+    left, back : (3,) unit vectors to the patient's left and to posterior; None if not significant
+    away       : (n,) distance of each tooth from the place that the others imply; None if too few teeth
     """
 
     name: str
     slots: NDArray[np.intp]
-    middle: Array
+    centroid: Array
     left: Array | None
     back: Array | None
     away: Array | None
 
     @functools.cached_property
     def normal(self) -> Array | None:
-        """Up by the right-hand rule, or None where not sure."""
+        """Unit vector (3,) left x back, which is up in a right-handed frame; None if not significant."""
         if self.left is None or self.back is None or abs(self.left @ self.back) > CLEAR_COSINE:
             return None
-        return _unit(np.cross(self.left, self.back))
+        return unit(np.cross(self.left, self.back))
 
     def scaled(self, factor: float) -> "Arch":
-        """The same arch in another unit."""
+        """Convert lengths to another unit."""
         away = None if self.away is None else self.away * factor
-        return replace(self, middle=self.middle * factor, away=away)
+        return replace(self, centroid=self.centroid * factor, away=away)
 
 
 def find_arches(pose: Array, slots: NDArray[np.intp]) -> list[Arch]:
-    """The arches that have teeth among these slots."""
+    """Fit the arches that have teeth among these slots."""
     return [arch for name in ARCHES if len((arch := find_arch(pose, slots, name)).slots)]
 
 
 def find_arch(pose: Array, slots: NDArray[np.intp], name: str) -> Arch:
-    """An arch by least squares: place = middle + x left + y back, x and y from the average mouth."""
-    own = slots[IN_ARCH[name][slots]]
-    place = pose[own, :3, 3]
-    if len(own) < MIN_TEETH_OF_ARCH:
-        return Arch(name, own, median(place) if len(own) else np.zeros(3), None, None, None)
-    middle, (left, back), errors, away = fit_to_average(place, average_mouth().position[own, :2])
-    return Arch(name, own, middle, _if_sure(left, errors[0]), _if_sure(back, errors[1]), away)
+    """Fit an arch by least squares: place = centroid + x left + y back, x and y from the average mouth.
+
+    pose  : (32, 4, 4) float64, of which the translations count, in any frame and unit
+    slots : (n,) int, the teeth that are there, of either arch
+    name  : "lower" or "upper"
+    """
+    slots = slots[IN_ARCH[name][slots]]
+    place = pose[slots, :3, 3]
+    if len(slots) < MIN_TEETH_OF_ARCH:
+        return Arch(name, slots, median(place) if len(slots) else np.zeros(3), None, None, None)
+    centroid, (left, back), errors, away = fit_to_average(place, average_mouth().position[slots, :2])
+    return Arch(name, slots, centroid, _if_sure(left, errors[0]), _if_sure(back, errors[1]), away)
 
 
 def fit_to_average(place: Array, flat: Array) -> tuple[Array, Array, Array, Array]:
     """Robust regression of places (n, 3) on flat coordinates (n, 2) of the average mouth, n at least 5.
 
-    returns: place of the middle of `flat` (3,), axes (2, 3), their standard errors (2,), and how far each
-             place is from where these would have it (n,)
+    returns: place of the centroid of `flat` (3,), axes (2, 3), their standard errors (2,), and distance of
+             each place from the fitted one (n,)
 
-    Cauchy weights, iterated (Holland and Welsch 1977, doi:10.1080/03610927708827533), started from the
-    distance to the median, so that a tooth at any distance has no say. Half of the teeth weigh 0.8 or more
+    Iterated Cauchy weights (Holland and Welsch 1977, doi:10.1080/03610927708827533), started from the
+    distance to the median, so that one distant tooth has no influence. Half of the teeth weigh 0.8 or more
     each time, by the median in the scale, and no three of an arch stand in line: there is one solution.
     """
     centre = median(place)
@@ -91,9 +97,9 @@ def fit_to_average(place: Array, flat: Array) -> tuple[Array, Array, Array, Arra
 
 
 def frame_of(arch: Arch) -> Array:
-    """Rotation (3, 3) whose columns are left, back and up of an arch that is sure, by the right-hand rule."""
+    """Right-handed rotation (3, 3), columns nearest to left, back and up of an arch that has a normal."""
     assert arch.left is not None and arch.back is not None and arch.normal is not None
-    u, _, vt = np.linalg.svd(np.stack([_unit(arch.left), _unit(arch.back), arch.normal], axis=1))
+    u, _, vt = np.linalg.svd(np.stack([arch.left, arch.back, arch.normal], axis=1))
     return u @ vt
 
 
@@ -107,14 +113,10 @@ def _length(vectors: Array) -> Array:
 
 
 def median(values: Array) -> Array:
-    """Along the first axis, as numpy's, which takes five times as long for a few values."""
+    """Median along the first axis; numpy's takes five times as long for a few values."""
     ordered, count = np.sort(values, axis=0), len(values)
     return np.asarray((ordered[(count - 1) // 2] + ordered[count // 2]) / 2)
 
 
 def _cauchy(distance: Array, scale: float) -> Array:
     return 1 / (1 + (distance / max(scale, 1e-6)) ** 2)
-
-
-def _unit(vector: Array) -> Array:
-    return vector / np.linalg.norm(vector)

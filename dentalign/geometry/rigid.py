@@ -1,5 +1,7 @@
 """Rigid motions of space, SE(3), as (..., 4, 4) float64 matrices acting on columns; lengths in mm."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -7,7 +9,7 @@ Array = NDArray[np.float64]
 
 
 def from_quaternion(xyzw: ArrayLike, translation: ArrayLike) -> Array:
-    """Pose with the rotation of a quaternion and a translation.
+    """Make a pose from a quaternion and a translation.
 
     xyzw        : (..., 4) float, scalar last, any norm above 0 (it is normalised)
     translation : (..., 3) float, mm
@@ -51,29 +53,36 @@ def rotation_vector(rotation: ArrayLike) -> Array:
 
 
 def from_rotation(rotation: ArrayLike, translation: ArrayLike) -> Array:
-    """Pose (..., 4, 4) from a rotation matrix (..., 3, 3) and a translation (..., 3), mm."""
+    """Make poses (..., 4, 4) from rotation matrices (..., 3, 3) and translations (..., 3), mm."""
     r, t = np.asarray(rotation, dtype=np.float64), np.asarray(translation, dtype=np.float64)
     pose = np.zeros((*np.broadcast_shapes(r.shape[:-2], t.shape[:-1]), 4, 4))
     pose[..., :3, :3], pose[..., :3, 3], pose[..., 3, 3] = r, t, 1.0
     return pose
 
 
+def unit(vectors: ArrayLike) -> NDArray[Any]:
+    """Unit vectors (..., 3) of vectors (..., 3), of the same float type; a vector of length 0 stays 0."""
+    v = np.asarray(vectors)
+    length = np.linalg.norm(v, axis=-1, keepdims=True)
+    return np.asarray(v / np.where(length > 0, length, 1.0))
+
+
 def inverse(pose: Array) -> Array:
-    """The motion back: inverse(pose) @ pose is the identity. (..., 4, 4) -> (..., 4, 4)."""
-    back = np.swapaxes(pose[..., :3, :3], -1, -2)
-    return from_rotation(back, -(back @ pose[..., :3, 3:])[..., 0])
+    """Invert poses (..., 4, 4): inverse(pose) @ pose is the identity."""
+    transposed = np.swapaxes(pose[..., :3, :3], -1, -2)
+    return from_rotation(transposed, -(transposed @ pose[..., :3, 3:])[..., 0])
 
 
 def apply(pose: ArrayLike, points: ArrayLike) -> Array:
-    """Points (..., P, 3) moved by poses (..., 4, 4); leading axes broadcast; a new array."""
+    """Move points (..., P, 3) by poses (..., 4, 4); leading axes broadcast; returns a new array."""
     m, p = np.asarray(pose, dtype=np.float64), np.asarray(points, dtype=np.float64)
     return p @ np.swapaxes(m[..., :3, :3], -1, -2) + m[..., None, :3, 3]
 
 
 def fit(source: ArrayLike, target: ArrayLike) -> Array:
-    """The pose that carries source points nearest to target points, least squares.
+    """Fit the pose that carries source points nearest to target points, by least squares.
 
-    Row i of both is the same spot. Never mirrors, never scales.
+    Row i of both is the same spot. The result never mirrors and never scales.
 
     source, target : (..., P, 3) float, mm; P >= 3, not all on a line
     returns        : (..., 4, 4) float64; `apply(result, source)` is nearest to `target`

@@ -4,17 +4,17 @@ import torch
 
 
 def matrix(vector: torch.Tensor) -> torch.Tensor:
-    """Rotation matrices of rotation vectors (Rodrigues' formula); smooth at 0."""
+    """Rotation matrices of rotation vectors, radians (Rodrigues' formula); smooth at 0."""
     x, y, z = vector.unbind(-1)
-    none = torch.zeros_like(x)
-    cross = torch.stack([none, -z, y, z, none, -x, -y, x, none], -1).unflatten(-1, (3, 3))
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
     angle = (vector.square().sum(-1) + 1e-12).sqrt()[..., None, None]
     half = torch.sin(angle / 2) / angle
     return _identity(vector) + torch.sin(angle) / angle * cross + 2 * half.square() * (cross @ cross)
 
 
 def vector(matrix: torch.Tensor) -> torch.Tensor:
-    """Rotation vectors of rotation matrices, for angles below a half turn; a half turn itself gives 0."""
+    """Rotation vectors, radians, of rotation matrices; for angles below 180 degrees, where it gives 0."""
     axis = torch.stack(
         [
             matrix[..., 2, 1] - matrix[..., 1, 2],
@@ -30,7 +30,7 @@ def vector(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def nearest(matrix: torch.Tensor) -> torch.Tensor:
-    """The rotation nearest to each matrix (Umeyama 1991, doi:10.1109/34.88573)."""
+    """Rotation nearest to each matrix (..., 3, 3), least squares (Umeyama 1991, doi:10.1109/34.88573)."""
     u, _, vt = torch.linalg.svd(matrix)
     sign = torch.ones_like(matrix[..., 0])
     sign[..., 2] = torch.det(u @ vt).sign()

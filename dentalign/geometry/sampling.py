@@ -1,4 +1,4 @@
-"""Evenly spread points on a tooth, in an order that means the same in every patient.
+"""Evenly spread points on a tooth, in an anatomical order that is the same in every patient.
 
 All coordinates are tooth-local millimetres: +z from root to crown tip, +y buccal.
 """
@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dentalign.geometry.assignment import best_assignment
+from dentalign.geometry.rigid import unit
 
 Points = NDArray[np.float64]
 
 
 def sample_surface(triangles: Points, count: int, oversampling: int, seed: int) -> Points:
-    """Exactly `count` evenly spread points on the surface of a mesh.
+    """Sample exactly `count` evenly spread points on the surface of a mesh.
 
     Area-weighted candidates (systematic along the triangles, so that every part of the surface gets
     its share), thinned by farthest point sampling from the point nearest to the crown tip. Neither
-    step can come short, whatever the mesh: doubled shells and thin plates included.
+    step can return too few points, whatever the mesh: doubled shells and thin plates included.
 
     triangles : (F, 3, 3) float, mm; total area > 0
     returns   : (count, 3) float64, mm; the same for the same triangles and seed
@@ -28,7 +29,7 @@ def sample_surface(triangles: Points, count: int, oversampling: int, seed: int) 
     Source: Eldar et al. 1997, "The farthest point strategy", doi:10.1109/83.623193.
     """
     a = triangles[:, 0]
-    area = 0.5 * _length(_cross(triangles[:, 1] - a, triangles[:, 2] - a))
+    area = 0.5 * np.linalg.norm(np.cross(triangles[:, 1] - a, triangles[:, 2] - a), axis=1)
     total = area.sum()
     if not total > 0:
         raise ValueError("the mesh has no area")
@@ -52,39 +53,25 @@ def sample_surface(triangles: Points, count: int, oversampling: int, seed: int) 
     return points[fpsample.bucket_fps_kdline_sampling(centred, count, h=height, start_idx=start)]
 
 
-def _cross(a: Points, b: Points) -> Points:
-    """As np.cross of rows (N, 3), in a third of its time; (3, N)."""
-    (ax, ay, az), (bx, by, bz) = a.T, b.T
-    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
-
-
-def _length(vectors: Points) -> Points:
-    """Of columns (3, N)."""
-    x, y, z = vectors
-    length: Points = np.sqrt(x * x + y * y + z * z)
-    return length
-
-
 def order(points: Points) -> Points:
-    """The same points in anatomical order: position i lies in direction i from the middle.
+    """Put points into anatomical order: position i lies in direction i from the centroid.
 
-    The directions are fixed and evenly spread (`directions`); the one-to-one assignment makes the
-    sum of the cosines between each point and its direction largest, after the tooth's three axes
-    were brought to the same spread. The order of a mirror image is the mirrored order (`mirror_permutation`).
+    The directions are fixed and evenly spread (`directions`). The one-to-one assignment has the largest sum
+    of cosines between each point and its direction, after the tooth's three axes were scaled to the same
+    spread. The order of a mirror image is the mirrored order (`mirror_permutation`).
 
     points  : (P, 3) float, mm, P even
     returns : (P, 3) float, a permutation of the rows
     """
     centred = points - points.mean(0)
     spread = centred.std(0)
-    round_ = centred / np.where(spread > 0, spread, 1.0)
-    length = np.linalg.norm(round_, axis=1, keepdims=True)
-    return points[best_assignment(directions(len(points)), round_ / np.where(length > 0, length, 1.0))]
+    scaled = centred / np.where(spread > 0, spread, 1.0)
+    return points[best_assignment(directions(len(points)), unit(scaled))]
 
 
 @functools.cache
 def directions(count: int) -> Points:
-    """`count` evenly spread unit vectors (count, 3), the second half mirroring the first in x.
+    """Evenly spread unit vectors (count, 3), the second half mirroring the first in x.
 
     A spherical Fibonacci lattice (Gonzalez 2010, doi:10.1007/s11004-009-9257-x) on the half x > 0,
     then pushed apart, mirror images included, until even (Thomson's problem by gradient steps).
@@ -106,24 +93,23 @@ def directions(count: int) -> Points:
         square[i, i] = np.inf
         push = (gap / square[..., None] ** 1.5).sum(1)
         push -= (push * d).sum(1, keepdims=True) * d
-        d = d + step * push / np.sqrt(count)
-        d /= np.linalg.norm(d, axis=1, keepdims=True)
+        d = unit(d + step * push / np.sqrt(count))
     every = np.round(np.concatenate([d, d * [-1, 1, 1]]), 9)
     every.setflags(write=False)
     return every
 
 
 def mirror_permutation(count: int) -> NDArray[np.intp]:
-    """Where the mirror image of position i stands: mirrored points are points[permutation] * (-1, 1, 1)."""
+    """Permutation (count,) of ordered points in a mirror: points[permutation] * (-1, 1, 1)."""
     half = count // 2
     return np.concatenate([np.arange(half, count), np.arange(half)])
 
 
 @functools.cache
 def triangulation(count: int) -> NDArray[np.intp]:
-    """Triangles (2 count - 4, 3) that join neighbouring directions, outward winding.
+    """Triangles (2 count - 4, 3) between neighbouring directions, wound outwards.
 
-    Ordered points joined by them make a closed surface of the tooth.
+    Ordered points joined by them are a closed surface of the tooth.
     """
     faces = closed_surface(directions(count))
     faces.setflags(write=False)
@@ -131,7 +117,7 @@ def triangulation(count: int) -> NDArray[np.intp]:
 
 
 def closed_surface(d: Points) -> NDArray[np.intp]:
-    """Triangles (F, 3) that join neighbouring unit vectors d (count, 3), outward winding."""
+    """Triangles (F, 3) between neighbouring unit vectors d (count, 3), wound outwards."""
     from scipy.spatial import ConvexHull
 
     faces = ConvexHull(d).simplices.astype(np.intp)

@@ -1,6 +1,5 @@
-"""Reading STL meshes, binary or ASCII, as triangles."""
+"""STL meshes, binary or ASCII: reading as triangles, writing, and their digest."""
 
-import hashlib
 import io
 import re
 from pathlib import Path
@@ -10,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dentalign.errors import ToothDefect
+from dentalign.files.hashing import sha256
+from dentalign.geometry.rigid import unit
 
 _HEADER_BYTES = 84
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
@@ -17,13 +18,13 @@ _MEND = "export the mesh again"
 
 
 def read_triangles(data: bytes, *, file: str, tooth: int) -> NDArray[np.float64]:
-    """Corners of the triangles of an STL file.
+    """Read the corners of the triangles of an STL file.
 
     data    : the file's bytes
-    file    : how the file is called in an error
-    tooth   : FDI number, for an error
+    file    : path or URL for errors
+    tooth   : FDI number, for errors
     returns : (F, 3, 3) float64 in the file's unit and frame; F >= 1, all finite
-    raises  : ToothDefect where there is no triangle, the file ends early, or a coordinate is no number
+    raises  : ToothDefect where there is no triangle, the file ends early, or a coordinate is not finite
     """
 
     def defect(code: str, seen: str) -> ToothDefect:
@@ -51,7 +52,7 @@ def read_triangles(data: bytes, *, file: str, tooth: int) -> NDArray[np.float64]
 
 
 def _is_ascii(data: bytes) -> bool:
-    """Text that begins with "solid"; a binary file may, too, but then it is as long as it says it is."""
+    """True for text that begins with "solid"; a binary file may, too, but has the size that it promises."""
     promised = int.from_bytes(data[80:_HEADER_BYTES], "little")
     if len(data) == _HEADER_BYTES + _FACET.itemsize * promised:
         return False
@@ -63,52 +64,51 @@ def _ascii(data: bytes, defect: Any) -> NDArray[np.float64]:
     import trimesh
 
     lower = data.removeprefix(b"\xef\xbb\xbf").lower()
-    if lower.rfind(b"endsolid") < lower.rfind(b"facet"):  # the parser takes what there is
+    if lower.rfind(b"endsolid") < lower.rfind(b"facet"):  # the parser would take a truncated file
         raise defect("truncated_mesh", "the file ends before its line 'endsolid'")
     try:
-        # Names may be in any encoding; left to guess it, the parser finds other numbers in the same bytes.
+        # Names may be in any encoding: guessing it, the parser would find other numbers in the same bytes.
         plain = lower.decode("ascii", errors="replace").replace("\ufffd", "?").encode("ascii")
         mesh = trimesh.load_mesh(io.BytesIO(plain), file_type="stl_ascii", process=False)
         return np.asarray(mesh.triangles, dtype=np.float64).reshape(-1, 3, 3)
-    except Exception as error:  # noqa: BLE001  whatever the parser trips over, it is this file's defect
+    except Exception as error:  # noqa: BLE001  any failure of the parser is a defect of this file
         raise defect("malformed_mesh", f"not readable as ASCII STL ({type(error).__name__})") from None
 
 
 def merged(triangles: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Vertices (V, 3), each corner once, and faces (F, 3) of triangles (F, 3, 3)."""
+    """Merge equal corners of triangles (F, 3, 3): vertices (V, 3) and faces (F, 3)."""
     vertices, index = np.unique(triangles.reshape(-1, 3), axis=0, return_inverse=True)
     return vertices, index.reshape(-1, 3).astype(np.int64)
 
 
 def without_text(data: bytes) -> bytes:
-    """The same mesh without what an exporter writes for people: the header, or the name after "solid".
+    """Remove an STL file's free text: the header, or the name after "solid".
 
-    Exporters put patients' names there, and times. What is too short to be a mesh stays as it is.
+    Exporters put patients' names there, and times. Data too short to be a mesh are returned unchanged.
     """
     if len(data) < _HEADER_BYTES:
         return data
     if not _is_ascii(data):
         return bytes(80) + data[80:]
-    # A file may have no line breaks: what follows the name stays.
+    # Some files have no line breaks: keep what follows the name.
     return re.sub(rb"(?im)^([ \t]*(?:end)?solid)\b(?:(?!facet|vertex|solid)[^\r\n])*", rb"\1 ", data)
 
 
 def mesh_sha256(data: bytes) -> str:
     """SHA-256, hexadecimal, of a mesh file without its free text: another header is the same mesh."""
-    if len(data) < _HEADER_BYTES or _is_ascii(data):
-        return hashlib.sha256(without_text(data)).hexdigest()
-    digest = hashlib.sha256(bytes(80))  # as above, without a copy of all the rest
-    digest.update(memoryview(data)[80:])
-    return digest.hexdigest()
+    return sha256(without_text(data))
 
 
 def as_binary(vertices: NDArray[Any], faces: NDArray[Any], header: bytes = b"") -> bytes:
-    """A binary STL; vertices (V, 3), faces (F, 3) int, normals from the winding, up to 80 bytes of header."""
+    """Format a mesh as binary STL, normals from the winding.
+
+    vertices, faces : (V, 3) float mm, (F, 3) int
+    header          : up to 80 bytes
+    """
     corners = np.asarray(vertices, dtype=np.float32)[faces]
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    length = np.linalg.norm(normal, axis=1, keepdims=True)
     facets = np.zeros(len(faces), _FACET)
-    facets["corners"], facets["normal"] = corners, normal / np.where(length > 0, length, 1)
+    facets["corners"] = corners
+    facets["normal"] = unit(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
     return header.ljust(80, b"\0")[:80] + len(faces).to_bytes(4, "little") + facets.tobytes()
 
 

@@ -1,15 +1,15 @@
-"""The pre/post set of Beijing Stomatological Hospital (Sci Data 2024, 11:1277): scans before and after.
+"""Pre/post set of Beijing Stomatological Hospital (Sci Data 2024, 11:1277): scans before and after treatment.
 
     <patient>/ori/*U*.stl, *L*.stl, *U*.json, *L*.json    <patient>/final/...
 
 The JSON's `segmentation` has the vertices of each tooth. One tooth-local frame per tooth is made of the scan
 before; the motion to the scan after is found by registration, tooth by tooth. A folder with several folders
-beside `ori` has as many pairs; `<patient>/<anything>/ori` is read too.
+beside `ori` has as many pairs; `<patient>/<anything>/ori` is read too. File names vary in the set: the rules
+are those of a loader that its authors published, and stricter where that would take the first of several.
 """
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections import Counter, defaultdict
 from statistics import fmean
 
 import numpy as np
@@ -18,181 +18,193 @@ from dentalign.cases.settings import Limits
 from dentalign.errors import CaseDefect, DentalignError, ToothDefect
 from dentalign.geometry import rigid, stl
 from dentalign.geometry.rigid import Array
-from dentalign.importers import beijing_files, crown_cutting, registration
-from dentalign.importers.beijing_files import JAWS, join
-from dentalign.importers.imported_case import Found, ImportedCase, Registration, Surface
-from dentalign.importers.labelled_mouth import LabelledMouth
+from dentalign.importers import crown_cutting
+from dentalign.importers.base import FoundCase, ImportedCase, Importer
+from dentalign.importers.frames import ScannedMouth
+from dentalign.importers.registration import Registration, common_frame, register
 from dentalign.importers.source_folder import MAX_SCAN_MB, SourceFolder
+from dentalign.teeth import is_known, is_upper
 
 BEFORE, USUAL_AFTER = "ori", "final"
+JAWS = {"upper": ("upper", "maxilla", "U"), "lower": ("lower", "mandib", "L")}
 MAX_RESIDUAL_MM = 0.2
 FEWEST_COMMON = 6  # teeth in both scans
 MOST_PAIRS = 12  # of a patient; the set has 2.4 on the average
 
 
-@dataclass(frozen=True)
-class _Scan:
-    """A mouth of two labelled scans, and the labelled points (N, 3) of each tooth."""
-
-    mouth: LabelledMouth
-    points: Mapping[int, Array]
-
-
-class Beijing:
-    """The data set."""
+class Beijing(Importer):
+    """Pairs of scans, before and after treatment."""
 
     name = "beijing"
-    shapes_only = False
     missing = f"no folder '{BEFORE}' with another one beside it (such as '{USUAL_AFTER}'); unpack the archive"
 
-    def find(self, source: SourceFolder) -> list[Found]:
-        """Every folder with scans beside a folder `ori`; the patient is the first folder of its path."""
-        tree = list(source.folders())
-        files = {name: inside for name, _, inside in tree}
-        pairs = [
-            (name, after)
-            for name, folders, _ in tree
-            if BEFORE in folders
-            for after in folders
-            if after != BEFORE
-            and any(beijing_files.is_scan(file) for file in files.get(join(name, after), []))
-        ]
-        # A folder `ori` with nothing beside it is half a pair: found, and left out with a reason.
-        pairs += [
-            (name, USUAL_AFTER)
-            for name, folders, _ in tree
-            if BEFORE in folders and not any(name == one for one, _ in pairs)
-        ]
-        _refuse_other_level(source, [name for name, _ in pairs])
+    def find(self, source: SourceFolder) -> list[FoundCase]:
+        """Find every folder with scans beside a folder `ori`; the patient is the first folder of its path."""
+        scans: dict[str, list[str]] = defaultdict(list)
+        for file in source.find("**/*.*"):
+            if file.lower().endswith((".stl", ".json")):
+                scans[file.rpartition("/")[0]].append(file)
         found = []
-        for name, after in pairs:
-            wanted = [
-                join(folder, file)
-                for folder in (join(name, BEFORE), join(name, after))
-                for file in files.get(folder, [])
-                if file.lower().endswith((".stl", ".json"))
-            ]
-            found.append(
-                Found(
-                    case_id=f"beijing-{name.replace('/', '-')}-{after}",
-                    patient_id=f"beijing-{name.partition('/')[0]}",
-                    place=join(name, after),
-                    files=tuple(wanted),
-                )
-            )
+        for before in source.find(f"**/{BEFORE}"):
+            name = before.rpartition("/")[0]
+            after = [folder for folder in scans if folder.rpartition("/")[0] == name and folder != before]
+            # A folder `ori` with nothing beside it is half a pair: found, and left out with a reason.
+            for place in after or [f"{name}/{USUAL_AFTER}".lstrip("/")]:
+                patient_id = f"beijing-{name.partition('/')[0]}"
+                files = (*scans.get(before, ()), *scans.get(place, ()))
+                found.append(FoundCase(f"beijing-{place.replace('/', '-')}", patient_id, place, files))
+        _refuse_other_level(source, [case.place.rpartition("/")[0] for case in found])
         return sorted(found, key=lambda case: (case.case_id, case.place))
 
-    def prepare(self, source: SourceFolder, found: list[Found]) -> dict[str, str]:
-        """Nothing is decided for the set as a whole."""
-        return {}
-
-    def read(self, source: SourceFolder, case: Found) -> ImportedCase:
-        """Cut both mouths, build the frames from the first, register each tooth."""
-        parent = case.place.rpartition("/")[0]
-        file = source.location(case.place)
-        before = _read_scan(source, join(parent, BEFORE))
-        after = _read_scan(source, case.place)
-        common = sorted(before.mouth.crowns.keys() & after.mouth.crowns.keys())
+    def read(self, source: SourceFolder, case: FoundCase) -> ImportedCase:
+        """Cut both mouths, make the frames from the first, register each tooth."""
+        file, first = source.location(case.place), f"{case.place.rpartition('/')[0]}/{BEFORE}"
+        before, after = _read_mouth(source, first), _read_mouth(source, case.place)
+        common = sorted(before.crowns.keys() & after.crowns.keys())
         if len(common) < FEWEST_COMMON:
             seen = f"{len(common)} teeth are in both scans, at least {FEWEST_COMMON} are needed"
             raise CaseDefect("too_few_common", seen, "leave the case out", file=file)
-        frame = before.mouth.frame(source.location(join(parent, BEFORE)))
-        crowns, frames = before.mouth.teeth(frame)
-        centres = [np.stack([scan.mouth.centres[fdi] for fdi in common]) for scan in (before, after)]
-        back, elsewhere = registration.common_frame(*centres)
-        motions = {fdi: _register(before, after, fdi, back) for fdi in common}
-        registrations = tuple(
-            Registration(fdi, motion.method, motion.residual_mm, motion.residual_mm <= MAX_RESIDUAL_MM)
-            for fdi, motion in motions.items()
-        )
-        lost = [*before.mouth.lost, *(_unexplained(one, file) for one in registrations if not one.kept)]
+        frame = before.frame_of_labels(source.location(first))
+        poses = before.tooth_poses(frame)
+        centroids = [np.stack([mouth.centroids[fdi] for fdi in common]) for mouth in (before, after)]
+        back, elsewhere = common_frame(*centroids)
+        found = {fdi: _register(before, after, fdi, back) for fdi in common}
+        failed = {fdi for fdi, one in found.items() if one.residual_mm > MAX_RESIDUAL_MM}
         # A label that is no crown after says nothing about the tooth: it is no extraction.
-        unclear = {int(defect.tooth or 0) for defect in after.mouth.lost} & crowns.keys()
-        lost += [defect for defect in after.mouth.lost if defect.tooth in unclear]
-        seen_before = before.mouth.crowns.keys() | {defect.tooth for defect in before.mouth.lost}
-        only_after = sorted(after.mouth.crowns.keys() - seen_before)
-        gone = unclear | {one.fdi for one in registrations if not one.kept}
+        unclear = [defect for defect in after.lost if defect.tooth in before.crowns]
+        lost = [*before.lost, *(_unexplained(fdi, found[fdi], file) for fdi in sorted(failed)), *unclear]
         if len(lost) > Limits().max_dropped_teeth:
             seen = f"{len(lost)} teeth cannot be used: " + ", ".join(str(defect.tooth) for defect in lost)
             raise CaseDefect("too_many_lost", seen, "leave the case out", file=file)
-        kept = [fdi for fdi in crowns if fdi not in gone]
+        erupted = after.crowns.keys() - before.crowns.keys() - {defect.tooth for defect in before.lost}
+        gone = failed | {defect.tooth for defect in unclear}
+        kept = [fdi for fdi in before.crowns if fdi not in gone]
+        local = before.local_crowns(poses)
         return ImportedCase(
-            crowns={fdi: crowns[fdi] for fdi in kept},
-            t1={fdi: frame.to_head @ frames[fdi] for fdi in kept},
-            t2={
-                fdi: frame.to_head @ back @ motions[fdi].pose @ frames[fdi] for fdi in kept if fdi in motions
-            },
-            lost=(*lost, *(_only_after(fdi, file) for fdi in only_after)),
-            registrations=registrations,
+            crowns={fdi: local[fdi] for fdi in kept},
+            t1={fdi: frame.to_head @ poses[fdi] for fdi in kept},
+            t2={fdi: frame.to_head @ back @ found[fdi].motion @ poses[fdi] for fdi in kept if fdi in found},
+            lost=(*lost, *(_only_after(fdi, file) for fdi in sorted(erupted))),
+            registrations=tuple(
+                (fdi, one.method, one.residual_mm, fdi not in failed) for fdi, one in found.items()
+            ),
+            patient_marks=tuple(_hashes(source, first)),
             notes={
-                "the scans after": "stood elsewhere, and were brought back by the teeth that moved least"
+                "the scans after": "stood elsewhere, and were registered on the teeth that moved least"
                 if elsewhere
                 else "stand in the frame of those before",
             },
             figures={
                 "residual of the registration, mean over a case's teeth (mm)": fmean(
-                    one.residual_mm for one in registrations
+                    one.residual_mm for one in found.values()
                 )
             },
         )
 
-    def same_patient(self, source: SourceFolder, case: Found) -> tuple[str, ...]:
-        """The hash of each scan before: the same scan in two folders is the same patient."""
-        parent = case.place.rpartition("/")[0]
-        scans = [beijing_files.scan_of(source, join(parent, BEFORE), jaw) for jaw in JAWS]
-        return tuple(stl.mesh_sha256(source.read(scan, MAX_SCAN_MB)) for scan in scans)
+
+def _register(before: ScannedMouth, after: ScannedMouth, fdi: int, back: Array) -> Registration:
+    # ICP starts with the mouths on each other and the centroids of the tooth brought together.
+    rotation = rigid.inverse(back)[:3, :3]
+    start = rigid.from_rotation(rotation, after.centroids[fdi] - rotation @ before.centroids[fdi])
+    points = before.points[fdi], after.points[fdi]
+    return register(before.crowns[fdi], after.crowns[fdi], points, start)
 
 
-def _register(before: _Scan, after: _Scan, fdi: int, back: Array) -> registration.Motion:
-    first, second = before.mouth.crowns[fdi], after.mouth.crowns[fdi]
-    # Searched from where the mouths lie on each other, with the middles of the tooth brought together.
-    turn = rigid.inverse(back)[:3, :3]
-    start = rigid.from_rotation(turn, after.mouth.centres[fdi] - turn @ before.mouth.centres[fdi])
-    return registration.register(first, second, (before.points[fdi], after.points[fdi]), [start])
+def _hashes(source: SourceFolder, folder: str) -> list[str]:
+    """Hashes of the scans before: the same scan in two folders is the same patient."""
+    scans = [_file_of(source, folder, jaw, ".stl") for jaw in JAWS]
+    return [stl.mesh_sha256(source.read(scan, MAX_SCAN_MB)) for scan in scans]
 
 
-def _unexplained(one: Registration, file: str) -> ToothDefect:
+def _unexplained(fdi: int, one: Registration, file: str) -> ToothDefect:
     seen = f"the crowns before and after differ by {one.residual_mm:.2f} mm (RMS) after the best motion"
-    mend = f"nothing: more than {MAX_RESIDUAL_MM:g} mm is another shape, or a wrong label"
-    return ToothDefect("registration_residual", seen, mend, file=file, tooth=one.fdi)
+    fix = f"nothing: more than {MAX_RESIDUAL_MM:g} mm is another shape, or a wrong label"
+    return ToothDefect("registration_residual", seen, fix, file=file, tooth=fdi)
 
 
 def _only_after(fdi: int, file: str) -> ToothDefect:
-    seen, mend = (
-        "the tooth is in the scan after only",
-        "nothing, if it erupted; it is neither input nor label",
-    )
-    return ToothDefect("t2_only", seen, mend, file=file, tooth=fdi)
+    fix = "nothing, if it erupted; it is neither input nor label"
+    return ToothDefect("t2_only", "the tooth is in the scan after only", fix, file=file, tooth=fdi)
 
 
-def _read_scan(source: SourceFolder, folder: str) -> _Scan:
-    crowns: dict[int, Surface] = {}
-    points: dict[int, Array] = {}
-    lost: list[ToothDefect] = []
+def _read_mouth(source: SourceFolder, folder: str) -> ScannedMouth:
+    """Cut the crowns of both jaws out of the scans in a folder."""
+    mouth = ScannedMouth({})
     for jaw in JAWS:
-        name, labels = (
-            beijing_files.scan_of(source, folder, jaw),
-            beijing_files.labels_of(source, folder, jaw),
-        )
-        marked = beijing_files.marked_points(source, labels, jaw)
-        scan = Surface(*stl.merged(source.triangles(name, max_mb=MAX_SCAN_MB)))
-        numbers = crown_cutting.labels_of_points(scan.vertices, marked, source.location(labels))
-        found, bad = crown_cutting.cut(scan, numbers, source.location(labels))
-        crowns |= found
-        points |= marked
-        lost += bad
-    return _Scan(LabelledMouth.of(crowns, tuple(lost)), points)
+        scan, labels = (_file_of(source, folder, jaw, suffix) for suffix in (".stl", ".json"))
+        points = _labelled_points(source, labels, jaw)
+        surface = crown_cutting.surface(source.triangles(scan, max_mb=MAX_SCAN_MB))
+        numbers = crown_cutting.labels_of_points(surface.vertices, points, source.location(labels))
+        crowns, lost = crown_cutting.cut(surface, numbers, source.location(labels))
+        mouth = ScannedMouth({**mouth.crowns, **crowns}, (*mouth.lost, *lost), {**mouth.points, **points})
+    return mouth
+
+
+def _labelled_points(source: SourceFolder, name: str, jaw: str) -> dict[int, Array]:
+    """Read the labelled points of one jaw: FDI -> (N, 3), mm."""
+    segmentation = source.json_object(name).get("segmentation")
+    if not isinstance(segmentation, dict):
+        raise source.defect("damaged_labels", name, "no object 'segmentation'")
+    points = {}
+    for key, value in sorted(segmentation.items()):
+        if not (key.isascii() and key.isdigit() and len(key) == 2 and is_known(int(key))):
+            raise source.defect("damaged_labels", name, "a key of 'segmentation' is no FDI number")
+        if is_upper(int(key)) != (jaw == "upper"):
+            raise source.defect("damaged_labels", name, f"tooth {key} in the file of the {jaw} jaw")
+        try:
+            vertices = np.array(value["vertices"], dtype=np.float64).reshape(-1, 3)
+        except (TypeError, ValueError, KeyError, IndexError):
+            seen = f"tooth {key}: 'vertices' is no list of points"
+            raise source.defect("damaged_labels", name, seen) from None
+        source.check_coordinates(name, vertices, int(key))
+        if len(vertices):
+            points[int(key)] = vertices
+    if not points:
+        raise source.defect("damaged_labels", name, "no tooth is labelled")
+    return points
+
+
+def _file_of(source: SourceFolder, folder: str, jaw: str, suffix: str) -> str:
+    """Find the scan (.stl) or the labels (.json) of a jaw; raises CaseDefect if there is none, or several."""
+    usual = f"{folder}/{jaw}_pred_landmarks{suffix}"
+    if source.has(usual):
+        return usual
+    place = source.folder / folder
+    names = sorted(file.name for file in place.iterdir()) if place.is_dir() else []
+    fitting = [
+        name for name in names if name.lower().endswith(suffix) and _jaw_of(name[: -len(suffix)]) == jaw
+    ]
+    if len(fitting) == 1:
+        return f"{folder}/{fitting[0]}"
+    what = f"{'scan (STL)' if suffix == '.stl' else 'labels (JSON)'} of the {jaw} jaw"
+    if fitting:
+        seen = f"{len(fitting)} files may be the {what}"
+        raise CaseDefect("several_files", seen, "leave one of them there", file=source.location(folder))
+    raise source.defect("missing_file", folder, f"no {what}")
+
+
+def _jaw_of(stem: str) -> str:
+    """Jaw by a file's name, or "" if it names none or both."""
+    lowered, words = stem.lower(), re.split(r"[^A-Za-z]+", stem)
+    for named in (
+        [jaw for jaw, (word, other, _) in JAWS.items() if word in lowered or other in lowered],
+        [jaw for jaw, (_, _, letter) in JAWS.items() if letter in words],
+        [jaw for jaw, (_, _, letter) in JAWS.items() if letter in stem],
+    ):
+        if named:
+            return named[0] if len(named) == 1 else ""
+    return ""
 
 
 def _refuse_other_level(source: SourceFolder, names: list[str]) -> None:
-    """Raises DentalignError where the folders named first cannot be patients: the split hangs on them."""
+    """Raise DentalignError if the folders named first cannot be patients: the split depends on them."""
     pairs = Counter(name.partition("/")[0] for name in names)
-    mend = "name the folder that holds the patients' folders"
+    fix = "name the folder that holds the patients' folders"
     if "" in names:
-        raise DentalignError(f"{source.folder}: has a folder '{BEFORE}', so it is one patient; {mend}")
+        raise DentalignError(f"{source.folder}: has a folder '{BEFORE}', so it is one patient; {fix}")
     for patient, count in pairs.items():
         inside = source.folder / patient
         if count > MOST_PAIRS or (len(pairs) == 1 and count > 1 and patient not in names):
             raise DentalignError(
-                f"{inside}: holds {count} pairs, so it seems to be no patient; {mend} ({inside}?)"
+                f"{inside}: holds {count} pairs, so it seems to be no patient; {fix} ({inside}?)"
             )

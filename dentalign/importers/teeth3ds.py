@@ -10,14 +10,17 @@ import re
 from collections import Counter
 
 import numpy as np
+import trimesh
 from numpy.typing import NDArray
+from trimesh import Trimesh
 
 from dentalign.cases.settings import Limits
 from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.importers import crown_cutting
-from dentalign.importers.imported_case import Found, ImportedCase, Surface
-from dentalign.importers.labelled_mouth import LabelledMouth
-from dentalign.importers.source_folder import AGAIN, MAX_SCAN_MB, SourceFolder
+from dentalign.importers.base import FoundCase, ImportedCase, Importer
+from dentalign.importers.crown_cutting import GUM, LABEL_IS_WRONG
+from dentalign.importers.frames import ScannedMouth
+from dentalign.importers.source_folder import MAX_SCAN_MB, SourceFolder
 from dentalign.teeth import is_known, is_upper
 
 SCAN = re.compile(r"(?P<patient>.+)_(?P<jaw>upper|lower)\.(obj|json)")
@@ -25,68 +28,47 @@ LARGEST_LABEL = 1000
 ONE_INSTANCE = 0.9  # share of a label's vertices that must be one tooth
 
 
-class Teeth3DS:
-    """The data set."""
+class Teeth3DS(Importer):
+    """Labelled scans of single jaws."""
 
     name = "teeth3ds"
     shapes_only = True
     missing = "no <id>_upper.obj or <id>_lower.obj; unpack the archives and name their folder"
 
-    def find(self, source: SourceFolder) -> list[Found]:
-        """Every scan, and every file of labels without a scan."""
-        stems: dict[str, re.Match[str]] = {}
-        for folder, _, files in source.folders():
-            for file in files:
-                if match := SCAN.fullmatch(file):
-                    stem = file.rpartition(".")[0]
-                    stems[f"{folder}/{stem}" if folder else stem] = match
-        return sorted(
-            (
-                Found(
-                    case_id=f"teeth3ds-{match['patient']}-{match['jaw']}",
-                    patient_id=f"teeth3ds-{match['patient']}",
-                    place=place,
-                    files=(f"{place}.obj", f"{place}.json"),
-                )
-                for place, match in stems.items()
-            ),
-            key=lambda case: (case.case_id, case.place),
-        )
+    def find(self, source: SourceFolder) -> list[FoundCase]:
+        """Find every scan, and every file of labels without a scan."""
+        found = set()
+        for file in source.find("**/*.*"):
+            if match := SCAN.fullmatch(file.rpartition("/")[2]):
+                patient_id = f"teeth3ds-{match['patient']}"
+                place = file.rpartition(".")[0]
+                case_id, both = f"{patient_id}-{match['jaw']}", (f"{place}.obj", f"{place}.json")
+                found.add(FoundCase(case_id, patient_id, place, both))
+        return sorted(found, key=lambda case: (case.case_id, case.place))
 
-    def prepare(self, source: SourceFolder, found: list[Found]) -> dict[str, str]:
-        """Nothing is decided for the set as a whole."""
-        return {}
-
-    def read(self, source: SourceFolder, case: Found) -> ImportedCase:
+    def read(self, source: SourceFolder, case: FoundCase) -> ImportedCase:
         """Cut the crowns of one jaw and give each a frame; T2 is T1."""
         file = source.location(case.place)
         scan_file, label_file = case.files
-        scan = _scan(source, scan_file)
-        labels, instances = _labels(source, label_file, len(scan.vertices))
+        scan = _read_scan(source, scan_file)
+        labels, instances = _read_labels(source, label_file, len(scan.vertices))
         jaw = "upper" if case.case_id.endswith("-upper") else "lower"
-        lost = _not_of(labels, instances, jaw, source.location(label_file))
-        for defect in lost:
-            labels[labels == defect.tooth] = crown_cutting.GUM
+        wrong = _wrong_labels(labels, instances, jaw, source, label_file)
+        labels[np.isin(labels, [int(defect.tooth or 0) for defect in wrong])] = GUM
         crowns, scattered = crown_cutting.cut(scan, labels, source.location(label_file))
-        lost += scattered
+        lost = (*wrong, *scattered)
         if len(lost) > Limits().max_dropped_teeth or not crowns:
             seen = f"{len(lost)} labels are no usable tooth: " + ", ".join(str(one.tooth) for one in lost)
             raise CaseDefect("too_many_lost", seen, "leave the scan out", file=file)
-        mouth = LabelledMouth.of(crowns, tuple(lost))
-        frame = mouth.frame(file)
-        local, frames = mouth.teeth(frame)
-        poses = {fdi: frame.to_head @ pose for fdi, pose in frames.items()}
-        return ImportedCase(crowns=local, t1=poses, t2=poses, lost=mouth.lost)
-
-    def same_patient(self, source: SourceFolder, case: Found) -> tuple[str, ...]:
-        """The names of the scans say whose they are."""
-        return ()
+        mouth = ScannedMouth(crowns)
+        frame = mouth.frame_of_labels(file)
+        poses = mouth.tooth_poses(frame)
+        in_head = {fdi: frame.to_head @ pose for fdi, pose in poses.items()}
+        return ImportedCase(crowns=mouth.local_crowns(poses), t1=in_head, t2=in_head, lost=lost)
 
 
-def _scan(source: SourceFolder, name: str) -> Surface:
-    """An OBJ with its vertices in the order of the file, as the labels want it."""
-    import trimesh
-
+def _read_scan(source: SourceFolder, name: str) -> Trimesh:
+    """Read an OBJ with its vertices in the order of the file, to which the labels refer."""
     data = source.read(name, MAX_SCAN_MB)
     try:
         mesh = trimesh.load_mesh(
@@ -94,19 +76,21 @@ def _scan(source: SourceFolder, name: str) -> Surface:
         )
         vertices = np.asarray(mesh.vertices, dtype=np.float64).reshape(-1, 3)
         faces = np.asarray(mesh.faces, dtype=np.int64).reshape(-1, 3)
-    except Exception as error:  # noqa: BLE001  whatever the parser trips over, it is this file's defect
+    except Exception as error:  # noqa: BLE001  any failure of the parser is a defect of this file
         raise source.damaged_mesh(name, f"not readable as OBJ ({type(error).__name__})") from None
     if not len(faces) or faces.min() < 0 or faces.max() >= len(vertices):
         raise source.damaged_mesh(name, "no faces, or faces of vertices that are not there")
     source.check_coordinates(name, vertices)
-    return Surface(vertices, faces)
+    return Trimesh(vertices, faces, process=False)
 
 
-def _labels(source: SourceFolder, name: str, vertices: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Labels and instances (V,) of a scan."""
+def _read_labels(
+    source: SourceFolder, name: str, vertices: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Read labels and instances (V,) of a scan."""
     if not source.has(name):
         seen = "no labels beside the scan (those of the test split may be published elsewhere)"
-        raise CaseDefect("missing_file", seen, AGAIN, file=source.location(name))
+        raise source.defect("missing_file", name, seen)
     values = source.json_object(name)
     columns = []
     for key in ("labels", "instances"):
@@ -116,28 +100,28 @@ def _labels(source: SourceFolder, name: str, vertices: int) -> tuple[NDArray[np.
                 raise ValueError
         except (KeyError, TypeError, ValueError):
             seen = f"'{key}' is no list of {vertices} numbers, one for each vertex of the scan"
-            raise CaseDefect("damaged_labels", seen, AGAIN, file=source.location(name)) from None
+            raise source.defect("damaged_labels", name, seen) from None
         columns.append(column.astype(np.int64))
     return columns[0], columns[1]
 
 
-def _not_of(
-    labels: NDArray[np.int64], instances: NDArray[np.int64], jaw: str, file: str
+def _wrong_labels(
+    labels: NDArray[np.int64], instances: NDArray[np.int64], jaw: str, source: SourceFolder, name: str
 ) -> list[ToothDefect]:
-    """Labels that are no tooth, or two of one number; raises CaseDefect where they are another jaw's."""
-    numbers = sorted(set(np.unique(labels).tolist()) - {crown_cutting.GUM})
+    """Find labels that are no tooth, or of two teeth; raises CaseDefect if some are of the other jaw."""
+    numbers = sorted(set(np.unique(labels).tolist()) - {GUM})
     other = [fdi for fdi in numbers if is_known(fdi) and is_upper(fdi) != (jaw == "upper")]
     if other:
         seen = f"teeth {', '.join(map(str, other[:5]))} in the file of the {jaw} jaw"
-        raise CaseDefect("damaged_labels", seen, AGAIN, file=file)
-    lost = []
+        raise source.defect("damaged_labels", name, seen)
+    wrong = []
     for fdi in numbers:
-        if not is_known(fdi):
-            seen, mend = f"tooth number {fdi} is not in the FDI scheme", "nothing, the label is so"
-            lost.append(ToothDefect("unknown_tooth", seen, mend, file=file, tooth=fdi))
-            continue
         counts = Counter(instances[labels == fdi].tolist())
-        if counts.most_common(1)[0][1] < ONE_INSTANCE * counts.total():
-            seen, mend = f"{len(counts)} teeth have the number {fdi}", "nothing, the label is so"
-            lost.append(ToothDefect("label_twice", seen, mend, file=file, tooth=fdi))
-    return lost
+        if not is_known(fdi):
+            code, seen = "unknown_tooth", f"tooth number {fdi} is not in the FDI scheme"
+        elif counts.most_common(1)[0][1] < ONE_INSTANCE * counts.total():
+            code, seen = "label_twice", f"{len(counts)} teeth have the number {fdi}"
+        else:
+            continue
+        wrong.append(ToothDefect(code, seen, LABEL_IS_WRONG, file=source.location(name), tooth=fdi))
+    return wrong

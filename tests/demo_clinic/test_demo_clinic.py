@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from typer.testing import CliRunner
 
 from dentalign import teeth
-from dentalign.demo_clinic import anatomy, broken, clinic, crowns, export, treatment_plan
+from dentalign.demo_clinic import anatomy, case_files, clinic, crowns, treatment_plan
 from dentalign.demo_clinic.crowns import Crown, Variation
 from dentalign.errors import DentalignError
 from dentalign.geometry import rigid
@@ -218,7 +218,7 @@ def test_the_plan_moves_with_the_patient(cases: list[clinic.Case]) -> None:
 def test_extracted_teeth_are_in_the_first_stage_only(cases: list[clinic.Case]) -> None:
     found = 0
     for case in cases:
-        spelling = next(key for key in export.SPELLINGS if key in case.document["Staging"][0])
+        spelling = next(key for key in case_files.SPELLINGS if key in case.document["Staging"][0])
         first, *later = ({int(f) for f in stage[spelling]} for stage in case.document["Staging"])
         assert first - later[-1] == case.patient.extracted
         assert all(stage == later[-1] for stage in later)
@@ -257,11 +257,11 @@ def test_a_written_case_is_read_back_by_the_contract_s_rules(store: Path, cases:
     case = cases[0]
     document = json.loads((store / "json" / "demo-0001.json").read_text(encoding="utf-8"))
     stage = document["Staging"][0]
-    spelling = next(key for key in export.SPELLINGS if key in stage)
+    spelling = next(key for key in case_files.SPELLINGS if key in stage)
     assert {int(f) for f in stage[spelling]} == set(case.patient.mouth)
     for fdi, pose in case.t1.items():
         jaw = np.eye(4)
-        if spelling == export.RELATIVE:
+        if spelling == case_files.RELATIVE:
             names = (
                 ("MaxillaryTransform", "maxillaRelativeTransform")
                 if teeth.is_upper(fdi)
@@ -281,8 +281,8 @@ def as_pose(transform: dict[str, dict[str, float]]) -> np.ndarray:
 
 def test_all_spellings_and_both_ways_of_counting_stages_occur(cases: list[clinic.Case]) -> None:
     documents = [case.document for case in cases]
-    assert {key for d in documents for key in export.SPELLINGS if key in d["Staging"][0]} == set(
-        export.SPELLINGS
+    assert {key for d in documents for key in case_files.SPELLINGS if key in d["Staging"][0]} == set(
+        case_files.SPELLINGS
     )
     assert {len(d["Staging"]) - int(d["T2Stage"]) for d in documents} == {0, 1}
     assert all(5 <= len(d["Staging"]) <= 25 for d in documents)
@@ -297,7 +297,7 @@ def test_one_patient_now_and_then_has_two_cases(cases: list[clinic.Case]) -> Non
 def test_broken_cases_are_broken_in_the_way_they_say(store: Path) -> None:
     with (store / "cases.csv").open(encoding="utf-8") as lines:
         ids = [row["case_id"] for row in csv.DictReader(lines)]
-    assert ids == [f"demo-{k:04d}" for k in range(1, 4 + len(broken.DEFECTS))]
+    assert ids == [f"demo-{k:04d}" for k in range(1, 4 + len(case_files.DEFECTS))]
     truncated, out_of_range, zero, no_mesh, short_mesh, two_in_slot, nothing = ids[2:]
     text = {k: (store / "json" / f"{k}.json").read_text(encoding="utf-8") for k in ids[:-1]}
     with pytest.raises(json.JSONDecodeError):
@@ -305,13 +305,13 @@ def test_broken_cases_are_broken_in_the_way_they_say(store: Path) -> None:
     document = json.loads(text[out_of_range])
     assert int(document["T2Stage"]) > len(document["Staging"])
     stage = json.loads(text[zero])["Staging"][0]
-    poses = next(stage[key] for key in export.SPELLINGS if key in stage)
+    poses = next(stage[key] for key in case_files.SPELLINGS if key in stage)
     assert set(poses["16"]["rotation"].values()) == {0.0}
     assert not (store / "stl" / no_mesh / "46.stl").exists()
     mesh = (store / "stl" / short_mesh / "26.stl").read_bytes()
     assert len(mesh) < 84 + 50 * int.from_bytes(mesh[80:84], "little")
     stage = json.loads(text[two_in_slot])["Staging"][-1]
-    assert {"15", "55"} <= set(next(stage[key] for key in export.SPELLINGS if key in stage))
+    assert {"15", "55"} <= set(next(stage[key] for key in case_files.SPELLINGS if key in stage))
     assert not (store / "json" / f"{nothing}.json").exists()
 
 

@@ -15,6 +15,7 @@ from dentalign.cases.poses import StagePoses
 from dentalign.cases.slots import place, slot_of
 from dentalign.errors import CaseDefect
 from dentalign.geometry import rigid, sampling
+from dentalign.mouth import T1
 from dentalign.teeth import MIRRORED_SLOT, PRIMARY, SLOT_COUNT, SLOTS, antimere, is_upper, successor
 from dentalign.validation import metrics
 
@@ -144,7 +145,7 @@ def test_a_fit_of_points_on_a_line_or_in_a_point_is_a_motion_that_fits(
 ) -> None:
     source = rigid.apply(line, p * ([0, 0, 0] if one_point else [1, 0, 0]))
     target = rigid.apply(pose, source)
-    found = rigid.fit(source, target)  # the turn about the line is open, the fit is not
+    found = rigid.fit(source, target)  # the rotation about the line is free, the fit is not
     assert is_motion(found)
     np.testing.assert_allclose(rigid.apply(found, source), target, atol=1e-7)
 
@@ -172,18 +173,19 @@ def test_teeth_are_placed_one_to_a_slot_and_come_back_or_the_case_is_refused(
     given_poses = StagePoses(pose_of, {fdi: pose_of[fdi] for fdi in stays}, {}, ())
     if len({successor(fdi) for fdi in numbers}) < len(numbers):
         with pytest.raises(CaseDefect, match="slot_conflict"):
-            place(given_poses, 4)
+            place(given_poses)
         return
-    placed = place(given_poses, 4)
-    assert placed.t1_mask.sum() == len(numbers)
-    assert {int(fdi) for fdi in placed.fdi[placed.t1_mask]} == numbers
-    assert {int(fdi) for fdi in placed.fdi[placed.t2_mask]} == stays
-    assert not (placed.t2_mask & ~placed.t1_mask).any()
-    for slot in np.flatnonzero(placed.t1_mask):
+    placed = place(given_poses)
+    before, after = placed.present
+    assert before.sum() == len(numbers)
+    assert {int(fdi) for fdi in placed.fdi[before]} == numbers
+    assert {int(fdi) for fdi in placed.fdi[after]} == stays
+    assert not (after & ~before).any()
+    for slot in np.flatnonzero(before):
         assert slot_of(int(placed.fdi[slot])) == slot
-        assert placed.t1_pose[slot, 0, 3] == placed.fdi[slot]
-    empty = ~placed.t1_mask
-    assert (placed.t1_pose[empty] == np.eye(4)).all()
+        assert placed.pose[T1, slot, 0, 3] == placed.fdi[slot]
+    empty = ~before
+    assert (placed.pose[T1, empty] == np.eye(4)).all()
     assert not placed.fdi[empty].any()
 
 

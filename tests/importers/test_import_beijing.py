@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from trimesh import Trimesh
 
 from dentalign import check
 from dentalign.cases import case_document, case_list, rigid_transforms
@@ -16,8 +17,7 @@ from dentalign.cases.settings import Fetch, Limits, Source
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.importers.beijing import Beijing
 from dentalign.importers.crown_cutting import cut, labels_of_points
-from dentalign.importers.import_run import Imported, import_cases
-from dentalign.importers.imported_case import Surface
+from dentalign.importers.import_run import ImportResult, import_cases
 from dentalign.importers.source_folder import SourceFolder
 from dentalign.teeth import antimere
 from tests.support.public_sets import (
@@ -39,7 +39,7 @@ EXTRACTED = 4  # the demo clinic's patient with premolars extracted
 JAWS = ("upper", "lower")
 
 
-def run(source: Path, dest: Path) -> Imported:
+def run(source: Path, dest: Path) -> ImportResult:
     return import_cases(Beijing(), source, dest)
 
 
@@ -144,7 +144,7 @@ def test_scans_after_that_stand_elsewhere_are_brought_back(tmp_path: Path, mouth
     place = elsewhere(8, turn_deg=120.0, shift_mm=200.0)
     beijing(tmp_path / "in" / "001", mouths[1], place_after=place)
     assert run(tmp_path / "in", tmp_path / "out").cases_new == 1
-    assert "stood elsewhere, and were brought back" in (tmp_path / "out" / "import.txt").read_text()
+    assert "stood elsewhere, and were registered" in (tmp_path / "out" / "import.txt").read_text()
     among = difference(tmp_path / "out", "beijing-001-final", mouths[1], gum_at=GUM_AT, refit=True)
     assert among.t2_mm < EXACT_MM  # the teeth among each other, exactly
     whole = difference(tmp_path / "out", "beijing-001-final", mouths[1], gum_at=GUM_AT)
@@ -183,7 +183,9 @@ def test_labels_of_a_simplified_scan_still_give_whole_crowns(
         + rng.normal(0, noise_mm, ((coarse.labels == fdi).sum(), 3))
         for fdi in np.unique(coarse.labels[coarse.labels > 0])
     }
-    crowns, lost = cut(Surface(fine.vertices, fine.faces), labels_of_points(fine.vertices, marked))
+    crowns, lost = cut(
+        Trimesh(fine.vertices, fine.faces, process=False), labels_of_points(fine.vertices, marked)
+    )
     assert not lost and crowns.keys() == marked.keys()
     for fdi, crown in crowns.items():
         assert 0.9 < len(crown.faces) / (fine.labels[fine.faces] == fdi).all(1).sum() <= 1.0
@@ -302,6 +304,6 @@ def test_a_scan_s_label_is_the_majority_of_a_face_s_corners(mouths: dict[int, Ma
     one: Scan = scan(mouths[1].t1, mouths[1], "upper")
     labels = one.labels.copy()
     labels[np.flatnonzero(labels == 16)[:5]] = 11  # a speck of another label on a molar
-    crowns, lost = cut(Surface(one.vertices, one.faces), labels)
+    crowns, lost = cut(Trimesh(one.vertices, one.faces, process=False), labels)
     assert not lost and crowns.keys() == {int(fdi) for fdi in np.unique(one.labels) if fdi}
     assert np.ptp(crowns[11].vertices, axis=0).max() < 15  # the speck did not come along

@@ -16,16 +16,14 @@ from typer.testing import CliRunner
 
 from dentalign.cli import app
 from dentalign.demo_clinic import clinic, crowns
+from dentalign.demo_clinic.crowns import Crown
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.geometry import rigid
-from dentalign.importers import import_record
-from dentalign.importers.import_record import Record, by_patient
+from dentalign.importers.frames import ScannedMouth, crown_axis
 from dentalign.importers.import_run import import_cases
-from dentalign.importers.imported_case import Surface
-from dentalign.importers.mouth_frame import find_mouth
 from dentalign.importers.registration import common_frame
+from dentalign.importers.store import ImportStore, Record, by_patient
 from dentalign.importers.teethalign3d import TeethAlign3D
-from dentalign.importers.tooth_frame import centroid, crown_axis, tooth_frames
 from tests.support.public_sets import elsewhere, mouth, teethalign3d
 
 CASES = 4
@@ -84,7 +82,7 @@ def test_a_killed_import_goes_on_and_ends_with_the_same_bytes(
     assert again.cases_new + again.cases_unchanged == CASES and again.cases_unchanged >= done - 1
     after, first = tree(store), tree(undisturbed)
     assert {**after, "import.txt": ""} == {**first, "import.txt": ""}
-    assert not list((store / ".import").glob("part-*"))
+    assert not list(store.rglob("*.part"))
 
 
 def test_a_case_whose_files_changed_is_imported_anew_and_a_spoilt_one_taken_away(
@@ -137,7 +135,7 @@ def test_nothing_found_is_exit_code_3_and_a_missing_source_1(tmp_path: Path) -> 
 
 
 def record(case_id: str, patient: str, *marks: str) -> Record:
-    return Record(case_id, patient, marks, "", {}, 0, (), (), {}, {})
+    return Record(case_id=case_id, patient_id=patient, patient_marks=marks)
 
 
 def test_cases_that_share_a_scan_directly_or_over_another_are_of_one_patient() -> None:
@@ -154,42 +152,41 @@ def test_cases_that_share_a_scan_directly_or_over_another_are_of_one_patient() -
         }  # fmt: skip
 
 
-def test_a_damaged_record_is_as_none(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_damaged_record_counts_as_none(undisturbed: Path, tmp_path: Path) -> None:
     store = shutil.copytree(undisturbed, tmp_path / "store")
     (store / ".import" / "teethalign3d-001.json").write_text('{"case_id": "teethalign3d-001"')
     (store / "json" / "teethalign3d-002.json").unlink()
-    assert import_record.load_all(store).keys() == {"teethalign3d-003", "teethalign3d-004"}
+    kept = ImportStore(store, "teethalign3d").records()
+    assert kept.keys() == {"teethalign3d-003", "teethalign3d-004"}
 
 
-def opened(fdi: int) -> Surface:
-    crown = crowns.make(fdi)
+def opened(crown: Crown, pose: np.ndarray | None = None) -> trimesh.Trimesh:
+    """A crown as a scan has it: open at the gum."""
     above = crown.vertices[:, 2] > crown.vertices[:, 2].min() + 0.2 * np.ptp(crown.vertices[:, 2])
-    return Surface(crown.vertices, crown.faces[above[crown.faces].all(1)])
+    placed = crown.vertices if pose is None else rigid.apply(pose, crown.vertices)
+    return trimesh.Trimesh(placed, crown.faces[above[crown.faces].all(1)], process=False)
 
 
 @pytest.mark.parametrize("fdi", [11, 13, 25, 36, 47, 55])
 def test_the_opening_of_a_crown_shows_where_its_tip_is_whatever_the_winding(fdi: int) -> None:
-    crown = opened(fdi)
+    crown = opened(crowns.make(fdi))
     for faces in (crown.faces, crown.faces[:, ::-1]):
-        axis = crown_axis(Surface(crown.vertices, faces))
+        axis = crown_axis(trimesh.Trimesh(crown.vertices, faces, process=False))
         assert axis is not None and axis[2] > np.cos(np.radians(3))
     closed = crowns.make(fdi)
-    assert crown_axis(Surface(closed.vertices, closed.faces)) is None
+    assert crown_axis(trimesh.Trimesh(closed.vertices, closed.faces, process=False)) is None
 
 
 def test_tooth_frames_come_near_the_anatomical_ones_and_use_nothing_of_t2() -> None:
     case = clinic.make_case(2, 11)
     place = elsewhere(5)
-    surfaces = {
-        fdi: Surface(rigid.apply(place @ case.t1[fdi], opened(fdi).vertices), opened(fdi).faces)
-        for fdi in case.t1
-    }
-    axes = {fdi: axis for fdi, one in surfaces.items() if (axis := crown_axis(one)) is not None}
-    found = find_mouth({fdi: centroid(one) for fdi, one in surfaces.items()}, axes)
-    assert found.sides == 1 and axes.keys() == surfaces.keys()
-    frames = tooth_frames(surfaces, axes, found)
+    scanned = ScannedMouth(
+        {fdi: opened(crown, place @ case.t1[fdi]) for fdi, crown in case.patient.mouth.items()}
+    )
+    found = scanned.frame()
+    assert found.sides == 1 and scanned.axes.keys() == scanned.crowns.keys()
     z_deg, turn_deg = [], []
-    for fdi, frame in frames.items():
+    for fdi, frame in scanned.tooth_poses(found).items():
         true = (place @ case.t1[fdi])[:3, :3]
         z_deg.append(np.degrees(np.arccos(np.clip(frame[:3, 2] @ true[:, 2], -1, 1))))
         turn_deg.append(float(rigid.angle_deg(frame[:3, :3].T @ true)))
@@ -200,11 +197,14 @@ def test_tooth_frames_come_near_the_anatomical_ones_and_use_nothing_of_t2() -> N
 
 def test_a_mirrored_mouth_is_told_from_a_right_one_by_its_arches() -> None:
     case = clinic.make_case(2, 11)
-    centres = {fdi: pose[:3, 3] for fdi, pose in case.t1.items()}
-    assert find_mouth(centres).sides == 1
-    assert find_mouth({fdi: centre * [-1, 1, 1] for fdi, centre in centres.items()}).sides == -1
-    upper = {fdi: centre for fdi, centre in centres.items() if fdi < 30}
-    assert find_mouth(upper).sides == 0
+    right = {
+        fdi: trimesh.Trimesh(rigid.apply(case.t1[fdi], crown.vertices), crown.faces, process=False)
+        for fdi, crown in case.patient.mouth.items()
+    }
+    mirrored = {fdi: crown.copy().apply_transform(np.diag([-1, 1, 1, 1])) for fdi, crown in right.items()}
+    assert ScannedMouth(right).frame().sides == 1
+    assert ScannedMouth(mirrored).frame().sides == -1
+    assert ScannedMouth({fdi: crown for fdi, crown in right.items() if fdi < 30}).frame().sides == 0
 
 
 def test_a_small_motion_of_the_mouth_is_treatment_and_a_large_one_another_place() -> None:
@@ -221,4 +221,4 @@ def test_a_small_motion_of_the_mouth_is_treatment_and_a_large_one_another_place(
 
 
 def test_the_fixtures_crowns_are_open_as_a_scan_s_are() -> None:
-    assert not trimesh.Trimesh(opened(16).vertices, opened(16).faces, process=True).is_watertight
+    assert not opened(crowns.make(16)).is_watertight

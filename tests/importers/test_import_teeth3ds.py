@@ -10,13 +10,14 @@ import pytest
 
 from dentalign import check
 from dentalign.cases import case_list, rigid_transforms
+from dentalign.cases.crowns import Sampler
 from dentalign.cases.manifests import path_of
 from dentalign.cases.settings import Fetch, Limits, Sample, Source
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.dataset import clouds
 from dentalign.dataset.autoencoder_cases import extract
 from dentalign.dataset.mouth_store import MouthStore
-from dentalign.importers.import_run import Imported, import_cases
+from dentalign.importers.import_run import ImportResult, import_cases
 from dentalign.importers.teeth3ds import Teeth3DS
 from dentalign.teeth import antimere, is_upper
 from tests.support.public_sets import GUM_AT, Made, difference, elsewhere, mouth, teeth3ds
@@ -25,7 +26,7 @@ PRIMARY = 22  # the demo clinic's patient with a retained primary molar
 PATIENTS = {"AB0000XY": 1, "AB0009XY": PRIMARY}  # of the train split, and of another
 
 
-def run(source: Path, dest: Path) -> Imported:
+def run(source: Path, dest: Path) -> ImportResult:
     return import_cases(Teeth3DS(), source, dest)
 
 
@@ -84,7 +85,7 @@ def test_the_autoencoder_takes_the_shapes_by_their_own_list(store: Path, tmp_pat
         store / "json", tmp_path / "splits.csv", None, tmp_path / "transforms",
         source=source, fetch=Fetch(), limits=Limits(), shards=["all"],
     )  # fmt: skip
-    sampler = clouds.Sampler("+y", Sample(points=16, oversampling=2, workers=1), Limits())
+    sampler = Sampler("+y", Sample(points=16, oversampling=2, workers=1), Limits())
     with MeshStore(source.meshes, Limits()) as meshes:
         clouds.make_clouds(path_of(tmp_path / "transforms", "all"), meshes, tmp_path / "all.h5", sampler)
     listed, _ = case_list.read(store / "autoencoder.csv")
@@ -93,8 +94,8 @@ def test_the_autoencoder_takes_the_shapes_by_their_own_list(store: Path, tmp_pat
     count, absent = extract([tmp_path / "all.h5"], store / "autoencoder.csv", tmp_path / "clouds.h5")
     assert count == len(listed) and not absent
     with MouthStore(tmp_path / "clouds.h5") as shapes:
-        row = shapes.row(0)
-        np.testing.assert_array_equal(row["t1/pose"], row["t2/pose"])
+        before, after = shapes.mouth(0).pose
+        np.testing.assert_array_equal(before, after)
 
 
 def test_no_list_of_cases_lies_there_to_be_taken_for_one_to_align_by(store: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trimesh import Trimesh
 from typer.testing import CliRunner
 
 from dentalign import check
@@ -19,10 +20,10 @@ from dentalign.cases.settings import Fetch, Limits, Source
 from dentalign.cli import app
 from dentalign.errors import CaseDefect, NothingUsable
 from dentalign.importers import matrix_reading
-from dentalign.importers.import_run import Imported, import_cases
-from dentalign.importers.imported_case import Found, ImportedCase, Surface
+from dentalign.importers.base import FoundCase, ImportedCase
+from dentalign.importers.import_run import ImportResult, import_cases
 from dentalign.importers.source_folder import SourceFolder
-from dentalign.importers.teethalign3d import TeethAlign3D, _matrices
+from dentalign.importers.teethalign3d import TeethAlign3D, parse_matrices
 from dentalign.teeth import antimere, is_upper
 from tests.support.public_sets import Made, difference, elsewhere, mouth, moved, teethalign3d
 
@@ -45,11 +46,11 @@ def write(root: Path, mouths: dict[int, Made], **how: object) -> Path:
     return root
 
 
-def run(source: Path, dest: Path, matrices: str = "") -> Imported:
+def run(source: Path, dest: Path, matrices: str = "") -> ImportResult:
     return import_cases(TeethAlign3D(matrices), source, dest)
 
 
-def reasons(imported: Imported) -> dict[str, str]:
+def reasons(imported: ImportResult) -> dict[str, str]:
     return {line.case_id: line.code for line in imported.lines}
 
 
@@ -263,7 +264,7 @@ ROW = "8 1 0 0 0 0 1 0 0 0 0 1 0 0 0 0 1"
 )
 def test_any_bytes_are_matrices_or_named(data: bytes) -> None:
     try:
-        rows = _matrices(data, "target_matrix.txt")
+        rows = parse_matrices(data, "target_matrix.txt")
     except CaseDefect:
         return
     for number, matrix in rows.items():
@@ -278,7 +279,7 @@ def test_a_case_that_the_importer_does_not_understand_costs_no_other(
     source = write(tmp_path / "in", {1: mouths[1], 2: mouths[2]})
     read = TeethAlign3D.read
 
-    def trip(self: TeethAlign3D, folder: SourceFolder, case: Found) -> ImportedCase:
+    def trip(self: TeethAlign3D, folder: SourceFolder, case: FoundCase) -> ImportedCase:
         if case.case_id.endswith("001"):
             raise ValueError("a surprise")
         return read(self, folder, case)
@@ -307,7 +308,7 @@ def test_the_command_says_what_it_did_and_ends_with_the_right_code(
 
 def test_readings_agree_with_the_formulas_they_are_named_by() -> None:
     made = mouth(1, elsewhere(1))
-    crown = Surface(made.t1[11], made.faces[11])
+    crown = Trimesh(made.t1[11], made.faces[11], process=False)
     rng = np.random.default_rng(3)
     rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     rotation *= np.sign(np.linalg.det(rotation))

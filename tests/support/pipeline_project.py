@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from dentalign.cases import case_list
-from dentalign.demo_clinic import clinic, export
+from dentalign.demo_clinic import case_files, clinic
 from dentalign.demo_clinic.clinic import Case
 from dentalign.geometry import stl
 from tests.support.repository import ROOT
@@ -181,7 +181,7 @@ def case_of(number: int, case_id: str) -> Case:
     document = case.document | {"CaseID": case_id, "T2Stage": "1"}
     document["Staging"] = [document["Staging"][0], document["Staging"][-1] | {"Stage": 1}]
     for stage in document["Staging"]:
-        for spelling in export.SPELLINGS:
+        for spelling in case_files.SPELLINGS:
             if spelling in stage:
                 stage[spelling] = {fdi: pose for fdi, pose in stage[spelling].items() if int(fdi) in FDIS}
     return Case(case_id, case_id, case.patient, case.t1, case.t2, document)
@@ -192,7 +192,7 @@ def write_case(project: Project, case: Case) -> None:
     json_dir, meshes = project.root / "cases" / "json", project.root / "cases" / "stl" / case.case_id
     json_dir.mkdir(parents=True, exist_ok=True)
     meshes.mkdir(parents=True, exist_ok=True)
-    (json_dir / f"{case.case_id}.json").write_text(export.json_text(case.document), encoding="utf-8")
+    case_files.write_json(json_dir / f"{case.case_id}.json", case.document)
     for fdi in FDIS:
         crown = case.patient.mouth[fdi]
         stl.write_binary(meshes / f"{fdi}.stl", crown.vertices, crown.faces[::3])

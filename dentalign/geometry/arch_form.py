@@ -1,24 +1,24 @@
-"""The dental arch as a curve in the occlusal plane."""
+"""Dental arch as a curve in the occlusal plane, in head axes."""
 
 import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from dentalign.geometry.rigid import Array
 
 
 @dataclass(frozen=True)
 class ArchForm:
-    """A symmetric arch: the beta function, with straight ends behind the last molar.
+    """Symmetric arch: the beta function, with straight ends behind the last molar.
 
-    width_mm : distance of the two ends
+    width_mm : distance between the two ends
     depth_mm : from the ends to the midline point in front
 
-    The curve is y = -depth (1 - (2 x / width)^2)^0.8 in head axes; its midline point is at x = 0,
-    y = -depth. Source: Braun et al. 1998, "The form of the human dental arch", Angle Orthod 68(1):29-36.
+    The curve is y = -depth (1 - (2 x / width)^2)^0.8; its midline point is at x = 0, y = -depth.
+    Source: Braun et al. 1998, "The form of the human dental arch", Angle Orthod 68(1):29-36,
+    doi:10.1043/0003-3219(1998)068<0029:TFOTHD>2.3.CO;2.
     """
 
     width_mm: float
@@ -28,13 +28,12 @@ class ArchForm:
     def _table(self) -> tuple[Array, Array, Array, Array]:
         """Arc length from the midline, x, y, and heading, on the patient's left."""
         phi = np.linspace(0, np.pi / 2, 400)
-        x = np.append(0.5 * self.width_mm * np.sin(phi), 0.5 * self.width_mm)
+        half = 0.5 * self.width_mm
+        x = np.append(half * np.sin(phi), half)
         y = np.append(-self.depth_mm * np.cos(phi) ** 1.6, 40.0)
         length = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
-        slope_x, slope_y = (
-            np.cos(phi) * 0.5 * self.width_mm,
-            1.6 * self.depth_mm * np.cos(phi) ** 0.6 * np.sin(phi),
-        )
+        slope_x = np.cos(phi) * 0.5 * self.width_mm
+        slope_y = 1.6 * self.depth_mm * np.cos(phi) ** 0.6 * np.sin(phi)
         heading = np.arctan2(slope_y, np.maximum(slope_x, 1e-12))
         heading[-1] = np.pi / 2
         return length, x, y, np.append(heading, np.pi / 2)

@@ -1,0 +1,83 @@
+"""Case of a public data set in our frames, and the interface of every importer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from trimesh import Trimesh
+
+from dentalign.cases.case_document import CaseDocument
+from dentalign.errors import ToothDefect
+from dentalign.geometry.rigid import Array
+from dentalign.importers.source_folder import SourceFolder
+from dentalign.prediction.planned_document import as_pose
+
+
+@dataclass(frozen=True)
+class FoundCase:
+    """Case of a download, not read yet.
+
+    case_id    : its id once imported
+    patient_id : as far as the names of the folders tell
+    place      : folder or scan, below the source
+    files      : every file that is read for it, below the source
+    """
+
+    case_id: str
+    patient_id: str
+    place: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImportedCase:
+    """Case in our frames.
+
+    crowns        : FDI -> surface, tooth-local, mm
+    t1, t2        : FDI -> pose (4, 4), tooth-local -> head, mm; every tooth of t2 is in t1
+    lost          : teeth that could not be used
+    registrations : (tooth, method, residual in mm, True if it was used), of motions found by registration
+    patient_marks : shared only by cases of one patient, such as the hash of a scan
+    notes         : decisions for this case, for the report: name -> value
+    figures       : figures for the report, which gives their means: name -> value
+    """
+
+    crowns: Mapping[int, Trimesh]
+    t1: Mapping[int, Array]
+    t2: Mapping[int, Array]
+    lost: tuple[ToothDefect, ...] = ()
+    registrations: tuple[tuple[int, str, float, bool], ...] = ()
+    patient_marks: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    def document(self, case_id: str) -> CaseDocument:
+        """Document of a planning system with two stages, poses straight to the head."""
+        stages = [
+            {"Stage": number, "ToothTransforms": {str(fdi): as_pose(pose) for fdi, pose in poses.items()}}
+            for number, poses in enumerate((self.t1, self.t2))
+        ]
+        return CaseDocument.model_validate({"CaseID": case_id, "T2Stage": 1, "Staging": stages})
+
+
+class Importer:
+    """Data set. `find` and `prepare` are called once, then `read` for each case.
+
+    shapes_only : True if T2 is T1: good for the tooth autoencoder alone
+    missing     : message where nothing of the data set is found
+    """
+
+    name: str
+    shapes_only = False
+    missing: str
+
+    def find(self, source: SourceFolder) -> list[FoundCase]:
+        """Find the cases of the download, sorted by id, usable or not."""
+        raise NotImplementedError
+
+    def prepare(self, source: SourceFolder, found: list[FoundCase]) -> dict[str, str]:
+        """Decide what holds for the whole set: name -> decision, for the report and later runs."""
+        return {}
+
+    def read(self, source: SourceFolder, case: FoundCase) -> ImportedCase:
+        """Read one case; raises CaseDefect if it cannot be used as a whole."""
+        raise NotImplementedError

@@ -1,0 +1,167 @@
+"""Case store that an import fills: each case whole or not at all, with a record to resume from."""
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dentalign.cases import case_document
+from dentalign.cases.case_list import ListedCase
+from dentalign.cases.crowns import Sampler, read_crowns
+from dentalign.cases.findings import Findings
+from dentalign.cases.left_out import LeftOut
+from dentalign.cases.reading import read_poses
+from dentalign.cases.settings import Limits, Sample
+from dentalign.errors import CaseDefect, DentalignError
+from dentalign.files import atomic, hashing
+from dentalign.geometry import stl
+from dentalign.importers.base import FoundCase, ImportedCase
+from dentalign.importers.source_folder import SourceFolder
+
+STEP = "import"
+FOLDER = ".import"  # of the destination
+FORMAT = 2  # of the records and of what the importers decide: another one imports everything again
+HEADER = b"dentalign import, tooth-local, mm"
+_FEW_POINTS = Sample(points=8, oversampling=2)  # enough to see if a crown can be sampled
+
+
+class Record(BaseModel):
+    """Record of an imported case.
+
+    patient_id    : by its folder
+    patient_marks : shared only by cases of one patient
+    fingerprint   : changes with the files that the case was made of and with the decisions for the set
+    teeth         : number of teeth, the lost ones included
+    lost          : lines of the teeth that are not in the case, or that the pipeline will drop
+    registrations, notes, figures : see `ImportedCase`
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    case_id: str
+    patient_id: str
+    patient_marks: tuple[str, ...] = ()
+    fingerprint: str = ""
+    decisions: dict[str, str] = {}
+    teeth: int = 0
+    lost: tuple[LeftOut, ...] = ()
+    registrations: tuple[tuple[int, str, float, bool], ...] = ()
+    notes: dict[str, str] = {}
+    figures: dict[str, float] = {}
+
+
+class ImportStore:
+    """Destination of an import, with json/, stl/ and the records of its cases."""
+
+    def __init__(self, dest: Path, name: str):
+        """Open or start it; raises DentalignError if the folder is something else."""
+        self.dest, self.name = dest, name
+        mark = dest / FOLDER / "format"
+        if mark.is_file():
+            other = mark.read_text(encoding="utf-8").strip()
+            if other != name:
+                raise DentalignError(f"{dest}: holds an import of {other}; name another folder for {name}")
+            return
+        if dest.exists() and (not dest.is_dir() or any(child.name != FOLDER for child in dest.iterdir())):
+            raise DentalignError(f"{dest}: exists and is no import; name a new or empty folder")
+        atomic.write_text(mark, f"{name}\n")
+
+    def records(self) -> dict[str, Record]:
+        """Load the records of the cases that are whole, by case id; a damaged one counts as none."""
+        records = {}
+        for file in sorted((self.dest / FOLDER).glob("*.json")):
+            try:
+                record = Record.model_validate_json(file.read_bytes())
+            except (OSError, ValidationError):
+                continue
+            if record.case_id == file.stem and self._json(file.stem).is_file():
+                records[record.case_id] = record
+        return records
+
+    def remove(self, case_id: str) -> None:
+        """Remove a case: its record and its JSON first, as a case without them is none."""
+        self._record(case_id).unlink(missing_ok=True)
+        self._json(case_id).unlink(missing_ok=True)
+        shutil.rmtree(self.dest / "stl" / case_id, ignore_errors=True)
+
+    def write(
+        self, found: FoundCase, case: ImportedCase, fingerprint: str, decisions: dict[str, str]
+    ) -> Record:
+        """Write a case and its record; an earlier version is removed, whatever happens.
+
+        raises: CaseDefect if the pipeline would exclude the case
+        """
+        self.remove(found.case_id)
+        document = case.document(found.case_id)
+        record = Record(
+            case_id=found.case_id,
+            patient_id=found.patient_id,
+            patient_marks=case.patient_marks,
+            fingerprint=fingerprint,
+            decisions=decisions,
+            teeth=len(case.t1) + len(case.lost),
+            lost=_lines(found.case_id, document, case),
+            registrations=case.registrations,
+            notes=dict(case.notes),
+            figures={name: round(value, 4) for name, value in case.figures.items()},
+        )
+        meshes = self.dest / "stl" / found.case_id
+        atomic.remove_parts(meshes)  # of a run that was killed
+        with atomic.replacing(meshes) as part:
+            part.mkdir()
+            for fdi, crown in case.crowns.items():
+                (part / f"{fdi}.stl").write_bytes(stl.as_binary(crown.vertices, crown.faces, HEADER))
+        text = json.dumps(case_document.as_exported(document), separators=(",", ":"), allow_nan=False)
+        atomic.write_text(self._json(found.case_id), text)
+        atomic.write_text(self._record(found.case_id), record.model_dump_json(indent=1) + "\n")
+        return record
+
+    def _json(self, case_id: str) -> Path:
+        return self.dest / "json" / f"{case_id}.json"
+
+    def _record(self, case_id: str) -> Path:
+        return self.dest / FOLDER / f"{case_id}.json"
+
+
+def fingerprint(name: str, source: SourceFolder, found: FoundCase, decisions: Mapping[str, str]) -> str:
+    """Digest of what a case is made of: format, decisions, and name, size and time of its files."""
+    files = [[file, source.stamp(file)] for file in found.files]
+    return hashing.sha256_json([FORMAT, name, found.patient_id, dict(decisions), files])
+
+
+def by_patient(records: Iterable[Record]) -> list[ListedCase]:
+    """Make the case list: cases that share a patient id or a mark, also over others, are of one patient.
+
+    A patient is called by the first of the ids that belong together.
+    """
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            key = parent[key]
+        return key
+
+    cases = sorted(records, key=lambda case: case.patient_id)
+    for case in cases:
+        for mark in case.patient_marks:
+            parent[root(f"mark {mark}")] = root(f"patient {case.patient_id}")
+    names: dict[str, str] = {}
+    for case in cases:
+        names.setdefault(root(f"patient {case.patient_id}"), case.patient_id)
+    return [ListedCase(case.case_id, names[root(f"patient {case.patient_id}")]) for case in cases]
+
+
+def _lines(case_id: str, document: case_document.CaseDocument, case: ImportedCase) -> tuple[LeftOut, ...]:
+    """Lines of teeth that the importer lost or the pipeline will drop; raises CaseDefect if it refuses."""
+    findings = Findings(case_id, STEP)
+    sampler = Sampler("+y", _FEW_POINTS, Limits())
+    try:
+        mouth = read_poses(document, "", "+y", sampler.limits, findings)
+        read_crowns(mouth, lambda slot: (case.crowns[int(mouth.fdi[slot])].triangles, ""), sampler, findings)
+    except CaseDefect as defect:
+        fix = "nothing: the download of this case cannot be used as it is"
+        raise CaseDefect(defect.code, defect.seen, fix) from None
+    findings.add(*case.lost)
+    return tuple(findings.lines)
