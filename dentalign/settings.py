@@ -6,11 +6,12 @@ section's type leaves it up to date.
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from dentalign import params
-from dentalign.alignment.training import Train
+from dentalign.alignment.training import Train, TrainSection
 from dentalign.autoencoder.settings import Autoencoder, DecoderFile, EncoderFile
 from dentalign.cases.settings import Fetch, Limits, Sample, Source
 from dentalign.demo_clinic.clinic import DemoClinic
@@ -34,7 +35,7 @@ class Settings(Section):
     autoencoder: Autoencoder = Autoencoder(cases="data/autoencoder_cases.csv")
     encoder: EncoderFile = EncoderFile(weights="models/encoder.pt")
     decoder: DecoderFile = DecoderFile(weights="models/decoder.pt")
-    train: Train = Train()
+    train: Annotated[TrainSection, BeforeValidator(Train.model_validate)] = Train()
     validate_: Validate = Field(default=Validate(), alias="validate")
     predict: Predict = Predict()
 

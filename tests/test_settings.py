@@ -102,7 +102,7 @@ def test_a_section_that_stands_twice_stops_a_stage_too(file: Path) -> None:
 @pytest.mark.parametrize("number", ["1e-05", "1.0e-05", "0.00001", "1E-5", "+1e-5"])
 def test_a_number_is_a_number_however_dvc_writes_it(file: Path, number: str) -> None:
     file.write_text(f"train:\n  fc:\n    learning_rate: {number}\n")
-    assert params.load(file, Train, "train").fc.learning_rate == 1e-5
+    assert params.load(file, Train, "train").model_dump()["fc"]["learning_rate"] == 1e-5
 
 
 @pytest.mark.parametrize("text", ["12e5abc", "e5", "1e", "sha-1e5"])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dentalign.validation.reported_metrics import MEANINGS
+from dentalign.validation.metrics import MEANINGS
 from tests.support.repository import ROOT
 from tools import module_layers
 from tools.site_pages import FRONT, lay_out, with_site_links

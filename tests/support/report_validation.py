@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from dentalign.alignment import registry
-from dentalign.alignment.fc import model as fc_model
+from dentalign.alignment.base import AlignmentConfig
 from dentalign.alignment.fc.latent_basis import LatentBasis
+from dentalign.alignment.fc.model import FullyConnectedModel
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.autoencoder.encoder import Encoder, EncoderConfig
 from dentalign.dataset import mouth_store
@@ -74,14 +75,11 @@ def small_models(folder: Path, encoder: str = ENCODER) -> tuple[Path, Path]:
     weights.save(folder / "decoder.pt", decoder)
     width = POINTS * FEATURES
     basis = torch.linalg.qr(torch.randn(32, width, 5, generator=torch.Generator().manual_seed(0)))[0]
-    network = {"hidden": 8, "blocks": 1, "dropout": 0.0}
+    network = {"components": 5, "hidden": 8, "blocks": 1, "dropout": 0.0}
+    decoder_sha256 = weights.file_sha256(folder / "decoder.pt")
     torch.manual_seed(0)
-    model = fc_model.build(
-        LatentBasis(torch.zeros(32, width), basis, torch.ones(32, 5)),
-        network,
-        (POINTS, FEATURES),
-        encoder,
-        weights.file_sha256(folder / "decoder.pt"),
-    )
+    config = AlignmentConfig("fc", POINTS, FEATURES, network, encoder, decoder_sha256)
+    model = FullyConnectedModel(config)
+    model.set_basis(LatentBasis(torch.zeros(32, width), basis, torch.ones(32, 5)))
     registry.save(folder / "alignment.pt", model)
     return folder / "decoder.pt", folder / "alignment.pt"

@@ -118,7 +118,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     decoder, path = small_models(tmp_path)
     model = registry.load(path)
     assert isinstance(model, FullyConnectedModel)
-    model.network.mean.fill_(float("nan"))
+    model.network.output_mean.fill_(float("nan"))
     registry.save(path, model)
     with pytest.raises(DentalignError, match="not finite"):
         validate(small_latents(tmp_path / "l.h5"), decoder, path, SETTINGS)
