@@ -65,7 +65,7 @@ def train_align(
     raises: NothingUsable where the train or the validation split is empty; DentalignError where the
             latents come from another encoder
     """
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(data_parallel.share_of_threads(settings.threads))
     device = choose_device(settings.device)
     own = settings.of_the_model
     values = settings.model_dump(exclude={"epochs", "patience", *registry.MODELS}) | own.model_dump()

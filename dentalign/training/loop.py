@@ -258,8 +258,8 @@ def _one_epoch(
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
     """Exponential moving average that forgets faster in the first steps, for `AveragedModel`.
 
-    Of the first n weights it keeps n / (n + 10) at most, so that an average of few steps does not hold the
-    initial weights (as in tf.train.ExponentialMovingAverage with `num_updates`).
+    After n steps it keeps n / (n + 10) at most, so that an average of few steps holds little of the initial
+    weights; much as tf.train.ExponentialMovingAverage does by its `num_updates`.
     """
 
     @torch.no_grad()
