@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from dentalign.teeth import MIRRORED_SLOT, SLOT_COUNT, SLOTS
 
 FEW_ALIKE = 4  # fewer training mouths than that, and a person is asked to look
-# Share of the training mouths from which on a slot's state is usual. So third molars, which some have and some
-# have not, make no pattern, and absent or extracted premolars, which few have, do.
+# Share of the training mouths from which on a slot's state is usual. So third molars, which some have and
+# some have not, make no pattern, and absent or extracted premolars, which few have, do.
 _USUAL = 0.2
 
 _STATES = ("absent", "extracted", "present")  # by index; present: at T1 and at T2
