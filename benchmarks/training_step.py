@@ -27,7 +27,7 @@ from dentalign.alignment.fc.training import FullyConnectedTask, FullyConnectedTr
 from dentalign.cases.case_list import split_of
 from dentalign.dataset import mouth_store
 from dentalign.dataset.mouth_store import Layout, MouthStore
-from dentalign.files import weights
+from dentalign.files.hashing import sha256_file
 from dentalign.running import state_dir
 from dentalign.running.device import choose_device
 
@@ -174,7 +174,7 @@ def main() -> None:
         encoder, decoder, latents = (folder / file for file in ("encoder.pt", "decoder.pt", "latents.h5"))
         synthetic_cases.write_networks(encoder, decoder, given.points)
         ids = [*of_split("train", given.cases), *of_split("val", 4)]
-        attributes = {"encoder_sha256": weights.file_sha256(encoder)}
+        attributes = {"encoder_sha256": sha256_file(encoder)}
         with mouth_store.create(latents, Layout(given.points, FEATURES), attributes) as writer:
             for mouth in synthetic_cases.mouths_with_latents(ids, given.points, FEATURES):
                 writer.append(mouth)

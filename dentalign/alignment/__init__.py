@@ -1,1 +1,1 @@
-"""Alignment models: the mouth at T1 in, the mouth at T2 out. A folder per model, one line in `registry`."""
+"""Alignment models, mouths at T1 in and poses at T2 out: a folder and a line of `registry` for each."""

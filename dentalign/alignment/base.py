@@ -15,7 +15,7 @@ from dentalign.alignment.patterns import ToothPatterns
 from dentalign.autoencoder.decoder import Decoder
 from dentalign.autoencoder.interface import HEAD_FRAME, POINTS, SLOT_ORDER, TOOTH_FRAME, Interface, Port
 from dentalign.dataset.mouth_store import MouthStore
-from dentalign.files import weights
+from dentalign.files.hashing import sha256_file
 from dentalign.geometry import rigid
 from dentalign.mouth import T2, Mouths
 from dentalign.params import Positive, PositiveFloat, Section
@@ -163,8 +163,8 @@ class TrainingData:
             self.store.layout.points,
             self.store.layout.features,
             network,
-            weights.file_sha256(self.encoder_weights),
-            weights.file_sha256(self.decoder_weights),
+            sha256_file(self.encoder_weights),
+            sha256_file(self.decoder_weights),
             asdict(patterns),
         )
 

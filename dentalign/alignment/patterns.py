@@ -1,7 +1,7 @@
-"""Which teeth a mouth lacks or loses, and how many of the training mouths were like it in that.
+"""Patterns of missing and extracted teeth in a mouth, and their number among the training mouths.
 
-A model is right about what it has seen. Taking out two lower premolars moves the whole mouth, and where no
-training case had that, the answer is far off while every tooth by itself looks familiar
+A model is right about what it has seen. An extraction of two lower premolars moves the whole mouth, and where
+no training case had that, the prediction is far off while every tooth by itself looks familiar
 (docs/experiments.md has the figures).
 """
 
@@ -14,28 +14,28 @@ from numpy.typing import NDArray
 from dentalign.teeth import MIRRORED_SLOT, SLOT_COUNT, SLOTS
 
 FEW_ALIKE = 4  # fewer training mouths than that, and a person is asked to look
-# Share of the training mouths from which a slot's state is nothing particular. So third molars, which some
-# have and some have not, make no pattern, and absent or extracted premolars, which few have, do.
+# Share of the training mouths from which on a slot's state is usual. So third molars, which some have and
+# some have not, make no pattern, and absent or extracted premolars, which few have, do.
 _USUAL = 0.2
 
-_STATES = ("absent", "extracted", "present")  # numbered so; present: at T1 and at T2
+_STATES = ("absent", "extracted", "present")  # by index; present: at T1 and at T2
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class ToothPatterns:
-    """What the training mouths lacked and lost; plain values, as they stand in the weights file.
+    """Missing and extracted teeth of the training mouths; plain values, as they stand in the weights file.
 
     A pattern is the slots whose state is rare in the training mouths and their mirror images, such as
     "absent 12 22, extracted 34 44". A third molar that most do not have makes one where it is present.
 
-    mouths : how many there were
-    usual  : for each slot the states that are not rare, with blanks between
-    alike  : pattern -> how many mouths had it, they or their mirror images; the pattern of the two that comes
+    mouths : number of training mouths
+    usual  : for each slot the states that are not rare, separated by blanks
+    alike  : pattern -> number of mouths with it or with its mirror image, under the one of the two that comes
              first in the alphabet. Those of fewer than FEW_ALIKE mouths are left out: few patients lack just
              these teeth, and the file goes to others
-    raises : ValueError where the values are none of that
+    raises : ValueError where the values are not of this form
     """
 
     mouths: int = 0
@@ -52,12 +52,12 @@ class ToothPatterns:
 
     @classmethod
     def of(cls, t1_mask: Mask, t2_mask: Mask) -> "ToothPatterns":
-        """Of N mouths; t1_mask, t2_mask (N, 32) bool, teeth at T1 and at T2."""
+        """Count the patterns of N mouths; t1_mask, t2_mask (N, 32) bool, teeth at T1 and at T2."""
         state = _states(t1_mask, t2_mask)
         share = np.stack([(state == number).mean(0) for number in range(len(_STATES))])  # (3, 32)
         share = (share + share[:, MIRRORED_SLOT]) / 2
         usual = tuple(
-            " ".join(name for name, of in zip(_STATES, share[:, slot], strict=True) if of >= _USUAL)
+            " ".join(name for name, part in zip(_STATES, share[:, slot], strict=True) if part >= _USUAL)
             for slot in range(SLOT_COUNT)
         )
         nothing = cls(len(state), usual)
@@ -65,13 +65,13 @@ class ToothPatterns:
         return cls(len(state), usual, {name: count for name, count in counts if count >= FEW_ALIKE})
 
     def pattern(self, t1_mask: Mask, t2_mask: Mask) -> str:
-        """What is particular about a mouth, "" where nothing is; t1_mask, t2_mask (32,) bool."""
+        """Pattern of a mouth, "" where every slot is usual; t1_mask, t2_mask (32,) bool."""
         return self._pattern(_states(t1_mask, t2_mask))
 
     def mouths_alike(self, t1_mask: Mask, t2_mask: Mask) -> int:
-        """How many of the training mouths had the same pattern, or its mirror image; masks (32,) bool.
+        """Number of training mouths with the same pattern, or its mirror image; masks (32,) bool.
 
-        0 where it were fewer than FEW_ALIKE.
+        0 where there were fewer than FEW_ALIKE.
         """
         return self.alike.get(self._either_way(_states(t1_mask, t2_mask)), 0)
 

@@ -11,7 +11,7 @@ from dentalign.alignment import registry
 from dentalign.alignment.base import ModelTraining, TrainingData
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
-from dentalign.files import weights
+from dentalign.files.hashing import sha256_file
 from dentalign.params import Device, NotNegative, Positive, Section
 from dentalign.running.device import choose_device
 from dentalign.running.locks import exclusive
@@ -65,7 +65,7 @@ def train_align(
     raises: NothingUsable where the train or the validation split is empty; DentalignError where the
             latents come from another encoder
     """
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(data_parallel.share_of_threads(settings.threads))
     device = choose_device(settings.device)
     own = settings.of_the_model
     values = settings.model_dump(exclude={"epochs", "patience", *registry.MODELS}) | own.model_dump()
@@ -77,7 +77,7 @@ def train_align(
         MouthStore(latents) as store,
         TrainingLog(log) if writes else nullcontext() as training_log,
     ):
-        if store.attributes["encoder_sha256"] != weights.file_sha256(encoder_weights):
+        if store.attributes["encoder_sha256"] != sha256_file(encoder_weights):
             raise DentalignError(f"{latents} was not encoded by {encoder_weights}: run `dvc repro`")
         for split in ("train", "val"):
             if not len(store.rows_of(split)):

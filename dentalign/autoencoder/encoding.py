@@ -16,6 +16,7 @@ from dentalign.dataset import mouth_store
 from dentalign.dataset.mouth_store import Layout, MouthStore
 from dentalign.errors import DentalignError
 from dentalign.files import weights
+from dentalign.files.hashing import sha256_file
 from dentalign.geometry import rigid
 from dentalign.mouth import Mouth
 from dentalign.running import pool, profiling
@@ -70,7 +71,7 @@ def encode_shard(clouds: str | Path, settings: EncoderFile, out: str | Path, eng
     raises: DentalignError where the encoder is made for another number of points
     """
     file = Path(settings.weights)
-    sha256, remote = weights.file_sha256(file), engine != "local"
+    sha256, remote = sha256_file(file), engine != "local"
     # On a cluster it is the workers that have a GPU or not, and all of them must work alike.
     device = settings.device if not remote else ("cuda" if settings.device == "cuda" else "cpu")
     config = _encoder(str(file), sha256, "cpu" if remote else device).config
@@ -108,7 +109,7 @@ def encode_mouth(encoder_weights: str, sha256: str, device: str, threads: int, m
 
 @functools.lru_cache(maxsize=1)
 def _encoder(path: str, sha256: str, device: str) -> ToothEncoder:
-    if weights.file_sha256(path) != sha256:
+    if sha256_file(path) != sha256:
         raise DentalignError(
             f"{path}: not the same file here as where the stage runs; share the project's folder"
         )

@@ -25,7 +25,7 @@ from dentalign.export.exportable import (
 )
 from dentalign.export.neighbour_graph import neighbours
 from dentalign.export.onnx_file import Arrays
-from dentalign.files import weights
+from dentalign.files.hashing import sha256_file
 from dentalign.geometry import rigid
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.sampling import directions
@@ -123,7 +123,7 @@ def _about(source: Path, model: Encoder | Decoder | AlignmentModel) -> dict[str,
         "config": json.dumps(asdict(model.config), sort_keys=True),
         "intended_use": INTENDED_USE,
         "slots": json.dumps(SLOTS),
-        "weights_sha256": weights.file_sha256(source),
+        "weights_sha256": sha256_file(source),
     }
 
 

@@ -15,6 +15,7 @@ from dentalign.cases.crowns import Sampler
 from dentalign.cases.settings import BuccalAxis, Fetch, Limits, Sample
 from dentalign.errors import CaseDefect, DentalignError, ParamError
 from dentalign.files import weights
+from dentalign.files.hashing import sha256_file
 from dentalign.geometry import rigid
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, Mouths
@@ -96,7 +97,7 @@ class Predictor:
         model = registry.load(folder / "alignment.pt").to(choose_device(device))
         self.alignment_model = model.with_decoder(self.decoder)
         for part, file in (("encoder", encoder_file), ("decoder", decoder_file)):
-            wanted, found = getattr(self.alignment_model.config, f"{part}_sha256"), weights.file_sha256(file)
+            wanted, found = getattr(self.alignment_model.config, f"{part}_sha256"), sha256_file(file)
             if wanted != found:
                 raise DentalignError(
                     f"{folder / 'alignment.pt'}: trained with the {part} {wanted[:12]}, {file} is "

@@ -43,6 +43,11 @@ def process_group(device: str) -> Iterator[None]:
     distributed.destroy_process_group()  # not after a failure: the others may not come
 
 
+def share_of_threads(threads: int) -> int:
+    """Number of threads of this process, where `threads` are for all processes of a machine together."""
+    return max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def rows(count: int) -> slice:
     """Rows of this process in a batch of `count`; none where the batch is smaller than the world."""
     return slice(count * rank() // world_size(), count * (rank() + 1) // world_size())
@@ -50,7 +55,7 @@ def rows(count: int) -> slice:
 
 def wrap(loss: nn.Module) -> nn.Module:
     """Return the loss module such that `backward` leaves the mean of all processes' gradients."""
-    return DistributedDataParallel(loss, broadcast_buffers=False) if world_size() > 1 else loss
+    return DistributedDataParallel(loss) if world_size() > 1 else loss
 
 
 def share(loss: torch.Tensor, own_weight: torch.Tensor, whole_weight: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,6 @@ Nothing in it depends on the total number of epochs, so that a run of 20 that is
 ends exactly as a run of 500 at once.
 """
 
-import hashlib
 import json
 import math
 import os
@@ -22,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from dentalign.errors import DentalignError
 from dentalign.files import weights
+from dentalign.files.hashing import sha256, sha256_file
 from dentalign.running import profiling
 from dentalign.running.locks import exclusive
 from dentalign.running.progress import track
@@ -110,9 +110,9 @@ def checkpoint_key(inputs: Sequence[str | Path], settings: dict[str, Any], code:
     settings : without the length of the training (epochs), so that a longer run finds the shorter
     code     : `__file__` of the module that trains; what it reaches counts (`stage_code.code_digest`)
     """
-    parts = [weights.file_sha256(path) for path in inputs]
+    parts = [sha256_file(path) for path in inputs]
     parts += [code_digest(code), json.dumps(settings, sort_keys=True), torch.__version__]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+    return sha256("\n".join(parts))[:32]
 
 
 def train(
@@ -237,7 +237,7 @@ def _one_epoch(
 ) -> tuple[float, int]:
     """Train one epoch; returns the mean loss and the number of steps."""
     task.network.train()
-    stream = int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:7], "big")
+    stream = int(sha256(f"{seed}/{epoch}")[:14], 16)
     torch.manual_seed(stream + data_parallel.rank())  # dropout: other units in each process
     generator = torch.Generator().manual_seed(stream)
     losses = []
@@ -258,8 +258,8 @@ def _one_epoch(
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
     """Exponential moving average that forgets faster in the first steps, for `AveragedModel`.
 
-    Of the first n weights it keeps n / (n + 10) at most, so that an average of few steps does not hold the
-    initial weights (as in tf.train.ExponentialMovingAverage with `num_updates`).
+    After n steps it keeps n / (n + 10) at most, so that an average of few steps holds little of the initial
+    weights; much as tf.train.ExponentialMovingAverage does by its `num_updates`.
     """
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.files import weights
+from dentalign.files.hashing import sha256_file
 from dentalign.geometry import contacts, rigid
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, T2, Mouths
@@ -116,10 +117,10 @@ def validate(
         }
         case_ids = [store.case_ids[row] for row in rows]
     lineage = {
-        "latents_sha256": weights.file_sha256(latents),
+        "latents_sha256": sha256_file(latents),
         "encoder_sha256": model.config.encoder_sha256,
-        "decoder_sha256": weights.file_sha256(decoder_weights),
-        "alignment_sha256": weights.file_sha256(alignment_weights),
+        "decoder_sha256": sha256_file(decoder_weights),
+        "alignment_sha256": sha256_file(alignment_weights),
     }
     joined = _joined(batches)
     pairs = joined.pop("pairs")
@@ -141,7 +142,7 @@ def _check(
             f"{alignment_weights}: trained on latents of encoder {model.config.encoder_sha256[:12]}, "
             f"{store.path} was encoded by {str(encoder)[:12]}: train it again (`dvc repro`)"
         )
-    decoder_sha256 = weights.file_sha256(decoder_weights)
+    decoder_sha256 = sha256_file(decoder_weights)
     if model.uses_latents and model.config.decoder_sha256 != decoder_sha256:
         raise DentalignError(
             f"{alignment_weights}: trained through decoder {model.config.decoder_sha256[:12]}, "

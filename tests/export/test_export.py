@@ -23,6 +23,7 @@ from dentalign.export import model_export, onnx_file
 from dentalign.export.exportable import ExportableAttentionModel, ExportableEncoder, nearest_rotation
 from dentalign.export.neighbour_graph import neighbours
 from dentalign.files import weights
+from dentalign.files.hashing import sha256_file
 from dentalign.geometry import rigid, rotations
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.sampling import directions
@@ -195,7 +196,7 @@ def test_a_file_says_what_goes_in_and_out_and_nothing_of_the_machine(exported: P
                 ]
                 assert port["unit"] in value.doc_string
         source = exported.parent / "models" / f"{name}.pt"
-        assert said["weights_sha256"] == weights.file_sha256(source)
+        assert said["weights_sha256"] == sha256_file(source)
         assert "not a medical device" in said["intended_use"]
         assert json.loads(said["slots"]) == list(SLOTS)
         assert b"dentalign/" not in (exported / f"{name}.onnx").read_bytes()

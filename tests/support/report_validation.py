@@ -14,6 +14,7 @@ from dentalign.autoencoder.encoder import Encoder, EncoderConfig
 from dentalign.dataset import mouth_store
 from dentalign.dataset.mouth_store import Layout
 from dentalign.files import weights
+from dentalign.files.hashing import sha256_file
 from dentalign.geometry import rigid
 from dentalign.geometry.sampling import directions
 from dentalign.mouth import T1, T2, Mouth
@@ -62,7 +63,7 @@ def small_encoder(folder: Path) -> str:
     """Write an untrained encoder.pt for such latents; returns its SHA-256."""
     torch.manual_seed(0)
     weights.save(folder / "encoder.pt", Encoder(EncoderConfig(POINTS, 4, 3, 6, FEATURES)))
-    return weights.file_sha256(folder / "encoder.pt")
+    return sha256_file(folder / "encoder.pt")
 
 
 def small_models(folder: Path, encoder: str = ENCODER) -> tuple[Path, Path]:
@@ -76,7 +77,7 @@ def small_models(folder: Path, encoder: str = ENCODER) -> tuple[Path, Path]:
     width = POINTS * FEATURES
     basis = torch.linalg.qr(torch.randn(32, width, 5, generator=torch.Generator().manual_seed(0)))[0]
     network = {"components": 5, "hidden": 8, "blocks": 1, "dropout": 0.0}
-    decoder_sha256 = weights.file_sha256(folder / "decoder.pt")
+    decoder_sha256 = sha256_file(folder / "decoder.pt")
     torch.manual_seed(0)
     config = AlignmentConfig("fc", POINTS, FEATURES, network, encoder, decoder_sha256)
     model = FullyConnectedModel(config)

@@ -96,7 +96,6 @@ def test_a_killed_process_ends_the_other_and_the_same_command_resumes(
     held = Held(project, tmp_path / "hold", "third checkpoint", *TORCHRUN)
     try:
         os.kill(ranks(held)[rank], signal.SIGKILL)
-        held.let_go()
         held.process.communicate(timeout=120)
         assert held.process.returncode == 1
         wait_until(lambda: not ranks(held))

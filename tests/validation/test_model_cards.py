@@ -11,7 +11,7 @@ import torch
 from dentalign.alignment import registry
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError
-from dentalign.files import weights
+from dentalign.files.hashing import sha256_file
 from dentalign.teeth import SLOT_INDEX, SLOTS
 from dentalign.validation import metrics
 from dentalign.validation.measurement import Validation, validate
@@ -81,7 +81,7 @@ def test_the_version_is_the_hashes_of_the_very_files(
     for name, card in cards(tmp_path / "cards", found, files).items():
         hashes = {row[0].split(",")[0]: row[1] for row in table(card, "Version")}
         paths = {"latents.h5" if key == "l.h5" else key: path for key, path in files.items()}
-        assert hashes == {key: weights.file_sha256(path) for key, path in paths.items()}
+        assert hashes == {key: sha256_file(path) for key, path in paths.items()}
         assert table(card, "Version")[0][0] == f"{name}.pt, this model"
 
 

@@ -18,6 +18,7 @@ from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.files import weights
+from dentalign.files.hashing import sha256_file
 from dentalign.teeth import SLOTS
 from dentalign.validation.measurement import METHODS, Validate, Validation, validate
 from dentalign.validation.report import tables
@@ -69,7 +70,7 @@ def test_predicted_poses_are_exactly_rigid(tmp_path: Path) -> None:
     wild = Decoder(DecoderConfig(**content["config"]))
     weights.save(decoder, wild)  # random weights: what it decodes is no tooth
     trained = registry.load(model)
-    trained.config = replace(trained.config, decoder_sha256=weights.file_sha256(decoder))
+    trained.config = replace(trained.config, decoder_sha256=sha256_file(decoder))
     registry.save(model, trained)
     found = validate(small_latents(tmp_path / "l.h5"), decoder, model, SETTINGS)
     rotation = found.predicted[found.measured][:, :3, :3]
@@ -125,7 +126,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_lineage_names_what_went_in(found: Validation, tmp_path: Path) -> None:
-    assert found.lineage["latents_sha256"] == weights.file_sha256(tmp_path / "l.h5")
+    assert found.lineage["latents_sha256"] == sha256_file(tmp_path / "l.h5")
     assert found.lineage["encoder_sha256"] == ENCODER
 
 

@@ -4,7 +4,6 @@ A rigid motion or a mirror image cannot be applied to stored latents, so the poi
 `data/latents.h5` are moved and encoded again; only the code is kept, 8 kB a copy.
 """
 
-import hashlib
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from dentalign.alignment.fc.latent_basis import LatentBasis
 from dentalign.autoencoder.encoding import ToothEncoder
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.files.atomic import replacing
+from dentalign.files.hashing import sha256
 from dentalign.mouth import Mouth, copies
 from dentalign.params import NotNegative, Positive, Section
 from dentalign.running.locks import exclusive
@@ -117,8 +117,7 @@ def _encoded(
     mouth: Mouth, encoder: ToothEncoder, augmentation: Augmentation, count: int
 ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
     """Yield latents (2, 32, P, F) and present (2, 32) of each copy of a case."""
-    stream = hashlib.sha256(f"{augmentation.seed}/{mouth.case_id}".encode()).digest()[:8]
-    rng = np.random.default_rng(int.from_bytes(stream, "big"))
+    rng = np.random.default_rng(int(sha256(f"{augmentation.seed}/{mouth.case_id}")[:16], 16))
     made = copies(mouth, count, rng, augmentation.rotation_deg, augmentation.translation_mm)
     encoded: dict[int, NDArray[np.float32]] = {}
     for side in range(min(2, count)):  # the mouth and its mirror image: the same points, so one graph for all

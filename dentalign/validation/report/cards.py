@@ -17,6 +17,7 @@ from dentalign.autoencoder.interface import Interface, decoder_interface, encode
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError
 from dentalign.files import atomic, weights
+from dentalign.files.hashing import sha256_file
 from dentalign.reports.page import environment
 from dentalign.validation.measurement import Validation
 from dentalign.validation.metrics import MEANINGS
@@ -45,7 +46,7 @@ def write(
     raises : DentalignError where a file is missing, or the encoder is not the one that made the latents
     """
     encoder = weights.load(encoder_weights, Encoder, EncoderConfig)
-    if (sha256 := weights.file_sha256(encoder_weights)) != found.lineage["encoder_sha256"]:
+    if (sha256 := sha256_file(encoder_weights)) != found.lineage["encoder_sha256"]:
         raise DentalignError(
             f"{encoder_weights}: is {sha256[:12]}, {latents} was encoded by "
             f"{found.lineage['encoder_sha256'][:12]}: encode again (`dvc repro`)"

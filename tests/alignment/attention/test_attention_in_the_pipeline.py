@@ -29,7 +29,7 @@ def test_attention_is_trained_measured_and_predicts_with_an_expected_error(atten
     with open(report / "reliability.csv", newline="") as file:
         groups = list(csv.DictReader(file))
     assert sum(int(group["teeth"]) for group in groups) == found["counts"]["teeth"]
-    assert "Does the model know where it errs?" in (report / "index.html").read_text(encoding="utf-8")
+    assert "Errors made and expected" in (report / "index.html").read_text(encoding="utf-8")
 
     case = sorted((attentive.root / "cases" / "json").iterdir())[0].stem
     attentive.run("dentalign", "predict", "--case", f"cases/json/{case}.json", "--meshes", "cases/stl",
