@@ -1,1 +1,1 @@
-"""Files: atomic writes, weights files."""
+"""Files: atomic writes, CSV tables, digests, weights files."""

@@ -1,6 +1,7 @@
 """Entry of every command: exit codes, one line on stderr for a failure, Ctrl-C, --debug and --profile."""
 
 import os
+import re
 import signal
 import sqlite3
 import sys
@@ -19,7 +20,6 @@ from dentalign.files.atomic import FULL
 from dentalign.running import allocator, profiling
 
 DEBUG_VARIABLE = "DENTALIGN_DEBUG"
-PART_VARIABLE = "DENTALIGN_PART"  # set where a parent process reports the interruption
 EPILOG = (
     f"--debug, or {DEBUG_VARIABLE}=1, shows the traceback of a failure; "
     f"--profile, or {profiling.VARIABLE}=1, profiles the first steps."
@@ -121,27 +121,27 @@ def _app(main: Callable[..., Any] | typer.Typer) -> typer.Typer:
 
 def _internal(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [
-        frame for frame in frames if "dentalign" in frame.filename or "stages" in frame.filename
-    ] or frames
+    ours = [frame for frame in frames if re.search("dentalign|stages", frame.filename)] or frames
     where = f"{Path(ours[-1].filename).name} line {ours[-1].lineno}" if ours else "an unknown place"
-    if isinstance(error, _SAFE_TO_QUOTE) and str(error):
-        message = f"{type(error).__name__}: {error}"
-    else:
-        message = type(error).__name__
+    quoted = f"{type(error).__name__}: {error}"
+    message = quoted if isinstance(error, _SAFE_TO_QUOTE) and str(error) else type(error).__name__
     full = isinstance(error, sqlite3.OperationalError) and "disk" in str(error)  # DVC's own files
     if full or (isinstance(error, OSError) and error.errno in FULL):
-        what = f"{type(error).__name__}: {error}"
-        return f"No space left on device ({what}); make room, then run the same command again"
+        return f"No space left on device ({quoted}); make room, then run the same command again"
     if isinstance(error, OSError):
         return message
     return f"internal, {message} in {where}; run it again with --debug for the traceback"
 
 
 def _profiled() -> AbstractContextManager[None]:
-    if not _is_set(profiling.VARIABLE) or os.environ.get("RANK", "0") != "0":
-        return nullcontext()
-    return profiling.profiled(Path(sys.argv[0]).stem)
+    if _is_set(profiling.VARIABLE) and _is_first():
+        return profiling.profiled(Path(sys.argv[0]).stem)
+    return nullcontext()
+
+
+def _is_first() -> bool:
+    """True unless torchrun has started this process as one of several, with a rank above 0."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _is_set(variable: str) -> bool:
@@ -155,7 +155,7 @@ def show_traceback() -> None:
 
 
 def _say_interrupted() -> None:
-    if not _is_set(PART_VARIABLE):
+    if _is_first():
         _say(INTERRUPTED)
 
 

@@ -1,6 +1,5 @@
 """Locks with one writer per output: a stage that outlived its killed DVC is waited for, never raced."""
 
-import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from dentalign.files import atomic
+from dentalign.files import atomic, hashing
 from dentalign.running.state_dir import state_dir
 
 
@@ -20,7 +19,7 @@ def exclusive(path: str | Path) -> Iterator[None]:
     The lock is the operating system's: it ends with the process, however that ends. Parts that a killed
     writer left beside `path` are removed.
     """
-    name = hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:32]
+    name = hashing.sha256(str(Path(path).resolve()))[:32]
     file = state_dir() / "locks" / f"{name}.lock"
     file.parent.mkdir(parents=True, exist_ok=True)
     lock, pid_file = FileLock(file), file.with_suffix(".pid")

@@ -4,8 +4,9 @@
 """
 
 import ast
-import hashlib
 from pathlib import Path
+
+from dentalign.files import hashing
 
 ROOT = Path(__file__).resolve().parents[2]  # folder that contains dentalign/
 
@@ -21,21 +22,22 @@ NO_DEPENDENCY = {
 def reached(script: Path, root: Path = ROOT) -> list[str]:
     """List the Python files behind a script's output, sorted: itself and the dentalign modules it imports.
 
-    Imports inside functions count. `__init__.py` of packages (docstrings) and NO_DEPENDENCY do not.
+    Imports inside functions count. `__init__.py` of packages (docstrings) and NO_DEPENDENCY do not, nor what
+    these import.
 
     root    : folder that contains dentalign/
     returns : POSIX paths relative to `root`
     raises  : ValueError for a relative import
     """
-    found: set[Path] = set()
+    found: set[str] = set()
     waiting = [script.resolve()]
     while waiting:
         file = waiting.pop()
-        if file not in found:
-            found.add(file)
+        path = file.relative_to(root).as_posix()
+        if path not in found and not _is_no_dependency(path):
+            found.add(path)
             waiting += imported(file, root)
-    paths = {path.relative_to(root).as_posix() for path in found}
-    return sorted(path for path in paths if not _is_no_dependency(path))
+    return sorted(found)
 
 
 def imported(file: Path, root: Path = ROOT) -> list[Path]:
@@ -56,10 +58,8 @@ def imported(file: Path, root: Path = ROOT) -> list[Path]:
 
 def code_digest(script: str | Path, root: Path = ROOT) -> str:
     """Return the SHA-256, hexadecimal, of the files that `reached` lists: their paths and contents."""
-    digest = hashlib.sha256()
-    for path in reached(Path(script), root):
-        digest.update(f"{path} {hashlib.sha256((root / path).read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()
+    files = reached(Path(script), root)
+    return hashing.sha256("\n".join(f"{path} {hashing.sha256_file(root / path)}" for path in files))
 
 
 def _is_no_dependency(path: str) -> bool:
