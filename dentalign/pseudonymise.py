@@ -223,10 +223,10 @@ class _Copier:
 
     def _state(self, case_id: str, files: list[str]) -> str:
         """Digest that changes when a file of the case does, or the program; raises CaseDefect."""
-        parts = [self.code, self.documents.validator(f"{case_id}.json")]
+        parts = [self.code, self.documents.version(f"{case_id}.json")]
         for file in files:
             try:
-                parts.append(f"{file} {self.meshes.validator(f'{case_id}/{file}')}")
+                parts.append(f"{file} {self.meshes.version(f'{case_id}/{file}')}")
             except CaseDefect as defect:
                 parts.append(f"{file} {defect.code}")
         return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
