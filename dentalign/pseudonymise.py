@@ -131,7 +131,7 @@ def _read_list(
     listed, bad = case_list.read(table, STAGE)
     planners = {
         row["case_id"]: keyed_hash("planner", row["planner"], key)
-        for _, row in case_list.read_rows(table)
+        for _, row in csv_table.read(table, ["case_id"])
         if row.get("planner")
     }
     return listed, planners, [replace(line, file=f"{table.name}: {line.case_id}") for line in bad]

@@ -21,7 +21,7 @@ from dentalign import pseudonymise as module
 from dentalign.cases import case_list
 from dentalign.cases.settings import Limits
 from dentalign.errors import DentalignError, NothingUsable, ParamError, ToothDefect
-from dentalign.files import atomic
+from dentalign.files import atomic, csv_table
 from dentalign.geometry import mesh_text, stl
 from dentalign.pseudonymise import KEY_VARIABLE, PseudonymiseResult, keyed_hash, pseudonymise
 from tests.support.personal_data import WORDS, leaks, own_practice
@@ -128,7 +128,7 @@ class Practice:
 
     def write_list(self, columns: int = 2) -> None:
         heading = ["case_id", "patient_id", "planner"]
-        text = case_list.table_text(heading[:columns], (row[:columns] for row in self.rows))
+        text = csv_table.text(heading[:columns], (row[:columns] for row in self.rows))
         (self.source / "cases.csv").write_text(text, encoding="utf-8")
 
     def run(self, **options: Any) -> PseudonymiseResult:

@@ -1,6 +1,5 @@
 """Listed cases -> sanitised JSON files, one per case, and the list of those that could not be had."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
@@ -16,7 +15,7 @@ from dentalign.cases.settings import Fetch, Limits
 from dentalign.cases.sources.base import CaseSource, Unreachable
 from dentalign.cases.sources.location import open_source
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ToothDefect
-from dentalign.files import atomic
+from dentalign.files import atomic, hashing
 from dentalign.running import pool
 from dentalign.running.locks import exclusive
 from dentalign.running.progress import track
@@ -122,10 +121,9 @@ class _Fetcher:
     def __init__(self, source: CaseSource, max_mb: float):
         self._source = source
         self._limit, self._max_mb = int(max_mb * 1e6), max_mb
-        key = hashlib.sha256(source.prefix.encode()).hexdigest()[:32]
-        self._cache = state_dir() / "fetch" / key
+        self._cache = state_dir() / "fetch" / hashing.sha256(source.prefix)[:32]
         # Documents that another version of the allow-list let through are fetched again.
-        self._rules = hashlib.sha256(Path(case_document.__file__).read_bytes()).hexdigest()
+        self._rules = hashing.sha256_file(case_document.__file__)
 
     def __call__(self, case: ListedCase) -> _Outcome:
         name = f"{case.case_id}.json"
@@ -149,8 +147,9 @@ class _Fetcher:
         """Return the cached case and its validator; both None if there is none that still holds."""
         try:
             entry = json.loads((self._cache / f"{case_id}.json").read_bytes())
-            wanted = (CACHE_FORMAT, self._rules, _sha256({**entry, "sha256": None}))
-            if (entry["format"], entry["rules"], entry["sha256"]) != wanted or entry["bytes"] > self._limit:
+            intact = entry.pop("sha256") == hashing.sha256_json(entry)
+            same_rules = (entry["format"], entry["rules"]) == (CACHE_FORMAT, self._rules)
+            if not intact or not same_rules or entry["bytes"] > self._limit:
                 return None, None
             kept = _Sanitised(str(entry["document"]).encode(), int(entry["unknown_tooth_keys"]))
             return str(entry["validator"]), kept
@@ -160,20 +159,16 @@ class _Fetcher:
     def _keep(self, case_id: str, validator: str | None, size: int, kept: _Sanitised) -> None:
         if validator is None:
             return
-        entry = {
+        entry: dict[str, Any] = {
             "format": CACHE_FORMAT,
             "rules": self._rules,
             "validator": validator,
             "bytes": size,
             "unknown_tooth_keys": kept.unknown_tooth_keys,
             "document": kept.data.decode(),
-            "sha256": None,
         }
-        atomic.write_text(self._cache / f"{case_id}.json", json.dumps(entry | {"sha256": _sha256(entry)}))
-
-
-def _sha256(entry: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+        entry["sha256"] = hashing.sha256_json(entry)
+        atomic.write_text(self._cache / f"{case_id}.json", json.dumps(entry))
 
 
 def _stop_if_too_many(failures: list[Unreachable], listed: int, share: float) -> None:

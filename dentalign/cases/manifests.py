@@ -1,6 +1,5 @@
 """Manifest of a shard: poses of every tooth, and the hash of its mesh, on which the shard depends."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from dentalign.cases.left_out import LeftOut, from_list, to_list
 from dentalign.errors import DentalignError
 from dentalign.files import atomic
+from dentalign.files.hashing import sha256
 from dentalign.mouth import T1, T2, Mouth
 from dentalign.teeth import SLOT_COUNT
 
@@ -55,7 +55,7 @@ class Manifest:
             "left_out": to_list(self.left_out),
         }
         text = json.dumps(document, allow_nan=False)
-        atomic.write_text(path, f'{text[:-1]}{_BEFORE_SHA256}"{_sha256(text)}"}}\n')
+        atomic.write_text(path, f'{text[:-1]}{_BEFORE_SHA256}"{sha256(text)}"}}\n')
 
     @classmethod
     def load(cls, path: str | Path) -> "Manifest":
@@ -67,7 +67,7 @@ class Manifest:
                 raise DentalignError(
                     f"{path}: manifest of format {document['format_version']}, not {FORMAT_VERSION}"
                 )
-            if document["sha256"] != _sha256(text.rpartition(_BEFORE_SHA256)[0] + "}"):
+            if document["sha256"] != sha256(text.rpartition(_BEFORE_SHA256)[0] + "}"):
                 raise ValueError("damaged")
             cases = tuple(_from_json(case) for case in document["cases"])
             left_out = tuple(from_list(document["left_out"]))
@@ -82,10 +82,6 @@ class Manifest:
 def path_of(directory: str | Path, shard: str) -> Path:
     """Path of a shard's manifest in the output folder of rigid_transforms."""
     return Path(directory) / f"{shard}.json"
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _as_json(case: ManifestCase) -> dict[str, Any]:

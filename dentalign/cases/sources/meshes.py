@@ -1,6 +1,5 @@
 """Tooth meshes `<case_id>/<FDI>.stl` as local files: in their folder, or in a mirror of a remote store."""
 
-import hashlib
 import json
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +10,7 @@ from dentalign.cases.sources.base import CaseSource, check_size
 from dentalign.cases.sources.location import open_source
 from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.files import atomic
+from dentalign.files.hashing import sha256
 from dentalign.geometry import stl
 from dentalign.running.state_dir import state_dir
 
@@ -22,8 +22,7 @@ class MeshStore:
         """Open the store; raises as `location.open_source`."""
         self._source: CaseSource = open_source(location, fetch)
         self._limit = int(limits.max_mesh_mb * 1e6)
-        key = hashlib.sha256(self._source.prefix.encode()).hexdigest()[:32]
-        self._mirror = state_dir() / "meshes" / key
+        self._mirror = state_dir() / "meshes" / sha256(self._source.prefix)[:32]
 
     @staticmethod
     def name(case_id: str, fdi: int) -> str:
