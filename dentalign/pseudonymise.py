@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from dentalign.cases import case_document, case_list, fetch, left_out
+from dentalign.cases.case_list import ListedCase
 from dentalign.cases.left_out import LeftOut
 from dentalign.cases.settings import Limits
 from dentalign.cases.sources.folder import LocalSource
 from dentalign.errors import CaseDefect, Defect, DentalignError, NothingUsable, ParamError, ToothDefect
-from dentalign.files import atomic
+from dentalign.files import atomic, csv_table
+from dentalign.files.hashing import sha256
 from dentalign.geometry import mesh_text
 from dentalign.running import pool, state_dir
 from dentalign.running.locks import exclusive
@@ -83,42 +85,27 @@ def pseudonymise(
     key = _read_key()
     if source.resolve().is_relative_to(dest.resolve()) or dest.resolve().is_relative_to(source.resolve()):
         raise ParamError(f"{dest}: one of SRC and DEST contains the other; name a DEST elsewhere")
-    table = cases or source / "cases.csv"
-    planners: dict[str, str] = {}
-    if cases or table.is_file():
-        listed, bad = case_list.read(table, STAGE)
-        planners = {
-            row["case_id"]: row["planner"] for _, row in case_list.read_rows(table) if row.get("planner")
-        }
-        bad = [replace(line, file=f"{table.name}: {line.case_id}") for line in bad]
-    else:
-        listed, bad = case_list.find(source, STAGE)
-        bad = [replace(line, file=f"json: {line.case_id}") for line in bad]
-    names = {case.case_id: keyed_hash("case", case.case_id, key) for case in listed}
+    listed, planners, bad = _read_list(source, cases, key)
+    named = {keyed_hash("case", case.case_id, key): case for case in listed}
+    named = dict(sorted(named.items()))  # no order of files or times tells that of the ids
     documents, meshes = LocalSource(source / "json"), LocalSource(_mesh_folder(source))
     copier = _Copier(documents, meshes, dest, limits or Limits(), code_digest(__file__))
     _claim(dest, key)
     if map_file is not None:
-        _write_map(map_file, dest, names)
+        _write_map(map_file, dest, named)
     with state_dir.kept_in(dest / NOTES), exclusive(dest):
-        _remove_all_but(dest, {*names.values()})
-        with closing(pool.starmap(copier, names.items(), "local", workers=0)) as copies:
-            copied = list(track(copies, STAGE, total=len(names)))
-        rows = []
-        for case, copy in zip(listed, copied, strict=True):
-            if copy.whole:
-                planner = planners.get(case.case_id)
-                rows.append(
-                    [
-                        copy.name,
-                        keyed_hash("patient", case.patient_id, key),
-                        keyed_hash("planner", planner, key) if planner else "",
-                    ]
-                )
+        _remove_all_but(dest, named.keys())
+        calls = [(case.case_id, name) for name, case in named.items()]
+        with closing(pool.starmap(copier, calls, "local", workers=0)) as copies:
+            copied = list(track(copies, STAGE, total=len(calls)))
+        rows = [
+            [name, keyed_hash("patient", case.patient_id, key), planners.get(case.case_id, "")]
+            for (name, case), copy in zip(named.items(), copied, strict=True)
+            if copy.whole
+        ]
         columns = 3 if planners else 2
-        heading = ["case_id", "patient_id", "planner"][:columns]
-        text = case_list.table_text(heading, sorted(row[:columns] for row in rows))
-        atomic.write_text(dest / "cases.csv", text)
+        heading = ("case_id", "patient_id", "planner")[:columns]
+        csv_table.write(dest / "cases.csv", heading, (row[:columns] for row in rows))
         lines = bad + [line for copy in copied for line in copy.lines]
         left_out.write_csv(dest / "left_out.csv", lines)
     if not rows:
@@ -131,6 +118,23 @@ def pseudonymise(
         meshes=sum(copy.meshes for copy in copied),
         lines=sorted(lines),
     )
+
+
+def _read_list(
+    source: Path, cases: Path | None, key: bytes
+) -> tuple[list[ListedCase], dict[str, str], list[LeftOut]]:
+    """Read the cases of the list, the hashed planners by case id, and the lines of unusable rows."""
+    table = cases or source / "cases.csv"
+    if cases is None and not table.is_file():
+        listed, bad = case_list.find(source, STAGE)
+        return listed, {}, [replace(line, file=f"json: {line.case_id}") for line in bad]
+    listed, bad = case_list.read(table, STAGE)
+    planners = {
+        row["case_id"]: keyed_hash("planner", row["planner"], key)
+        for _, row in csv_table.read(table, ["case_id"])
+        if row.get("planner")
+    }
+    return listed, planners, [replace(line, file=f"{table.name}: {line.case_id}") for line in bad]
 
 
 def keyed_hash(kind: str, text: str, key: bytes) -> str:
@@ -176,7 +180,7 @@ class _Copier:
             files, others = self._mesh_names(case_id)
             state = self._state(case_id, files)
             known = _read_note(note)
-            if known and known["state"] == state and document.is_file():
+            if known and known["state"] == state and document.is_file() and _count(meshes) == known["meshes"]:
                 lines = left_out.from_list(known["left_out"])
                 return _Copy(name, lines, known["meshes"], whole=True, unchanged=True)
             note.unlink(missing_ok=True)
@@ -222,14 +226,14 @@ class _Copier:
         return files, len(found) - len(files)
 
     def _state(self, case_id: str, files: list[str]) -> str:
-        """Digest that changes when a file of the case does, or the program; raises CaseDefect."""
-        parts = [self.code, self.documents.validator(f"{case_id}.json")]
+        """Digest that changes when a file of the case does, the limits, or the program; raises CaseDefect."""
+        parts = [self.code, self.limits.model_dump_json(), self.documents.version(f"{case_id}.json")]
         for file in files:
             try:
-                parts.append(f"{file} {self.meshes.validator(f'{case_id}/{file}')}")
+                parts.append(f"{file} {self.meshes.version(f'{case_id}/{file}')}")
             except CaseDefect as defect:
                 parts.append(f"{file} {defect.code}")
-        return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+        return sha256("\n".join(parts))
 
     def _mesh(self, case_id: str, file: str) -> bytes:
         data = self.meshes.read(f"{case_id}/{file}", int(self.limits.max_mesh_mb * 1e6))
@@ -267,7 +271,7 @@ def _claim(dest: Path, key: bytes) -> None:
     atomic.write_text(mark, digest)
 
 
-def _write_map(map_file: Path, dest: Path, names: Mapping[str, str]) -> None:
+def _write_map(map_file: Path, dest: Path, named: Mapping[str, ListedCase]) -> None:
     """Write `pseudonym,case_id` with mode 0600; raises ParamError where others may get at it."""
     path = map_file.expanduser().resolve()
     for folder in path.parents:
@@ -276,10 +280,10 @@ def _write_map(map_file: Path, dest: Path, names: Mapping[str, str]) -> None:
                 f"{map_file}: lies in {folder} and could be handed on with it; name a file outside of DEST "
                 "and of every git and DVC project"
             )
-    rows = sorted([name, case_id] for case_id, name in names.items())
+    rows = [[name, case.case_id] for name, case in named.items()]
     with atomic.replacing(path) as part:
         part.touch(0o600, exist_ok=False)
-        part.write_text(case_list.table_text(["pseudonym", "case_id"], rows), encoding="utf-8", newline="")
+        part.write_text(csv_table.text(["pseudonym", "case_id"], rows), encoding="utf-8", newline="")
 
 
 def _remove_all_but(dest: Path, names: Set[str]) -> None:
@@ -288,6 +292,10 @@ def _remove_all_but(dest: Path, names: Set[str]) -> None:
         for path in folder.iterdir() if folder.is_dir() else ():
             if path.name.removesuffix(".json") not in {*names, "key", "locks"}:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _count(folder: Path) -> int:
+    return len(os.listdir(folder)) if folder.is_dir() else 0
 
 
 def _remove_case(dest: Path, name: str) -> None:

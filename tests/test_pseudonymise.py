@@ -19,8 +19,9 @@ import trimesh
 
 from dentalign import pseudonymise as module
 from dentalign.cases import case_list
+from dentalign.cases.settings import Limits
 from dentalign.errors import DentalignError, NothingUsable, ParamError, ToothDefect
-from dentalign.files import atomic
+from dentalign.files import atomic, csv_table
 from dentalign.geometry import mesh_text, stl
 from dentalign.pseudonymise import KEY_VARIABLE, PseudonymiseResult, keyed_hash, pseudonymise
 from tests.support.personal_data import WORDS, leaks, own_practice
@@ -127,7 +128,7 @@ class Practice:
 
     def write_list(self, columns: int = 2) -> None:
         heading = ["case_id", "patient_id", "planner"]
-        text = case_list.table_text(heading[:columns], (row[:columns] for row in self.rows))
+        text = csv_table.text(heading[:columns], (row[:columns] for row in self.rows))
         (self.source / "cases.csv").write_text(text, encoding="utf-8")
 
     def run(self, **options: Any) -> PseudonymiseResult:
@@ -388,6 +389,14 @@ def test_what_is_no_mesh_is_a_defect_that_does_not_quote_it(kind: str, data: byt
     with pytest.raises(ToothDefect) as caught:
         mesh_text.without_text(data, kind, file="11", tooth=11)
     assert "Ivan" not in str(caught.value)
+
+
+def test_what_a_limit_kept_out_comes_once_the_limit_is_raised(practice: Practice) -> None:
+    assert practice.run(limits=Limits(max_mesh_mb=0.001)).meshes == 0
+    assert practice.run().meshes == 8
+    shutil.rmtree(practice.dest / "stl" / name_of("case-1"))
+    done = practice.run()  # what somebody has deleted in DEST comes back
+    assert (done.new, done.unchanged, done.meshes) == (1, 3, 8)
 
 
 def test_an_old_parameter_names_the_command_that_took_its_place(practice: Practice, tmp_path: Path) -> None:

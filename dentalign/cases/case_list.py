@@ -1,20 +1,18 @@
 """Case list: cases and their patients, and the split and shard of each case."""
 
-import csv
 import hashlib
-import io
 import re
 import sys
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from dentalign.cases.left_out import LeftOut
 from dentalign.errors import CaseDefect, DentalignError
-from dentalign.files import atomic
+from dentalign.files import csv_table
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -72,7 +70,7 @@ def read(path: str | Path, stage: str = "case_list") -> tuple[list[ListedCase], 
     left_out: list[LeftOut] = []
     placeholders: list[int] = []
     same: dict[str, list[tuple[int, ListedCase]]] = defaultdict(list)
-    for line, row in read_rows(path):
+    for line, row in csv_table.read(path, ["case_id"]):
         case_id = row["case_id"]
         patient_id = unicodedata.normalize("NFC", row.get("patient_id", ""))
         if patient_id.casefold() in _NOT_GIVEN:
@@ -135,13 +133,9 @@ def find(store: str | Path, stage: str = "list") -> tuple[list[ListedCase], list
 
 def write(path: str | Path, cases: Iterable[ListedCase]) -> None:
     """Write a case list that `read` takes: `case_id`, and `patient_id` where a case has one of its own."""
-    rows = sorted(cases)
-    if all(case.patient_id == case.case_id for case in rows):
-        atomic.write_text(path, table_text(["case_id"], ([case.case_id] for case in rows)))
-    else:
-        atomic.write_text(
-            path, table_text(["case_id", "patient_id"], ([case.case_id, case.patient_id] for case in rows))
-        )
+    rows = [[case.case_id, case.patient_id] for case in sorted(cases)]
+    columns = 1 if all(case_id == patient_id for case_id, patient_id in rows) else 2
+    csv_table.write(path, ["case_id", "patient_id"][:columns], (row[:columns] for row in rows))
 
 
 def for_autoencoder(cases: Iterable[ListedCase], count: int) -> list[ListedCase]:
@@ -152,69 +146,19 @@ def for_autoencoder(cases: Iterable[ListedCase], count: int) -> list[ListedCase]
 
 def write_splits(path: str | Path, splits: Mapping[str, str]) -> None:
     """Write the CSV `case_id,split`, sorted by id."""
-    atomic.write_text(
-        path, table_text(["case_id", "split"], ([case_id, splits[case_id]] for case_id in sorted(splits)))
-    )
+    csv_table.write(path, ["case_id", "split"], sorted(splits.items()))
 
 
 def read_splits(path: str | Path) -> dict[str, Split]:
     """Read the CSV `case_id,split`; raises DentalignError if the file is none."""
     splits: dict[str, Split] = {}
-    for line, row in read_rows(path):
+    for line, row in csv_table.read(path, ["case_id"]):
         known = [split for split in SPLITS if split == row.get("split")]
         if not known or row["case_id"] in splits:
             raise DentalignError(f"{path}: line {line}: each case once, its split one of {', '.join(SPLITS)}")
         check_id(row["case_id"], f"{path}:{line}")
         splits[row["case_id"]] = known[0]
     return splits
-
-
-def read_rows(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows that are not blank: (line number, {heading: value}), values stripped."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        kind = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise DentalignError(f"{path}: the case list cannot be read: {kind}") from error
-    lines = text.splitlines()
-    first = int(bool(lines) and lines[0].lower().startswith("sep="))  # Excel's own line
-    heading_line = lines[first] if len(lines) > first else ""
-    # Excel writes semicolons in some languages, and tabs as "Unicode text".
-    delimiter = next((mark for mark in ",;\t" if mark in heading_line), ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        for _ in range(first):
-            next(reader)
-        heading = [name.strip().lower() for name in next(reader, [])]
-        if "case_id" not in heading:
-            raise DentalignError(f"{path}: the first line must name the column case_id")
-        if twice := sorted({name for name in heading if name and heading.count(name) > 1}):
-            raise DentalignError(f"{path}: the column {twice[0]} stands there twice; remove one of them")
-        latest = reader.line_num
-        for values in reader:
-            if reader.line_num > latest + 1:  # rows may have been swallowed by a quote that never closed
-                raise DentalignError(
-                    f"{path}: line {latest + 1}: a quoted value goes on over {reader.line_num - latest} "
-                    "lines; close the quote, or take the line break out of the value"
-                )
-            latest = reader.line_num
-            if any(value.strip() for value in values):
-                padded = values + [""] * (len(heading) - len(values))
-                yield (
-                    reader.line_num,
-                    {name: value.strip() for name, value in zip(heading, padded, strict=False)},
-                )
-    except csv.Error as error:
-        raise DentalignError(f"{path}: line {reader.line_num}: not CSV: {error}") from error
-
-
-def table_text(heading: list[str], rows: Iterable[list[str]]) -> str:
-    """Return a CSV with a heading as text."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heading)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _digest(text: str) -> bytes:

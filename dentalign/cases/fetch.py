@@ -1,9 +1,7 @@
-"""Fetch the listed cases, keep only what is allow-listed, and say which could not be had."""
+"""Listed cases -> sanitised JSON files, one per case, and the list of those that could not be had."""
 
-import hashlib
 import json
-from collections.abc import Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
@@ -17,7 +15,8 @@ from dentalign.cases.settings import Fetch, Limits
 from dentalign.cases.sources.base import CaseSource, Unreachable
 from dentalign.cases.sources.location import open_source
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ToothDefect
-from dentalign.files import atomic
+from dentalign.files import atomic, hashing
+from dentalign.running import pool
 from dentalign.running.locks import exclusive
 from dentalign.running.progress import track
 from dentalign.running.state_dir import state_dir
@@ -28,8 +27,8 @@ UNKNOWN_TOOTH = "?"
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """How a fetch went: cases written, of them unchanged since the last time, and cases left out."""
+class FetchResult:
+    """Number of cases written, of them unchanged since the last time, and of cases left out."""
 
     cases: int
     unchanged: int
@@ -38,7 +37,7 @@ class Fetched:
 
 @dataclass(frozen=True)
 class _Sanitised:
-    """A case as it is written, and the number of its tooth keys that are no FDI numbers."""
+    """Case as it is written, and the number of its tooth keys that are no FDI numbers."""
 
     data: bytes
     unknown_tooth_keys: int
@@ -61,17 +60,17 @@ def fetch_cases(
     left_out: str | Path,
     fetch: Fetch,
     limits: Limits,
-) -> Fetched:
-    """Fetch every listed case, sanitised, and write who was had and who was not.
+) -> FetchResult:
+    """Fetch every listed case, sanitised, and write which could be had and which could not.
 
     cases     : the case list (CSV)
     source    : directory, URL prefix or `.url` file that holds `<case_id>.json`
-    out       : directory that is replaced as a whole by one with `<case_id>.json`
+    out       : directory of `<case_id>.json`, replaced as a whole
     cases_out : CSV `case_id,split` of the cases in `out`
-    left_out  : JSON, what the list names and what was left out of it, and why; written even if that is all
+    left_out  : JSON, rows of the list, and what was left out of it and why; written even if no case is left
     raises    : NothingUsable if no case is left; DentalignError if the list cannot be read, or if more
-                than fetch.max_failed_share of the listed cases cannot be had (a document that is
-                there and malformed is no such failure). Files had until then stay in the cache.
+                than fetch.max_failed_share of the listed cases cannot be had (a malformed document is no
+                such failure). Files fetched until then stay in the cache.
     """
     listed, lines = case_list.read(cases, STAGE)
     rows = [case.case_id for case in listed] + [line.case_id for line in lines]
@@ -84,7 +83,10 @@ def fetch_cases(
         part = stack.enter_context(atomic.replacing(out))
         part.mkdir()
         one = _Fetcher(store, limits.max_json_mb)
-        outcomes = stack.enter_context(closing(_in_parallel(one, listed, fetch.concurrency, store)))
+        calls = ((case,) for case in listed)
+        outcomes = stack.enter_context(
+            closing(pool.starmap_threads(one, calls, fetch.concurrency, store.close))
+        )
         for outcome in track(outcomes, "fetch", total=len(listed)):
             case_id = outcome.case.case_id
             if outcome.kept is not None:
@@ -104,7 +106,7 @@ def fetch_cases(
             reasons = _first(f"{line.case_id}: {line.seen}" for line in sorted(lines))
             raise NothingUsable(f"{cases}: no case is usable{reasons}")
     case_list.write_splits(cases_out, splits)
-    return Fetched(len(splits), unchanged, sum(line.whole_case for line in lines))
+    return FetchResult(len(splits), unchanged, sum(line.whole_case for line in lines))
 
 
 def write_left_out(path: str | Path, lines: Iterable[LeftOut], listed: Iterable[str]) -> None:
@@ -114,15 +116,14 @@ def write_left_out(path: str | Path, lines: Iterable[LeftOut], listed: Iterable[
 
 
 class _Fetcher:
-    """Fetches one case, by way of the cache; safe to use from several threads."""
+    """Fetches one case through the cache; safe to use from several threads."""
 
     def __init__(self, source: CaseSource, max_mb: float):
         self._source = source
         self._limit, self._max_mb = int(max_mb * 1e6), max_mb
-        key = hashlib.sha256(source.prefix.encode()).hexdigest()[:32]
-        self._cache = state_dir() / "fetch" / key
-        # What other rules let through is not taken for what these would.
-        self._rules = hashlib.sha256(Path(case_document.__file__).read_bytes()).hexdigest()
+        self._cache = state_dir() / "fetch" / hashing.sha256(source.prefix)[:32]
+        # Documents that another version of the allow-list let through are fetched again.
+        self._rules = hashing.sha256_file(case_document.__file__)
 
     def __call__(self, case: ListedCase) -> _Outcome:
         name = f"{case.case_id}.json"
@@ -143,56 +144,31 @@ class _Fetcher:
         return _Outcome(case, kept)
 
     def _cached(self, case_id: str) -> tuple[str | None, _Sanitised | None]:
-        """The validator of what was had before, and that; both None if there is none that holds now."""
+        """Return the cached case and its validator; both None if there is none that still holds."""
         try:
             entry = json.loads((self._cache / f"{case_id}.json").read_bytes())
-            wanted = (CACHE_FORMAT, self._rules, _sha256({**entry, "sha256": None}))
-            if (entry["format"], entry["rules"], entry["sha256"]) != wanted or entry["bytes"] > self._limit:
+            intact = entry.pop("sha256") == hashing.sha256_json(entry)
+            same_rules = (entry["format"], entry["rules"]) == (CACHE_FORMAT, self._rules)
+            if not intact or not same_rules or entry["bytes"] > self._limit:
                 return None, None
             kept = _Sanitised(str(entry["document"]).encode(), int(entry["unknown_tooth_keys"]))
             return str(entry["validator"]), kept
         except (OSError, ValueError, KeyError, TypeError):
-            return None, None  # not there, or damaged: it is fetched again
+            return None, None  # not there, or damaged: the case is fetched again
 
     def _keep(self, case_id: str, validator: str | None, size: int, kept: _Sanitised) -> None:
         if validator is None:
             return
-        entry = {
+        entry: dict[str, Any] = {
             "format": CACHE_FORMAT,
             "rules": self._rules,
             "validator": validator,
             "bytes": size,
             "unknown_tooth_keys": kept.unknown_tooth_keys,
             "document": kept.data.decode(),
-            "sha256": None,
         }
-        atomic.write_text(self._cache / f"{case_id}.json", json.dumps(entry | {"sha256": _sha256(entry)}))
-
-
-def _sha256(entry: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
-
-
-def _in_parallel(
-    one: _Fetcher, cases: Iterable[ListedCase], concurrency: int, source: CaseSource
-) -> Generator[_Outcome, None, None]:
-    """The outcomes as they come. At most twice `concurrency` are under way, so that memory stays flat."""
-    waiting = iter(cases)
-    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="fetch")
-    try:
-        under_way: set[Future[_Outcome]] = {
-            pool.submit(one, case) for case in islice(waiting, 2 * concurrency)
-        }
-        while under_way:
-            done, under_way = wait(under_way, return_when=FIRST_COMPLETED)
-            under_way |= {pool.submit(one, case) for case in islice(waiting, len(done))}
-            for future in done:
-                yield future.result()
-    except BaseException:
-        source.close()  # wakes what waits for a retry, so that Ctrl-C does not
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+        entry["sha256"] = hashing.sha256_json(entry)
+        atomic.write_text(self._cache / f"{case_id}.json", json.dumps(entry))
 
 
 def _stop_if_too_many(failures: list[Unreachable], listed: int, share: float) -> None:

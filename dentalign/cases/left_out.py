@@ -1,14 +1,12 @@
 """Record of what was left out, and why: nothing is dropped silently."""
 
-import csv
-import io
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from dentalign.errors import CaseDefect, Defect
-from dentalign.files import atomic
+from dentalign.files import csv_table
 
 
 @dataclass(frozen=True, order=True)
@@ -112,8 +110,4 @@ def from_list(rows: Iterable[dict[str, Any]]) -> list[LeftOut]:
 
 def write_csv(path: str | Path, lines: Iterable[LeftOut]) -> None:
     """Write the list as CSV, sorted by case."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, [field.name for field in fields(LeftOut)], lineterminator="\n")
-    table.writeheader()
-    table.writerows(to_list(lines))
-    atomic.write_text(path, text.getvalue())
+    csv_table.write(path, [field.name for field in fields(LeftOut)], to_list(lines))

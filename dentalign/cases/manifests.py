@@ -1,6 +1,5 @@
 """Manifest of a shard: poses of every tooth, and the hash of its mesh, on which the shard depends."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,10 +11,12 @@ import numpy as np
 from dentalign.cases.left_out import LeftOut, from_list, to_list
 from dentalign.errors import DentalignError
 from dentalign.files import atomic
+from dentalign.files.hashing import sha256
 from dentalign.mouth import T1, T2, Mouth
 from dentalign.teeth import SLOT_COUNT
 
 FORMAT_VERSION = 3
+_BEFORE_SHA256 = ', "sha256": '  # of the text without this last key
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,20 @@ class Manifest:
             "cases": [_as_json(case) for case in sorted(self.cases, key=lambda case: case.mouth.case_id)],
             "left_out": to_list(self.left_out),
         }
-        document["sha256"] = _sha256(document)
-        atomic.write_text(path, json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n")
+        text = json.dumps(document, allow_nan=False)
+        atomic.write_text(path, f'{text[:-1]}{_BEFORE_SHA256}"{sha256(text)}"}}\n')
 
     @classmethod
     def load(cls, path: str | Path) -> "Manifest":
         """Read one; raises DentalignError if the file is none of this format, or damaged."""
         try:
-            document = json.loads(Path(path).read_bytes())
+            text = Path(path).read_text(encoding="utf-8")
+            document = json.loads(text)
             if document["format_version"] != FORMAT_VERSION:
                 raise DentalignError(
                     f"{path}: manifest of format {document['format_version']}, not {FORMAT_VERSION}"
                 )
-            if document.pop("sha256") != _sha256(document):
+            if document["sha256"] != sha256(text.rpartition(_BEFORE_SHA256)[0] + "}"):
                 raise ValueError("damaged")
             cases = tuple(_from_json(case) for case in document["cases"])
             left_out = tuple(from_list(document["left_out"]))
@@ -80,10 +82,6 @@ class Manifest:
 def path_of(directory: str | Path, shard: str) -> Path:
     """Path of a shard's manifest in the output folder of rigid_transforms."""
     return Path(directory) / f"{shard}.json"
-
-
-def _sha256(document: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _as_json(case: ManifestCase) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """Case JSONs and mesh files -> one manifest per shard, with the pose of every tooth at T1 and T2."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -99,7 +98,12 @@ def read_cases(
     cases = sorted(splits.items())
     with MeshStore(source.meshes, limits, fetch) as meshes:
         reader = _Reader(Path(json_dir), meshes, source.buccal_axis, limits)
-        with _in_parallel(reader, cases, meshes, fetch.concurrency) as read:
+        if meshes.is_local:
+            workers = 1 if len(cases) < _FEW_CASES else 0
+            results = worker_pool.starmap(reader, cases, "local", workers)
+        else:
+            results = worker_pool.starmap_threads(reader, cases, fetch.concurrency, meshes.close)
+        with closing(results) as read:
             found = list(track(read, "poses and meshes", total=len(cases)))
     failures = [failure for one in found for failure in one.unreachable]
     if len(failures) > fetch.max_failed_share * sum(one.meshes for one in found):
@@ -159,26 +163,6 @@ class _Reader:
                     read.unreachable.append(defect)
                 read.findings.add(self.meshes.tooth_defect(defect, name, fdi))
         return hashes
-
-
-@contextmanager
-def _in_parallel(
-    reader: _Reader, cases: Sequence[tuple[str, str]], meshes: MeshStore, concurrency: int
-) -> Iterator[Iterable[_ReadCase]]:
-    """Read the cases in processes of this machine; in threads if meshes come from a server."""
-    if meshes.is_local:
-        workers = 1 if len(cases) < _FEW_CASES else 0
-        with closing(worker_pool.starmap(reader, cases, "local", workers)) as read:
-            yield read
-        return
-    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="meshes")
-    try:
-        yield pool.map(lambda case: reader(*case), cases)
-    except BaseException:
-        meshes.close()  # wakes what waits for a retry, so that Ctrl-C does not
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _first_reasons(lines: Sequence[LeftOut]) -> str:

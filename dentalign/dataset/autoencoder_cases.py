@@ -4,7 +4,6 @@ The file's bytes depend on the listed cases alone, so other cases may come and g
 autoencoder, and with it new latents of everything.
 """
 
-import csv
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from dentalign.dataset import mouth_store
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
+from dentalign.files import csv_table
 
 
 def extract(shards: Sequence[str | Path], case_list: str | Path, out: str | Path) -> tuple[int, list[str]]:
@@ -21,7 +21,9 @@ def extract(shards: Sequence[str | Path], case_list: str | Path, out: str | Path
     raises    : DentalignError where the list cannot be read or names a case outside the train split;
                 NothingUsable where no listed case is there
     """
-    wanted = _read(case_list)
+    wanted = {row["case_id"]: line for line, row in csv_table.read(case_list, ["case_id"])}
+    if "" in wanted:
+        raise DentalignError(f"{case_list}: line {wanted['']} names no case; name one, or remove the line")
     with ExitStack() as stack:
         stores = [stack.enter_context(MouthStore(path)) for path in shards]
         found = sorted(
@@ -44,12 +46,4 @@ def extract(shards: Sequence[str | Path], case_list: str | Path, out: str | Path
         with mouth_store.create(out, stores[0].layout, {}) as writer:
             for _, number, index in found:
                 writer.append(stores[number].mouth(index))
-    return len(found), sorted(wanted - {case_id for case_id, _, _ in found})
-
-
-def _read(path: str | Path) -> set[str]:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            return {row["case_id"].strip() for row in csv.DictReader(file)}
-    except (OSError, UnicodeDecodeError, KeyError, AttributeError, csv.Error) as error:
-        raise DentalignError(f"{path}: not a CSV with a column case_id ({type(error).__name__})") from None
+    return len(found), sorted(wanted.keys() - {case_id for case_id, _, _ in found})

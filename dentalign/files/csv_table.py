@@ -33,29 +33,41 @@ def write(
 def read(path: str | Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, {column: value}) of each row that is not blank, values stripped.
 
-    A byte-order mark and semicolons in place of commas are taken, as spreadsheets write them.
+    Tables of spreadsheets are read: byte-order mark, commas, semicolons or tabs. Columns come in lower case.
 
     required : columns that must be in the heading
-    raises   : DentalignError where the file cannot be read, is no CSV, or lacks a required column
+    raises   : DentalignError where the file cannot be read, is no CSV, lacks a required column, or names one
+               twice; and for a value over several lines, because a quote that is never closed swallows rows
     """
     try:
         content = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         kind = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise DentalignError(f"{path}: the table cannot be read: {kind}") from error
-    first_line = content.partition("\n")[0]
-    delimiter = ";" if ";" in first_line and "," not in first_line else ","  # Excel in some languages
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter)
+    lines = content.splitlines()
+    first = int(bool(lines) and lines[0].lower().startswith("sep="))  # Excel's own line
+    heading = lines[first] if len(lines) > first else ""
+    # Excel writes semicolons in some languages, and tabs as "Unicode text".
+    delimiter = next((mark for mark in ",;\t" if mark in heading), ",")
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     try:
-        columns = [name.strip() for name in next(reader, [])]
+        for _ in range(first):
+            next(reader)
+        columns = [name.strip().lower() for name in next(reader, [])]
         if missing := [name for name in required if name not in columns]:
             raise DentalignError(f"{path}: the first line must name the column {' and '.join(missing)}")
+        if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
+            raise DentalignError(f"{path}: the column {twice[0]} stands there twice; remove one of them")
+        latest = reader.line_num
         for values in reader:
+            if reader.line_num > latest + 1:
+                raise DentalignError(
+                    f"{path}: line {latest + 1}: a quoted value goes on over {reader.line_num - latest} "
+                    "lines; close the quote, or take the line break out of the value"
+                )
+            latest = reader.line_num
             if any(value.strip() for value in values):
                 padded = values + [""] * (len(columns) - len(values))
-                yield (
-                    reader.line_num,
-                    {name: value.strip() for name, value in zip(columns, padded, strict=False)},
-                )
+                yield latest, {name: value.strip() for name, value in zip(columns, padded, strict=False)}
     except csv.Error as error:
         raise DentalignError(f"{path}: line {reader.line_num}: not CSV: {error}") from error

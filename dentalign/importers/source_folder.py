@@ -52,7 +52,7 @@ class SourceFolder:
         raises: CaseDefect if it is missing, a link out of the folder, no plain file, empty or too large
         """
         try:
-            size = self._source.path(name).stat().st_size
+            size = self._source.local_path(name).stat().st_size
             if size > max_mb * 1e6:
                 raise self.defect("file_too_large", name, f"{size / 1e6:.0f} MB, more than {max_mb:g} MB")
             data = self._source.read(name, int(max_mb * 1e6))

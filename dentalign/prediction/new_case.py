@@ -79,7 +79,7 @@ def read(
     file, case_id = str(json_file), Path(json_file).stem
     check_id(case_id, file)
     findings = Findings(case_id, STAGE)
-    local = LocalSource(Path(file).parent).path(Path(file).name)  # no pipe, and no link that leads out
+    local = LocalSource(Path(file).parent).local_path(Path(file).name)  # no pipe, and no link that leads out
     try:
         document = case_document.read(local, case_id, sampler.limits.max_json_mb)
         with MeshStore(str(meshes), sampler.limits, fetch) as store:

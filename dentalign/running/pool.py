@@ -9,7 +9,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import starmap as local_starmap
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -68,6 +68,27 @@ def starmap(
                 yield from _ordered(pool.submit, function, calls, workers)
             finally:  # an interruption waits only for the cases under way
                 pool.shutdown(cancel_futures=True)
+
+
+def starmap_threads(
+    function: Callable[..., Result],
+    calls: Iterable[tuple[Any, ...]],
+    threads: int,
+    wake: Callable[[], None],
+) -> Generator[Result, None, None]:
+    """Yield `function(*call)` in the order of the calls, from threads that wait for a server.
+
+    wake   : called if the generator is closed early, such as by Ctrl-C: ends what the threads wait for
+    raises : what the function raises
+    """
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield from _ordered(pool.submit, function, calls, threads)
+    except BaseException:
+        wake()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def processes(workers: int) -> ProcessPoolExecutor:

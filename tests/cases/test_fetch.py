@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dentalign.cases import case_document, fetch
-from dentalign.cases.fetch import Fetched
+from dentalign.cases.fetch import FetchResult
 from dentalign.cases.settings import Fetch, Limits
 from dentalign.errors import DentalignError, NothingUsable
 from tests.support.http_server import Reply, Server
@@ -31,7 +31,7 @@ def listing(tmp_path: Path, *case_ids: str) -> Path:
     return path
 
 
-def run(tmp_path: Path, source: str, **options: Any) -> Fetched:
+def run(tmp_path: Path, source: str, **options: Any) -> FetchResult:
     settings: dict[str, Any] = {"concurrency": 3, "timeout_s": 2.0, "retries": 1, "backoff_s": 0.01} | options
     return fetch.fetch_cases(
         tmp_path / "list.csv",
@@ -66,7 +66,7 @@ def test_usable_cases_are_written_and_the_others_are_named(tmp_path: Path, docum
     (store / "other.json").write_text(json.dumps(document("a")))
     listing(tmp_path, "c", "b", "a", "broken", "huge", "other", "gone", "../a")
     done = run(tmp_path, str(store))
-    assert done == Fetched(cases=3, unchanged=0, left_out=5)
+    assert done == FetchResult(cases=3, unchanged=0, left_out=5)
     assert sorted(path.name for path in (tmp_path / "json").iterdir()) == ["a.json", "b.json", "c.json"]
     rows = list(csv.DictReader((tmp_path / "cases.csv").read_text().splitlines()))
     assert [row["case_id"] for row in rows] == ["a", "b", "c"]
@@ -89,7 +89,7 @@ def test_a_second_fetch_asks_and_is_not_sent_the_files_again(
     run(tmp_path, server.url)
     first = everything_under(tmp_path / "json")
     server.answered.clear()
-    assert run(tmp_path, server.url) == Fetched(cases=3, unchanged=3, left_out=0)
+    assert run(tmp_path, server.url) == FetchResult(cases=3, unchanged=3, left_out=0)
     assert server.answered == [304] * 3
     assert everything_under(tmp_path / "json") == first
 
@@ -122,7 +122,7 @@ def test_a_damaged_cache_is_fetched_anew(tmp_path: Path, serve: Serve, state: Pa
     run(tmp_path, server.url)
     (cached,) = (state / "fetch").rglob("a.json")
     cached.write_text(cached.read_text()[:40])
-    assert run(tmp_path, server.url) == Fetched(cases=1, unchanged=0, left_out=0)
+    assert run(tmp_path, server.url) == FetchResult(cases=1, unchanged=0, left_out=0)
 
 
 def test_what_other_rules_let_through_is_fetched_anew(
@@ -135,7 +135,7 @@ def test_what_other_rules_let_through_is_fetched_anew(
     other = tmp_path / "case_document.py"
     other.write_text("# keeps other fields")
     monkeypatch.setattr(case_document, "__file__", str(other))
-    assert run(tmp_path, server.url) == Fetched(cases=1, unchanged=0, left_out=0)
+    assert run(tmp_path, server.url) == FetchResult(cases=1, unchanged=0, left_out=0)
 
 
 def test_what_the_source_no_longer_has_is_not_kept_in_the_cache(

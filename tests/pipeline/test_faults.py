@@ -388,7 +388,7 @@ def test_a_changed_digit_in_a_cached_document_is_not_believed(
     (tmp_path / "store" / "a.json").write_text(json.dumps(document("a")))
     (tmp_path / "list.csv").write_text("case_id\na\n")
 
-    def run() -> fetch.Fetched:
+    def run() -> fetch.FetchResult:
         return fetch.fetch_cases(
             tmp_path / "list.csv", str(tmp_path / "store"), out=tmp_path / "json",
             cases_out=tmp_path / "cases.csv", left_out=tmp_path / "left_out.json",

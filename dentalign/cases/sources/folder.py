@@ -1,20 +1,14 @@
-"""A folder as a source of case files."""
+"""Folder as a source of case files."""
 
 import os
 import stat
 from pathlib import Path
 
-from dentalign.cases.sources.base import (
-    BaseSource,
-    Content,
-    check_size,
-    safe_name,
-    unreadable,
-)
+from dentalign.cases.sources.base import CaseSource, Content, check_size, safe_name, unreadable
 from dentalign.errors import CaseDefect, DentalignError
 
 
-class LocalSource(BaseSource):
+class LocalSource(CaseSource):
     """Files of a directory; a link that leads out of it is refused."""
 
     is_local = True
@@ -27,8 +21,7 @@ class LocalSource(BaseSource):
             mend = "correct it on the command line, or under `source` in params.yaml"
             raise DentalignError(f"{directory}: no such folder; {mend}")
 
-    def path(self, name: str) -> Path:
-        """The file itself; raises Unreachable if it is not there, CaseDefect if it is no plain file here."""
+    def local_path(self, name: str) -> Path:
         file = self.location(name)
         folder, _, last = safe_name(name).rpartition("/")
         try:
@@ -48,6 +41,26 @@ class LocalSource(BaseSource):
             raise CaseDefect("no_file", "not a plain file", "put the file itself there", file=file)
         return real
 
+    def version(self, name: str) -> str:
+        """Text that changes when the file does; raises as `read_if_changed`."""
+        try:
+            return _version(self.local_path(name))
+        except OSError as error:
+            raise unreadable(error, self.location(name)) from error
+
+    def read_if_changed(self, name: str, limit: int, known: str | None) -> Content | None:
+        path, file = self.local_path(name), self.location(name)
+        try:
+            current = _version(path)  # before the bytes: a change in between is then seen next time
+            if current == known:
+                return None
+            with open(path, "rb", buffering=0) as stream:
+                size = os.fstat(stream.fileno()).st_size
+                check_size(size, limit, file)
+                return Content(stream.read(size), current)
+        except OSError as error:
+            raise unreadable(error, file) from error
+
     def _resolve(self, folder: str) -> Path:
         """Follow the links on the way to a folder, once for the files of a case, which lie in one folder."""
         last = self._last  # one object, as several threads ask
@@ -55,33 +68,8 @@ class LocalSource(BaseSource):
             self._last = last = folder, (self._root / folder).resolve(strict=True)
         return last[1]
 
-    def local_path(self, name: str) -> Path | None:
-        return self.path(name)
 
-    def read(self, name: str, limit: int) -> bytes:
-        try:
-            with open(self.path(name), "rb") as stream:
-                check_size(os.fstat(stream.fileno()).st_size, limit, self.location(name))
-                data = stream.read(limit + 1)  # it may have grown since
-        except OSError as error:
-            raise unreadable(error, self.location(name)) from error
-        check_size(len(data), limit, self.location(name))
-        return data
-
-    def validator(self, name: str) -> str | None:
-        try:
-            status = self.path(name).stat()
-        except OSError as error:
-            raise unreadable(error, self.location(name)) from error
-        return _version(status)
-
-    def read_if_changed(self, name: str, limit: int, known: str | None) -> Content | None:
-        current = self.validator(name)  # before the bytes: a change in between is then seen next time
-        if current == known:
-            return None
-        return Content(self.read(name, limit), current)
-
-
-def _version(status: os.stat_result) -> str:
+def _version(path: Path) -> str:
+    status = path.stat()
     # The change time too: copies and archives keep a file's modification time.
     return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"

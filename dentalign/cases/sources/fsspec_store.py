@@ -3,29 +3,16 @@
 from typing import Any
 from urllib.parse import urlsplit
 
-from dentalign.cases.sources.base import (
-    BaseSource,
-    Content,
-    check_size,
-    safe_name,
-    unreadable,
-)
+from dentalign.cases.sources.base import CaseSource, Content, check_size, safe_name, unreadable
 from dentalign.errors import DentalignError, ParamError
 
-_FSSPEC_VERSION_KEYS = (
-    "ETag",
-    "etag",
-    "md5",
-    "checksum",
-    "mtime",
-    "LastModified",
-    "last_modified",
-    "updated",
-    "created",
-)
+# What stores call the version of a file; they agree on no name.
+_VERSIONS = (
+    "ETag", "etag", "md5", "checksum", "mtime", "LastModified", "last_modified", "updated", "created",
+)  # fmt: skip
 
 
-class FsspecSource(BaseSource):
+class FsspecSource(CaseSource):
     """Files of a store that fsspec knows; log-in data are found as the store's own package finds them."""
 
     def __init__(self, prefix: str):
@@ -41,30 +28,18 @@ class FsspecSource(BaseSource):
         except ValueError as error:
             raise ParamError(f"{prefix}: no store is known by this name: {error}") from error
 
-    def read(self, name: str, limit: int) -> bytes:
-        file = self.location(name)
-        try:
-            with self._store.open(self._path(name), "rb") as stream:
-                data = bytes(stream.read(limit + 1))
-        except Exception as error:  # each store raises classes of its own; nothing is hidden, it is listed
-            raise unreadable(error, file) from error
-        check_size(len(data), limit, file)
-        return data
-
-    def validator(self, name: str) -> str | None:
+    def read_if_changed(self, name: str, limit: int, known: str | None) -> Content | None:
+        path = f"{self._root.rstrip('/')}/{safe_name(name)}"
         try:
             self._store.invalidate_cache()  # a listing of before must not hide a change
-            info: dict[str, Any] = self._store.info(self._path(name))
-        except Exception as error:  # as above
+            info: dict[str, Any] = self._store.info(path)
+            versions = [f"{key}={info[key]}" for key in _VERSIONS if info.get(key) is not None]
+            current = " ".join([f"size={info.get('size')}", *versions]) if versions else None
+            if current is not None and current == known:
+                return None
+            with self._store.open(path, "rb") as stream:
+                data = bytes(stream.read(limit + 1))
+        except Exception as error:  # each store raises classes of its own; nothing is hidden, it is listed
             raise unreadable(error, self.location(name)) from error
-        versions = [f"{key}={info[key]}" for key in _FSSPEC_VERSION_KEYS if info.get(key) is not None]
-        return " ".join([f"size={info.get('size')}", *versions]) if versions else None
-
-    def read_if_changed(self, name: str, limit: int, known: str | None) -> Content | None:
-        current = self.validator(name)
-        if current is not None and current == known:
-            return None
-        return Content(self.read(name, limit), current)
-
-    def _path(self, name: str) -> str:
-        return f"{self._root.rstrip('/')}/{safe_name(name)}"
+        check_size(len(data), limit, self.location(name))
+        return Content(data, current)

@@ -1,4 +1,8 @@
-"""Files of a web server: time-outs, retries, and a token that goes to no other host."""
+"""Web server as a source of case files: time-outs, retries, and a token that goes to no other host.
+
+The retries are written out: tenacity, with an event to wake it, takes eight lines more; httpx-retries neither
+retries a body that was cut short nor wakes when the source is closed.
+"""
 
 import email.utils
 import os
@@ -12,28 +16,26 @@ from urllib.parse import quote
 import httpx
 
 from dentalign.cases.settings import Fetch
-from dentalign.cases.sources.base import BaseSource, Content, Unreachable, check_size, safe_name
+from dentalign.cases.sources.base import CaseSource, Content, Unreachable, check_size, safe_name
 from dentalign.errors import ParamError
 
 TOKEN_VARIABLE = "DENTALIGN_TOKEN"
 MAX_REDIRECTS = 5
 # One file with all its retries may take this many time-outs: a server that trickles bytes never times out.
 DEADLINE_IN_TIMEOUTS = 10
-_LATE_S = 0.5  # after the deadline, which the body sees to itself: only headers that never end get this far
-
-_ETAG, _MODIFIED = "etag ", "modified "
+_LATE_S = 0.5  # after the deadline, which the body keeps by itself: only headers that never end get this far
 
 
 class _TryAgain(Exception):
-    """A failure that may pass; `wait_s` is what the server asked for."""
+    """Failure that may pass; `wait_s` is the wait that the server asked for, if it did."""
 
     def __init__(self, reason: str, wait_s: float | None = None):
         self.reason, self.wait_s = reason, wait_s
         super().__init__(reason)
 
 
-class HttpSource(BaseSource):
-    """Files under an http(s) prefix, with the token of DENTALIGN_TOKEN as bearer where that is set."""
+class HttpSource(CaseSource):
+    """Files under an http(s) prefix, with the token of DENTALIGN_TOKEN as bearer if that is set."""
 
     def __init__(self, prefix: str, fetch: Fetch):
         try:
@@ -60,23 +62,23 @@ class HttpSource(BaseSource):
         self._clients: set[httpx.Client] = set()
         self._lock = threading.Lock()
 
-    def read(self, name: str, limit: int) -> bytes:
-        """As CaseSource.read."""
-        content = self.read_if_changed(name, limit, None)
-        assert content is not None  # without a validator no server answers 304, see _answer
-        return content.data
-
-    def validator(self, name: str) -> str | None:
-        """As CaseSource.validator, by a HEAD request."""
-        content = self._persist("HEAD", name, 0, None)
-        return content.validator if content else None
-
     def read_if_changed(self, name: str, limit: int, known: str | None) -> Content | None:
-        """As CaseSource.read_if_changed, by a conditional request."""
-        return self._persist("GET", name, limit, known)
+        url = httpx.URL(f"{self.prefix.rstrip('/')}/{quote(safe_name(name))}")
+        deadline = time.monotonic() + DEADLINE_IN_TIMEOUTS * self._fetch.timeout_s
+        for attempt in range(self._fetch.retries + 1):
+            try:
+                return self._attempt(url, limit, known, deadline)
+            except _TryAgain as failure:
+                reason = failure.reason
+                wait = self._fetch.backoff_s * 2**attempt if failure.wait_s is None else failure.wait_s
+            late = time.monotonic() + wait > deadline
+            if attempt == self._fetch.retries or late or self._closed.wait(wait):
+                break
+        raise Unreachable(
+            "unreachable", f"{reason}, {attempt + 1} times tried", "try again later", file=str(url)
+        )
 
     def close(self) -> None:
-        """Wake what waits for a retry, and close the connections."""
         self._closed.set()
         with self._lock:
             clients = list(self._clients)
@@ -94,47 +96,20 @@ class HttpSource(BaseSource):
             self._own.client = client
         return client
 
-    def _persist(self, method: str, name: str, limit: int, known: str | None) -> Content | None:
-        url = httpx.URL(f"{self.prefix.rstrip('/')}/{quote(safe_name(name))}")
-        deadline = time.monotonic() + DEADLINE_IN_TIMEOUTS * self._fetch.timeout_s
-        for attempt in range(self._fetch.retries + 1):
-            try:
-                return self._attempt(method, url, limit, known, deadline)
-            except _TryAgain as failure:
-                reason = failure.reason
-                wait = self._fetch.backoff_s * 2**attempt if failure.wait_s is None else failure.wait_s
-            if (
-                attempt == self._fetch.retries
-                or time.monotonic() + wait > deadline
-                or self._closed.wait(wait)
-            ):
-                break
-        raise Unreachable(
-            "unreachable", f"{reason}, {attempt + 1} times tried", "try again later", file=str(url)
-        )
-
-    def _attempt(
-        self, method: str, url: httpx.URL, limit: int, known: str | None, deadline: float
-    ) -> Content | None:
+    def _attempt(self, url: httpx.URL, limit: int, known: str | None, deadline: float) -> Content | None:
         target = url
         for _ in range(MAX_REDIRECTS + 1):
-            with self._request(method, target, known, deadline) as response:
+            with self._request(target, known, deadline) as response:
                 if not response.has_redirect_location:
                     return self._answer(response, url, limit, known, deadline)
                 target = self._redirected(response, target, url)
         raise Unreachable(
-            "redirects", f"more than {MAX_REDIRECTS} redirects", "see to the server", file=str(url)
+            "redirects", f"more than {MAX_REDIRECTS} redirects", "check the server", file=str(url)
         )
 
     @contextmanager
-    def _request(
-        self, method: str, url: httpx.URL, known: str | None, deadline: float
-    ) -> Iterator[httpx.Response]:
-        headers = {}
-        if known and known.startswith(_ETAG):
-            headers["If-None-Match"] = known.removeprefix(_ETAG)
-        elif known and known.startswith(_MODIFIED):
-            headers["If-Modified-Since"] = known.removeprefix(_MODIFIED)
+    def _request(self, url: httpx.URL, known: str | None, deadline: float) -> Iterator[httpx.Response]:
+        condition = dict([known.split(": ", 1)]) if known and known.startswith("If-") else {}
         client = self._client()
         # Time-outs are per read, and headers are read out of our sight.
         guard = threading.Timer(max(0.0, deadline - time.monotonic()) + _LATE_S, client.close)
@@ -143,7 +118,7 @@ class HttpSource(BaseSource):
         try:
             if self._closed.is_set():
                 raise _TryAgain("interrupted")
-            with client.stream(method, url, headers=headers) as response:
+            with client.stream("GET", url, headers=condition) as response:
                 yield response
         except (httpx.TransportError, httpx.DecodingError) as error:
             if client.is_closed and not self._closed.is_set():  # by the guard
@@ -163,7 +138,7 @@ class HttpSource(BaseSource):
             target = at.join(response.headers["location"])
         except httpx.InvalidURL:
             raise Unreachable(
-                "redirects", "a redirect to no URL", "see to the server", file=str(asked)
+                "redirects", "a redirect to no URL", "check the server", file=str(asked)
             ) from None
         if _place(target) != _place(self._origin):  # the token is for this server, and no file:// is
             mend = "if that server is the right one, name it in params.yaml"
@@ -186,9 +161,8 @@ class HttpSource(BaseSource):
             mend = f"set the environment variable {TOKEN_VARIABLE} to a valid token"
             raise Unreachable("refused", f"the server answers {status}", mend, file=file)
         if status != 200:
-            raise Unreachable("http_status", f"the server answers {status}", "see to the server", file=file)
-        data = b"" if response.request.method == "HEAD" else self._body(response, limit, deadline, file)
-        return Content(data, _validator(response))
+            raise Unreachable("http_status", f"the server answers {status}", "check the server", file=file)
+        return Content(self._body(response, limit, deadline, file), _validator(response))
 
     def _body(self, response: httpx.Response, limit: int, deadline: float, file: str) -> bytes:
         announced = response.headers.get("content-length", "")
@@ -206,7 +180,7 @@ class HttpSource(BaseSource):
 
 
 def _decoded(response: httpx.Response, most: int, file: str) -> Iterator[bytes]:
-    """The body, unpacked where it is gzip, never more than `most` bytes at once.
+    """Yield the body, gzip unpacked, never more than `most` bytes at once.
 
     httpx unpacks whatever a server names, several times over if it says so, and without a bound: a
     thousandfold each time.
@@ -217,7 +191,7 @@ def _decoded(response: httpx.Response, most: int, file: str) -> Iterator[bytes]:
         return
     if encoding not in ("gzip", "x-gzip"):
         raise Unreachable(
-            "http_encoding", "an encoding that was not asked for", "see to the server", file=file
+            "http_encoding", "an encoding that was not asked for", "check the server", file=file
         )
     unpack = zlib.decompressobj(zlib.MAX_WBITS | 16)
     for packed in response.iter_raw():
@@ -230,7 +204,7 @@ def _decoded(response: httpx.Response, most: int, file: str) -> Iterator[bytes]:
 
 
 def _too_slow(file: str) -> Unreachable:
-    mend = "raise fetch.timeout_s, or see to the network"
+    mend = "raise fetch.timeout_s, or check the network"
     return Unreachable("too_slow", "the whole file took too long", mend, file=file)
 
 
@@ -239,15 +213,15 @@ def _place(url: httpx.URL) -> tuple[str, str, int | None]:
 
 
 def _validator(response: httpx.Response) -> str | None:
-    if etag := response.headers.get("etag"):
-        return _ETAG + str(etag)
-    if modified := response.headers.get("last-modified"):
-        return _MODIFIED + str(modified)
+    """Return the header of a request for the file if it has changed since, by its ETag, else by its date."""
+    for name, condition in (("etag", "If-None-Match"), ("last-modified", "If-Modified-Since")):
+        if value := response.headers.get(name):
+            return f"{condition}: {value}"
     return None
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds that the server asks to wait: a number, or a date (RFC 9110, 10.2.3)."""
+    """Return the seconds that the server asks to wait, given as number or date (RFC 9110, 10.2.3)."""
     value = str(response.headers.get("retry-after", "")).strip()
     if value.isdecimal() and len(value) < 9:
         return float(value)

@@ -1,4 +1,4 @@
-"""From a parameter to the source of case files that it names."""
+"""Source of case files that a parameter names."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ SOURCES: dict[str, Callable[[str, Fetch], CaseSource]] = {
 
 
 def open_source(location: str, fetch: Fetch | None = None) -> CaseSource:
-    """The source that a parameter names.
+    """Open the source that a parameter names.
 
     location : a directory; a URL prefix (http, https, file, or of an fsspec store such as s3://bucket/x);
                or a file `*.url` that holds such a prefix in its only line, for DVC, whose deps are files
@@ -37,7 +37,7 @@ def open_source(location: str, fetch: Fetch | None = None) -> CaseSource:
 
 
 def _resolve(location: str) -> str:
-    """The prefix itself, read from a `.url` file where one is named."""
+    """Return the prefix itself, read from a `.url` file if one is named."""
     if not location.endswith(URL_FILE_SUFFIX) or "://" in location:
         return location
     try:

@@ -1,8 +1,6 @@
-"""The tooth meshes `<case_id>/<FDI>.stl` as local files: where they lie, or in a mirror of a remote store."""
+"""Tooth meshes `<case_id>/<FDI>.stl` as local files: in their folder, or in a mirror of a remote store."""
 
-import hashlib
 import json
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +10,7 @@ from dentalign.cases.sources.base import CaseSource, check_size
 from dentalign.cases.sources.location import open_source
 from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.files import atomic
+from dentalign.files.hashing import sha256
 from dentalign.geometry import stl
 from dentalign.running.state_dir import state_dir
 
@@ -23,8 +22,7 @@ class MeshStore:
         """Open the store; raises as `location.open_source`."""
         self._source: CaseSource = open_source(location, fetch)
         self._limit = int(limits.max_mesh_mb * 1e6)
-        key = hashlib.sha256(self._source.prefix.encode()).hexdigest()[:32]
-        self._mirror = state_dir() / "meshes" / key
+        self._mirror = state_dir() / "meshes" / sha256(self._source.prefix)[:32]
 
     @staticmethod
     def name(case_id: str, fdi: int) -> str:
@@ -33,7 +31,7 @@ class MeshStore:
 
     @property
     def is_local(self) -> bool:
-        """Whether the meshes lie in a folder."""
+        """True if the meshes are files of a folder."""
         return self._source.is_local
 
     def location(self, name: str) -> str:
@@ -41,9 +39,9 @@ class MeshStore:
         return self._source.location(name)
 
     def mesh_path(self, name: str) -> Path:
-        """The mesh as a local file; one mirrored before is not asked for again.
+        """Return the mesh as a local file; a mirrored one is not asked for again.
 
-        raises: CaseDefect, of the kind Unreachable where the mesh could not be had
+        raises: CaseDefect, of the kind Unreachable if the mesh could not be had
         """
         if (path := self._source.local_path(name)) is not None:
             return path
@@ -53,14 +51,14 @@ class MeshStore:
         return mirrored
 
     def refresh(self, name: str) -> str:
-        """The sha256 of the mesh as it is now at its source; a remote one is mirrored if it changed.
+        """Return the SHA-256 of the mesh as it is now at its source; mirror a remote one if it changed.
 
-        The sha256 and the mirror are without the free text of an STL file (`stl.without_text`).
+        Both are without the free text of an STL file (`stl.without_text`).
 
         raises: as `mesh_path`, and CaseDefect for a file over limits.max_mesh_mb
         """
-        if (path := self._source.local_path(name)) is not None:
-            return self._hash_local(path, name)
+        if self.is_local:
+            return stl.mesh_sha256(self._source.read(name, self._limit))
         mirrored, note = self._mirror / name, self._mirror / f"{name}.json"
         known = _read_note(note)
         if known and not (mirrored.is_file() and _sha256(mirrored) == known["sha256"]):
@@ -79,14 +77,14 @@ class MeshStore:
         return digest
 
     def tooth_defect(self, defect: CaseDefect, name: str, fdi: int) -> ToothDefect:
-        """What it means for a tooth that its mesh cannot be had: it costs the tooth, not the case."""
+        """Make the defect of a tooth whose mesh cannot be had: it costs the tooth, not the case."""
         if defect.code == "not_found":
             seen, mend = "the mesh is missing", "export the mesh, or take the tooth out of the case"
             return ToothDefect("missing_mesh", seen, mend, file=self.location(name), tooth=fdi)
         return ToothDefect(f"mesh_{defect.code}", defect.seen, defect.mend, file=defect.file, tooth=fdi)
 
     def close(self) -> None:
-        """Let go of connections; what waits for a retry gives up."""
+        """Close connections, and wake what waits for a retry."""
         self._source.close()
 
     def __enter__(self) -> Self:
@@ -96,17 +94,6 @@ class MeshStore:
         self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None
     ) -> None:
         self.close()
-
-    def _hash_local(self, path: Path, name: str) -> str:
-        try:
-            with open(path, "rb", buffering=0) as stream:
-                check_size(os.fstat(stream.fileno()).st_size, self._limit, self.location(name))
-                return stl.mesh_sha256(stream.readall())
-        except OSError as error:
-            seen = f"cannot be read: {error.strerror or type(error).__name__}"
-            raise CaseDefect(
-                "unreadable", seen, "see to its access rights", file=self.location(name)
-            ) from error
 
 
 def _sha256(path: Path) -> str:

@@ -235,13 +235,12 @@ def test_an_unchanged_file_is_not_sent_again(serve: Serve) -> None:
     with open_source(server.url, QUICK) as source:
         first = source.read_if_changed("a.json", LIMIT, None)
         assert first is not None
-        assert source.validator("a.json") == first.validator
         assert source.read_if_changed("a.json", LIMIT, first.validator) is None
         server.put("a.json", b"two")
         second = source.read_if_changed("a.json", LIMIT, first.validator)
     assert second is not None
     assert second.data == b"two"
-    assert server.answered == [200, 200, 304, 200]
+    assert server.answered == [200, 304, 200]
 
 
 def test_last_modified_serves_where_there_is_no_etag(serve: Serve) -> None:
