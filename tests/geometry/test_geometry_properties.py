@@ -12,8 +12,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from dentalign.cases.poses import StagePoses
-from dentalign.cases.slots import place, slot_of
-from dentalign.errors import CaseDefect
+from dentalign.cases.slots import place, slot_of, without_rivals
 from dentalign.geometry import rigid, sampling
 from dentalign.mouth import T1
 from dentalign.teeth import MIRRORED_SLOT, PRIMARY, SLOT_COUNT, SLOTS, antimere, is_upper, successor
@@ -165,21 +164,18 @@ def test_slots_and_permanent_numbers_are_one_to_one_and_mirror_into_each_other()
 
 
 @given(st.sets(st.sampled_from(NUMBERS), min_size=1), st.data())
-def test_teeth_are_placed_one_to_a_slot_and_come_back_or_the_case_is_refused(
-    numbers: set[int], data: st.DataObject
-) -> None:
+def test_teeth_are_placed_one_to_a_slot_and_a_rival_is_named(numbers: set[int], data: st.DataObject) -> None:
     stays = data.draw(st.sets(st.sampled_from(sorted(numbers)), min_size=1))
     pose_of = {fdi: rigid.from_rotation(np.eye(3), [fdi, 0.0, 0.0]) for fdi in numbers}
     given_poses = StagePoses(pose_of, {fdi: pose_of[fdi] for fdi in stays}, {}, ())
-    if len({successor(fdi) for fdi in numbers}) < len(numbers):
-        with pytest.raises(CaseDefect, match="slot_conflict"):
-            place(given_poses)
-        return
-    placed = place(given_poses)
+    left = without_rivals(given_poses)
+    assert {successor(fdi) for fdi in left.t1} == {successor(fdi) for fdi in numbers}
+    assert left.t1.keys() | left.defects.keys() == numbers
+    placed = place(left)
     before, after = placed.present
-    assert before.sum() == len(numbers)
-    assert {int(fdi) for fdi in placed.fdi[before]} == numbers
-    assert {int(fdi) for fdi in placed.fdi[after]} == stays
+    assert {int(fdi) for fdi in placed.fdi[before]} == set(left.t1)
+    assert {int(fdi) for fdi in placed.fdi[after]} == stays & set(left.t1)
+    assert {successor(fdi) for fdi in placed.fdi[after].tolist()} == {successor(fdi) for fdi in stays}
     assert not (after & ~before).any()
     for slot in np.flatnonzero(before):
         assert slot_of(int(placed.fdi[slot])) == slot
