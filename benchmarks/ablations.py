@@ -87,7 +87,7 @@ ROWS = {
         ),
         Row(
             "points in no order",
-            edits=(Edit("dentalign/dataset/clouds.py", "return sampling.order(points)", "return points"),),
+            edits=(Edit("dentalign/cases/crowns.py", "return sampling.order(points)", "return points"),),
         ),
     ),
     "attention": (
