@@ -20,7 +20,7 @@ from dentalign.errors import NothingUsable, ParamError
 from dentalign.running import state_dir
 
 STAGE = "check"
-COLUMNS = ("case", "tooth", "code", "seen", "mend")
+COLUMNS = ("case", "tooth", "code", "seen", "fix")
 
 # Whether points can be sampled does not depend on how many.
 _FEW_POINTS = Sample(points=8, oversampling=2)
@@ -144,10 +144,7 @@ def locate(source: Path, json: str | None = None, meshes: str | None = None) -> 
 def show(lines: Sequence[LeftOut], stream: IO[str]) -> None:
     """Print the lines under COLUMNS: a table on a terminal, else one line each, columns divided by tabs."""
     rows = [
-        [
-            " ".join(text.split())
-            for text in (line.case_id, line.tooth or "-", line.code, line.seen, line.mend)
-        ]
+        [" ".join(text.split()) for text in (line.case_id, line.tooth or "-", line.code, line.seen, line.fix)]
         for line in lines
     ]
     if not stream.isatty():

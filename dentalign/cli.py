@@ -65,7 +65,7 @@ def list_(
         raise typer.BadParameter(f"{source} is not there", param_hint="SOURCE")
     cases, left_out = case_list.read(source, "list") if source.is_file() else case_list.find(source)
     for line in left_out:
-        typer.echo(f"skipped: {line.file}: {line.seen}; {line.mend}", err=True)
+        typer.echo(f"skipped: {line.file}: {line.seen}; {line.fix}", err=True)
     if not cases:
         raise NothingUsable(f"{source}: no case is usable, {len(left_out)} skipped")
     case_list.write(out, cases)
@@ -139,7 +139,7 @@ def predict_(
     done = batch.predict_cases(case, meshes, out, predictor, wanted, **numbers)
     for line in done.left_out:
         tooth = f" tooth {line.tooth}" if line.tooth else ""
-        typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.mend} [{line.file}]", err=True)
+        typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.fix} [{line.file}]", err=True)
     looks = len({look.case_id for look in done.to_look_at})
     what = f"{len(done.files)} cases, {done.refused} refused, {looks} with something to look at"
     typer.echo(f"predict: {what} -> {out}", err=True)
@@ -151,7 +151,7 @@ def predict_(
 def _print_left_out(lines: Iterable["LeftOut"]) -> None:
     for line in lines:
         tooth = f" tooth {line.tooth}" if line.tooth else ""
-        typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.mend} [{line.file}]", err=True)
+        typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.fix} [{line.file}]", err=True)
 
 
 def _teeth(text: str, option: str) -> tuple[int, ...]:

@@ -30,21 +30,21 @@ class Defect(Exception):
 
     code : short reason code, such as "zero_quaternion"
     seen : what was found
-    mend : what the user can do about it
+    fix : what the user can do about it
     file : where it was found, as the user knows it (path or URL)
     tooth: FDI number (or the text that stood in its place), None where the whole document is meant
     """
 
-    def __init__(self, code: str, seen: str, mend: str, *, file: str = "", tooth: str | int | None = None):
-        self.code, self.seen, self.mend, self.file, self.tooth = code, seen, mend, file, tooth
-        super().__init__(code, seen, mend)  # what pickle builds it from, for a process elsewhere
+    def __init__(self, code: str, seen: str, fix: str, *, file: str = "", tooth: str | int | None = None):
+        self.code, self.seen, self.fix, self.file, self.tooth = code, seen, fix, file, tooth
+        super().__init__(code, seen, fix)  # what pickle builds it from, for a process elsewhere
 
     def __str__(self) -> str:
-        return f"{self.code}: {self.seen}; {self.mend}" + (f" [{self.file}]" if self.file else "")
+        return f"{self.code}: {self.seen}; {self.fix}" + (f" [{self.file}]" if self.file else "")
 
     def at(self, file: str) -> Self:
         """Return the same defect with another file name."""
-        return type(self)(self.code, self.seen, self.mend, file=file, tooth=self.tooth)
+        return type(self)(self.code, self.seen, self.fix, file=file, tooth=self.tooth)
 
 
 class CaseDefect(Defect):

@@ -206,7 +206,7 @@ class _Copier:
                 atomic.write_bytes(meshes / file, self._mesh(case_id, file))
                 copy.meshes += 1
             except Defect as defect:
-                tooth = ToothDefect(f"mesh_{defect.code}", defect.seen, defect.mend, tooth=int(file[:2]))
+                tooth = ToothDefect(f"mesh_{defect.code}", defect.seen, defect.fix, tooth=int(file[:2]))
                 leave_out(defect if defect.tooth else tooth, f"stl/{name}/{file}")
         # The document last, then the note: a case without a document is none.
         atomic.write_bytes(document, case_document.canonical(read.model_copy(update={"case_id": name})))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from tests.support import quick_profile  # noqa: F401  how hypothesis runs in the suite
 from tests.support.http_server import Server, servers
 from tests.support.pipeline_project import Project, make
 

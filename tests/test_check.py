@@ -116,7 +116,7 @@ def as_binary_named_solid(path: Path) -> None:
     path.write_bytes(b"solid " + path.read_bytes()[6:])
 
 
-# What is mended: tooth -> how its mesh is odd. None of it may change where the points lie.
+# What is repaired while it is read: tooth -> how its mesh is odd. None of it may change where the points lie.
 ODD_MESHES: dict[int, Callable[[Path], None]] = {
     11: as_ascii,
     12: lambda path: as_triangles(path, lambda t: t[:, ::-1]),  # winding
@@ -212,7 +212,7 @@ def test_every_defect_is_named_and_nothing_else_is(
     rows = {case_id: found.pop(case_id) for case_id in list(found) if case_id.startswith("line ")}
     assert found == hostile[1]
     assert sorted(code for row in rows.values() for _, code in row) == ["bad_case_id", "duplicate_case_id"]
-    assert all(line.seen and line.mend and line.file for line in checked.lines)
+    assert all(line.seen and line.fix and line.file for line in checked.lines)
 
 
 def test_the_counts_add_up_on_a_hostile_store(checked: check.CheckResult, hostile: tuple[Path, Any]) -> None:

@@ -175,8 +175,8 @@ def parse(
     numbers = [_number(stage.get("Stage")) for stage in stages if isinstance(stage, dict)]
     known = [number for number in numbers if number is not None]
     if known != sorted(set(known)):
-        seen, mend = "Stage numbers that contradict the order of Staging", "export the stages in their order"
-        raise CaseDefect("stage_order", seen, mend, file=file)
+        seen, fix = "Stage numbers that contradict the order of Staging", "export the stages in their order"
+        raise CaseDefect("stage_order", seen, fix, file=file)
     if ends_only:
         ends = {0, position_of_t2(_t2_stage(values.get("T2Stage")), len(stages))}
         stages = [stage if index in ends else {} for index, stage in enumerate(stages)]
@@ -228,8 +228,8 @@ def read(
 
 
 def _load(data: bytes, file: str, max_mb: float) -> dict[str, Any]:
-    def defect(code: str, seen: str, mend: str) -> CaseDefect:
-        return CaseDefect(code, seen, mend, file=file)
+    def defect(code: str, seen: str, fix: str) -> CaseDefect:
+        return CaseDefect(code, seen, fix, file=file)
 
     if len(data) > max_mb * 1e6:
         raise too_large(max_mb, file)

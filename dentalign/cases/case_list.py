@@ -93,15 +93,15 @@ def read(path: str | Path, stage: str = "case_list") -> tuple[list[ListedCase], 
     good: list[ListedCase] = []
     for rows in same.values():
         if len({case.patient_id for _, case in rows if case.patient_id != case.case_id}) > 1:
-            code, mend, refused = "two_patients", "name one patient for the case", rows
+            code, fix, refused = "two_patients", "name one patient for the case", rows
         else:
-            code, mend, refused = "duplicate_case_id", "remove the row, or give it an id of its own", rows[1:]
+            code, fix, refused = "duplicate_case_id", "remove the row, or give it an id of its own", rows[1:]
             named = [case for _, case in rows if case.patient_id != case.case_id]
             good.append(named[0] if named else rows[0][1])  # a patient named once holds for every row
         for line, _ in refused:
             seen = f"the case id stands in lines {', '.join(str(n) for n, _ in rows)}"
             left_out.append(
-                LeftOut.of(f"line {line}", stage, CaseDefect(code, seen, mend, file=f"{path}:{line}"))
+                LeftOut.of(f"line {line}", stage, CaseDefect(code, seen, fix, file=f"{path}:{line}"))
             )
     return sorted(good), sorted(left_out)
 

@@ -43,8 +43,8 @@ class Sampler:
                 ours, self.sample.points, self.sample.oversampling, self.sample.seed
             )
         except ValueError:
-            seen, mend = "all triangles have area 0", "export the mesh again"
-            raise ToothDefect("mesh_without_area", seen, mend, file=file, tooth=fdi) from None
+            seen, fix = "all triangles have area 0", "export the mesh again"
+            raise ToothDefect("mesh_without_area", seen, fix, file=file, tooth=fdi) from None
         return sampling.order(points)
 
     def _check_size(self, triangles: Array, file: str, fdi: int) -> None:

@@ -189,5 +189,5 @@ def unknown_tooth_keys(count: int, file: str = "") -> list[ToothDefect]:
     if not count:
         return []
     seen = f"{count} tooth keys that are no FDI numbers"
-    mend = "number supernumerary teeth in the planning system, or leave them out"
-    return [ToothDefect("unknown_tooth_key", seen, mend, file=file, tooth=UNKNOWN_TOOTH)]
+    fix = "number supernumerary teeth in the planning system, or leave them out"
+    return [ToothDefect("unknown_tooth_key", seen, fix, file=file, tooth=UNKNOWN_TOOTH)]

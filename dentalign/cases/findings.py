@@ -41,9 +41,10 @@ class Findings:
                 f"{self.dropped} teeth cannot be used, more than "
                 f"limits.max_dropped_teeth = {limits.max_dropped_teeth}"
             )
-            raise CaseDefect("too_many_dropped", seen, "mend the teeth listed, or raise the limit", file=file)
+            fix = "correct the teeth listed, or raise the limit"
+            raise CaseDefect("too_many_dropped", seen, fix, file=file)
         if not mouth.present[T1].any():
-            raise CaseDefect("no_teeth", "no usable tooth at T1", "mend the teeth listed", file=file)
+            raise CaseDefect("no_teeth", "no usable tooth at T1", "correct the teeth listed", file=file)
         if plan and not np.logical_and(*mouth.present[[T1, T2]]).any():
-            seen, mend = "no usable tooth stands at both T1 and T2", "see whether T2Stage is the right stage"
-            raise CaseDefect("no_pairs", seen, mend, file=file)
+            seen, fix = "no usable tooth stands at both T1 and T2", "see whether T2Stage is the right stage"
+            raise CaseDefect("no_pairs", seen, fix, file=file)

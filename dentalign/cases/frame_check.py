@@ -70,14 +70,14 @@ def problems(
     file    : for the errors
     limits  : default those of dentalign.params; max_turn_deg, max_from_arch_mm and the sizes of a mouth
     arches  : of just these teeth, where they were found before
-    returns : defects with a code of CODES, the figures seen, and the mend
+    returns : defects with a code of CODES, the figures seen, and the fix
     raises  : ValueError if the pose of a tooth that is there is not finite
     """
     limits = limits or Limits()
     if not np.isfinite(pose[mask]).all():
         raise ValueError("poses must be finite")
     found = _problems(np.asarray(pose, np.float64), np.asarray(mask, bool), limits, arches)
-    return [CaseDefect(code, seen, mend, file=file) for code, seen, mend in found]
+    return [CaseDefect(code, seen, fix, file=file) for code, seen, fix in found]
 
 
 def far_off(
@@ -104,14 +104,14 @@ def far_off(
 def stray(fdi: int, away_mm: float, file: str = "") -> ToothDefect:
     """Defect of a tooth that `far_off` found."""
     seen = f"it stands {away_mm:.3g} mm from where the other teeth would have it"
-    mend = "correct its pose at T1 and T2 and export again (limits.max_from_arch_mm)"
-    return ToothDefect("tooth_far_off", seen, mend, file=file, tooth=fdi)
+    fix = "correct its pose at T1 and T2 and export again (limits.max_from_arch_mm)"
+    return ToothDefect("tooth_far_off", seen, fix, file=file, tooth=fdi)
 
 
 def _problems(
     pose: Array, mask: Mask, limits: Limits, arches: Sequence[Arch] | None
 ) -> Iterator[tuple[str, str, str]]:
-    """Yield (code, seen, mend) of each problem."""
+    """Yield (code, seen, fix) of each problem."""
     slots = np.flatnonzero(mask)
     yield from _reflected(pose, slots)
     if len(slots) < MIN_TEETH:
@@ -200,12 +200,12 @@ def _directions(pose: Array, arches: Sequence[Arch], max_turn_deg: float) -> Ite
         yield (
             "crown_axis",
             f"tooth-local +z lies {lies} in most teeth",
-            _axis_mend("+z from root to crown tip"),
+            _axis_fix("+z from root to crown tip"),
         )
         crowns = 0.0
     if above < 0 and crowns > 0:
-        mend = "see to the poses of the jaws, and whether upper and lower are exchanged"
-        yield "upper_below_lower", f"the upper teeth stand {-above:.1f} mm below the lower ones", mend
+        fix = "see to the poses of the jaws, and whether upper and lower are exchanged"
+        yield "upper_below_lower", f"the upper teeth stand {-above:.1f} mm below the lower ones", fix
     elif above > 0 and crowns < 0:
         yield _crowns_flipped(pose, arches)
     elif above < 0 or crowns < 0:
@@ -214,7 +214,7 @@ def _directions(pose: Array, arches: Sequence[Arch], max_turn_deg: float) -> Ite
             yield _crowns_flipped(pose, arches)
             return
         frame = frame * [1.0, 1.0, -1.0]
-        yield "mirrored", f"a mouth and its mirror image are exchanged: {_wrong_axes(frame)}", _frame_mend()
+        yield "mirrored", f"a mouth and its mirror image are exchanged: {_wrong_axes(frame)}", _frame_fix()
         return
     turn = _turn_deg(frame, np.eye(3))
     if turn > max_turn_deg:
@@ -222,14 +222,14 @@ def _directions(pose: Array, arches: Sequence[Arch], max_turn_deg: float) -> Ite
         if turn > 135:
             code = "upside_down" if frame[2, 2] < 0 else "back_to_front"
         seen = f"the mouth is turned by {turn:.0f} deg: {_wrong_axes(frame)}"
-        yield code, seen, f"{_frame_mend()}, or raise limits.max_turn_deg ({max_turn_deg:g} deg)"
+        yield code, seen, f"{_frame_fix()}, or raise limits.max_turn_deg ({max_turn_deg:g} deg)"
 
 
 def _crowns_flipped(pose: Array, arches: Sequence[Arch]) -> tuple[str, str, str]:
     slots = np.concatenate([arch.slots for arch in arches])
     wrong = int((np.sum(pose[slots, :3, 2] * average_mouth().crown[slots], axis=1) < 0).sum())
     seen = f"tooth-local +z points from crown tip to root in {wrong} of {len(slots)} teeth"
-    return "crown_axis", seen, _axis_mend("+z from root to crown tip")
+    return "crown_axis", seen, _axis_fix("+z from root to crown tip")
 
 
 def _buccal(pose: Array, arches: Sequence[Arch]) -> Iterator[tuple[str, str, str]]:
@@ -248,11 +248,11 @@ def _buccal(pose: Array, arches: Sequence[Arch]) -> Iterator[tuple[str, str, str
     if middle > -CLEAR_COSINE:
         lies = np.degrees(np.arccos(middle))
         seen = f"tooth-local +y lies {lies:.0f} deg from buccal in most teeth"
-        yield "buccal_axis", seen, _axis_mend("+y buccal")
+        yield "buccal_axis", seen, _axis_fix("+y buccal")
         return
     inward = int((cosines < 0).sum())
-    mend = 'set source.buccal_axis: "-y" in params.yaml (if it is "-y" already: "+y")'
-    yield "buccal_axis", f"tooth-local +y points inwards in {inward} of {len(cosines)} teeth", mend
+    fix = 'set source.buccal_axis: "-y" in params.yaml (if it is "-y" already: "+y")'
+    yield "buccal_axis", f"tooth-local +y points inwards in {inward} of {len(cosines)} teeth", fix
 
 
 def _size(place: Array, slots: NDArray[np.intp]) -> float:
@@ -301,9 +301,9 @@ def _wrong_axes(frame: Array) -> str:
     return "; ".join(told) or "it stands aslant"
 
 
-def _frame_mend() -> str:
+def _frame_fix() -> str:
     return f"export in the head frame ({_LPS})"
 
 
-def _axis_mend(wanted: str) -> str:
+def _axis_fix(wanted: str) -> str:
     return f"export tooth-local meshes and poses with {wanted}"

@@ -16,7 +16,7 @@ class LeftOut:
     stage : the pipeline stage that noticed
     code  : short reason code
     seen  : what was found
-    mend  : what to do about it
+    fix  : what to do about it
     file  : where, as the user knows it
     """
 
@@ -25,7 +25,7 @@ class LeftOut:
     stage: str
     code: str
     seen: str
-    mend: str
+    fix: str
     file: str
 
     @classmethod
@@ -33,7 +33,7 @@ class LeftOut:
         """Make the line for a defect met in a stage; a CaseDefect concerns the whole case."""
         whole = isinstance(defect, CaseDefect) or defect.tooth is None
         tooth = "" if whole else str(defect.tooth)
-        return cls(case_id, tooth, stage, defect.code, defect.seen, defect.mend, defect.file)
+        return cls(case_id, tooth, stage, defect.code, defect.seen, defect.fix, defect.file)
 
     @property
     def whole_case(self) -> bool:

@@ -68,12 +68,12 @@ def t2_position(document: CaseDocument, file: str = "") -> int | None:
     stage, count = document.t2_stage, len(document.staging)
     if stage is None:
         return None
-    mend = f"T2Stage must be a whole number from 0 to {count}"
+    fix = f"T2Stage must be a whole number from 0 to {count}"
     if not stage.is_integer():  # also NaN and infinity
-        raise CaseDefect("bad_t2_stage", "T2Stage is no whole number", mend, file=file)
+        raise CaseDefect("bad_t2_stage", "T2Stage is no whole number", fix, file=file)
     position = position_of_t2(stage, count)
     if position is None:
-        raise CaseDefect("bad_t2_stage", f"T2Stage is {int(stage)} of {count} stages", mend, file=file)
+        raise CaseDefect("bad_t2_stage", f"T2Stage is {int(stage)} of {count} stages", fix, file=file)
     return position
 
 
@@ -109,8 +109,8 @@ def _spelling(stage: Stage, where: str) -> tuple[Mapping[str, Pose | None], bool
     if not present:
         raise CaseDefect("no_tooth_poses", "a stage without tooth poses", "export them", file=where)
     if len(present) > 1:
-        seen, mend = "tooth poses in two spellings in one stage", "export one of them only"
-        raise CaseDefect("two_spellings", seen, mend, file=where)
+        seen, fix = "tooth poses in two spellings in one stage", "export one of them only"
+        raise CaseDefect("two_spellings", seen, fix, file=where)
     teeth, to_jaw = present[0]
     return teeth, to_jaw
 
@@ -122,8 +122,8 @@ def _tooth_numbers(number: int, pose: Pose | None, where: str) -> list[float]:
     numbers = _numbers(pose)
     code, seen = _broken(numbers)
     if code or numbers is None:
-        mend = "correct the tooth's pose in the planning system and export again"
-        raise ToothDefect(code, seen, mend, file=where, tooth=number)
+        fix = "correct the tooth's pose in the planning system and export again"
+        raise ToothDefect(code, seen, fix, file=where, tooth=number)
     return numbers
 
 
@@ -146,8 +146,8 @@ def _jaw_numbers(document: CaseDocument, stage: Stage, upper: bool, where: str) 
     code, seen = _broken(numbers)
     if code or numbers is None:
         jaw = "upper" if upper else "lower"
-        mend = "correct the jaw's pose and export again"
-        raise CaseDefect(f"jaw_{code}", f"pose of the {jaw} jaw: {seen}", mend, file=where)
+        fix = "correct the jaw's pose and export again"
+        raise CaseDefect(f"jaw_{code}", f"pose of the {jaw} jaw: {seen}", fix, file=where)
     return numbers
 
 

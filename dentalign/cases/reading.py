@@ -62,7 +62,7 @@ def read_poses(
     )
     if plan and not wrong:
         at_t2 = frame_check.problems(mouth.pose[T2], mouth.present[T2], file=file, limits=limits)
-        wrong = [CaseDefect(one.code, f"at T2: {one.seen}", one.mend, file=file) for one in at_t2]
+        wrong = [CaseDefect(one.code, f"at T2: {one.seen}", one.fix, file=file) for one in at_t2]
     if wrong:
         findings.add(*wrong[1:])
         raise wrong[0]
@@ -107,5 +107,5 @@ def read_case(
 
 
 def _t2_only(fdi: int, file: str) -> ToothDefect:
-    seen, mend = "the tooth stands at T2 only", "nothing, if it erupts later; it is neither input nor label"
-    return ToothDefect("t2_only", seen, mend, file=file, tooth=fdi)
+    seen, fix = "the tooth stands at T2 only", "nothing, if it erupts later; it is neither input nor label"
+    return ToothDefect("t2_only", seen, fix, file=file, tooth=fdi)

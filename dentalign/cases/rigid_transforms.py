@@ -167,7 +167,7 @@ class _Reader:
 
 def _first_reasons(lines: Sequence[LeftOut]) -> str:
     text = "; ".join(
-        f"case {line.case_id}: {line.seen} ({line.mend}) [{line.file}]" for line in sorted(lines)[:3]
+        f"case {line.case_id}: {line.seen} ({line.fix}) [{line.file}]" for line in sorted(lines)[:3]
     )
     return f"; first: {text}" if text else ""
 

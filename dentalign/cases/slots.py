@@ -50,8 +50,8 @@ def without_rivals(poses: StagePoses, file: str = "", leaving: Collection[int] =
         for loser in rivals:
             if loser != winner and loser in t1:
                 seen = f"it stands in the slot of {SLOTS[slot_of(loser)]} together with tooth {winner}"
-                mend = "name the one that goes with --extract, or leave it out of the export"
-                defects[loser] = ToothDefect("slot_conflict", seen, mend, file=file, tooth=loser)
+                fix = "name the one that goes with --extract, or leave it out of the export"
+                defects[loser] = ToothDefect("slot_conflict", seen, fix, file=file, tooth=loser)
     kept = {number: pose for number, pose in t1.items() if number not in defects}
     after = None if poses.t2 is None else {n: pose for n, pose in poses.t2.items() if n not in defects}
     return StagePoses(kept, after, dict(sorted(defects.items())), poses.t2_only)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from dentalign.errors import ToothDefect
 from dentalign.geometry import stl
 
-_MEND = "export the mesh again"
+_FIX = "export the mesh again"
 
 
 def without_text(data: bytes, kind: str, *, file: str, tooth: int) -> bytes:
@@ -30,10 +30,10 @@ def without_text(data: bytes, kind: str, *, file: str, tooth: int) -> bytes:
         vertices, faces = np.asarray(mesh.vertices, "<f8"), np.asarray(mesh.faces, "<i4")
     except Exception as error:  # noqa: BLE001  whatever the parser trips over, it is this file's defect
         seen = f"not readable as {kind.upper()} ({type(error).__name__})"
-        raise ToothDefect("malformed_mesh", seen, _MEND, file=file, tooth=tooth) from None
+        raise ToothDefect("malformed_mesh", seen, _FIX, file=file, tooth=tooth) from None
     if not len(faces) or not np.isfinite(vertices).all():
         seen = "no triangle, or a coordinate is NaN or infinite"
-        raise ToothDefect("malformed_mesh", seen, _MEND, file=file, tooth=tooth)
+        raise ToothDefect("malformed_mesh", seen, _FIX, file=file, tooth=tooth)
     return _obj(vertices, faces) if kind == "obj" else _ply(vertices, faces)
 
 
@@ -49,7 +49,7 @@ def _stl(data: bytes, file: str, tooth: int) -> bytes:
         return "\n".join([*lines, "endsolid", ""]).encode("ascii")
     if len(plain) != 84 + 50 * len(triangles):
         seen = f"{len(plain)} bytes are more than the {len(triangles)} triangles that the header promises"
-        raise ToothDefect("malformed_mesh", seen, _MEND, file=file, tooth=tooth)
+        raise ToothDefect("malformed_mesh", seen, _FIX, file=file, tooth=tooth)
     return plain
 
 

@@ -14,7 +14,7 @@ from dentalign.geometry.rigid import unit
 
 _HEADER_BYTES = 84
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-_MEND = "export the mesh again"
+_FIX = "export the mesh again"
 
 
 def read_triangles(data: bytes, *, file: str, tooth: int) -> NDArray[np.float64]:
@@ -28,7 +28,7 @@ def read_triangles(data: bytes, *, file: str, tooth: int) -> NDArray[np.float64]
     """
 
     def defect(code: str, seen: str) -> ToothDefect:
-        return ToothDefect(code, seen, _MEND, file=file, tooth=tooth)
+        return ToothDefect(code, seen, _FIX, file=file, tooth=tooth)
 
     if not data:
         raise defect("empty_mesh", "the file is empty")

@@ -127,7 +127,7 @@ def _import(
     result = ImportResult(totals, len(new), len(unchanged), len(earlier), patients, lines, decisions)
     _write_lists(importer, opened.dest, listed, done + earlier, result)
     if not done and not earlier:
-        first = "; ".join(f"{line.case_id}: {line.seen} ({line.mend}) [{line.file}]" for line in lines[:3])
+        first = "; ".join(f"{line.case_id}: {line.seen} ({line.fix}) [{line.file}]" for line in lines[:3])
         raise NothingUsable(f"{source.folder}: none of {len(found)} cases is usable; first: {first}")
     return result
 
@@ -147,7 +147,7 @@ def _check_name(case: FoundCase, source: SourceFolder, seen: set[str]) -> None:
     try:
         case_list.check_id(case.case_id, file)
     except CaseDefect as defect:
-        raise CaseDefect(defect.code, defect.seen, f"rename the folder; {defect.mend}", file=file) from None
+        raise CaseDefect(defect.code, defect.seen, f"rename the folder; {defect.fix}", file=file) from None
     if case.case_id.casefold() in seen:
         what = "another folder or scan of the download gives the same case id"
         raise CaseDefect("duplicate_case_id", what, "remove one of them", file=file)

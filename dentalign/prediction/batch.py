@@ -86,15 +86,15 @@ def predict_cases(
             raise  # of the models, the options or the disk: the next case would meet it too
         except Exception as error:  # noqa: BLE001  one case never ends the batch
             command.show_traceback()
-            seen, mend = f"{type(error).__name__} in dentalign", "report it, with the traceback of --debug"
-            failure = CaseDefect("internal", seen, mend, file=_shown(str(file)))
+            seen, fix = f"{type(error).__name__} in dentalign", "report it, with the traceback of --debug"
+            failure = CaseDefect("internal", seen, fix, file=_shown(str(file)))
             lines.append(LeftOut.of(_shown(file.stem), STAGE, failure))
     left_out.write_csv(Path(out) / "left_out.csv", lines)
     review.write_csv(Path(out) / "to_look_at.csv", looks)
     if not written:
         first = min(line for line in lines if line.whole_case)
         more = next((f"; first: {line.seen} [{line.file}]" for line in sorted(lines) if line.tooth), "")
-        raise NothingUsable(f"case {first.case_id}: {first.seen}; {first.mend} [{first.file}]{more}")
+        raise NothingUsable(f"case {first.case_id}: {first.seen}; {first.fix} [{first.file}]{more}")
     return BatchResult(tuple(written), tuple(sorted(lines)), tuple(looks))
 
 

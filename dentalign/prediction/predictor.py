@@ -149,8 +149,8 @@ class Predictor:
         mask = here & ~np.isin(mouth.fdi, sorted(gone))
         unmoved = {fdi: pose for fdi, pose in case.unmoved.items() if fdi not in gone}
         if not mask.any():
-            mend = "see to the teeth planned away or extracted"
-            raise CaseDefect("no_pairs", "no tooth is left at T2", mend)
+            fix = "see to the teeth planned away or extracted"
+            raise CaseDefect("no_pairs", "no tooth is left at T2", fix)
         latents = None
         if self.alignment_model.uses_latents:
             latents = self.encoder.encode(mouth.points, mouth.pose[:1], mouth.present[:1])

@@ -16,14 +16,14 @@ class Reason:
     cases : excluded by it
     teeth : dropped by it
     noted : entries that are no teeth of T1
-    mend  : what to do about the first of its lines; others may name other files
+    fix  : what to do about the first of its lines; others may name other files
     """
 
     code: str
     cases: int
     teeth: int
     noted: int
-    mend: str
+    fix: str
 
 
 def by_reason(lines: Sequence[LeftOut]) -> list[Reason]:
@@ -34,7 +34,7 @@ def by_reason(lines: Sequence[LeftOut]) -> list[Reason]:
         noted = len(same) if code in NO_TEETH_OF_T1 else 0
         cases = len({line.case_id for line in same if line.whole_case})
         teeth = sum(not line.whole_case for line in same) - noted
-        reasons.append(Reason(code, cases, teeth, noted, same[0].mend))
+        reasons.append(Reason(code, cases, teeth, noted, same[0].fix))
     return sorted(reasons, key=lambda reason: (-reason.cases - reason.teeth, -reason.noted, reason.code))
 
 

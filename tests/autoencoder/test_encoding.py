@@ -74,7 +74,7 @@ def test_any_number_of_threads_gives_the_same_bytes(encoder: ToothEncoder) -> No
 
 
 def test_a_device_that_torch_does_not_know_is_refused_with_those_to_choose_from() -> None:
-    with pytest.raises(DentalignError, match="device 'foo' is none that torch knows; set it to auto, cpu or"):
+    with pytest.raises(DentalignError, match="device 'foo' is unknown to torch; set it to auto, cpu or"):
         choose_device("foo")
     assert choose_device("cpu") == torch.device("cpu")
 

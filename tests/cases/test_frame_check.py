@@ -144,13 +144,13 @@ def test_arches_found_before_change_no_verdict(mouths: list[Mouth], factor: floa
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_frame_is_named_with_what_was_seen_and_the_mend(name: str, mouths: list[Mouth]) -> None:
+def test_a_wrong_frame_is_named_with_what_was_seen_and_the_fix(name: str, mouths: list[Mouth]) -> None:
     change, code = WRONG[name]
     for pose, mask in mouths[::5]:
         found = frame_check.problems(change(pose), mask, file="a.json")
         assert [defect.code for defect in found] == [code]
         assert found[0].file == "a.json"
-        assert found[0].seen and found[0].mend
+        assert found[0].seen and found[0].fix
         assert code in frame_check.CODES
 
 

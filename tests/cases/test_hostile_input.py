@@ -73,7 +73,6 @@ IDS = [
     "~root",
     "$HOME",
     "%TEMP%",
-    "a\nb",
 ]
 
 

@@ -1,4 +1,4 @@
-"""docs/what-is-left-out.md names exactly the reason codes that the source can give, each with its mend."""
+"""docs/what-is-left-out.md names exactly the reason codes that the source can give, each with its fix."""
 
 import ast
 import re
@@ -53,14 +53,14 @@ def in_the_docs() -> dict[str, tuple[str, str]]:
     text = (ROOT / "docs" / "what-is-left-out.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z0-9_]+\*?)` \| (.+) \| (.+) \|$", text, re.M)
     assert len(rows) == len({code for code, _, _ in rows}), "a code stands twice"
-    return {code: (meaning, mend) for code, meaning, mend in rows}
+    return {code: (meaning, fix) for code, meaning, fix in rows}
 
 
 def test_the_table_has_exactly_the_codes_of_the_source() -> None:
     assert set(in_the_docs()) == in_the_source()
 
 
-def test_every_code_has_a_meaning_and_a_mend() -> None:
+def test_every_code_has_a_meaning_and_a_fix() -> None:
     for code, cells in in_the_docs().items():
         assert all(len(cell) > 4 for cell in cells), code
 

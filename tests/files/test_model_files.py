@@ -124,7 +124,7 @@ def test_the_wrong_file_and_the_wrong_device_are_named(models: Path, tmp_path: P
     with pytest.raises(DentalignError, match=r"encoder\.pt: no alignment model"):
         dentalign.load_alignment_model(models / "encoder.pt")
     if not torch.cuda.is_available():
-        with pytest.raises(DentalignError, match="torch finds none"):
+        with pytest.raises(DentalignError, match="torch finds no GPU"):
             dentalign.load_decoder(models / "decoder.pt", device="cuda")
 
 

@@ -245,7 +245,7 @@ def test_a_bad_download_is_named_and_not_half_imported(tmp_path: Path, mouths: d
     files = {line.case_id: line.file for line in imported.lines}
     for number, (_, name, code) in enumerate(BROKEN.values(), 2):
         assert files[f"teethalign3d-{number:03d}"].endswith(f"data_{number:03d}/{name}"), code
-    assert all("download" in line.mend or "file itself" in line.mend for line in imported.lines)
+    assert all("download" in line.fix or "file itself" in line.fix for line in imported.lines)
     for kind in ("json", "stl"):
         assert [file.stem for file in (tmp_path / "out" / kind).iterdir()] == ["teethalign3d-001"]
 

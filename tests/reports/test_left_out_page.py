@@ -53,7 +53,7 @@ def test_every_line_is_on_the_page_as_text_and_nothing_of_it_is_markup() -> None
         ["c", "38"],
     ]
     assert rows[1][4:6] == [HOSTILE, HOSTILE]
-    assert page.tags == Page(rendered([replace(line, seen="x", mend="x") for line in LINES])).tags
+    assert page.tags == Page(rendered([replace(line, seen="x", fix="x") for line in LINES])).tags
 
 
 def test_reasons_are_counted_by_cases_and_teeth_the_most_frequent_first() -> None:

@@ -6,8 +6,8 @@ TOTALS = Totals(5, 3, 2, 84, 82, 2)
 HOSTILE = '<script>document.title="hacked"</script>"&\''
 
 
-def line(case_id: str, tooth: str, code: str, seen: str = "seen", mend: str = "mend") -> LeftOut:
-    return LeftOut(case_id, tooth, "fetch_json", code, seen, mend, f"json/{case_id}.json")
+def line(case_id: str, tooth: str, code: str, seen: str = "seen", fix: str = "fix") -> LeftOut:
+    return LeftOut(case_id, tooth, "fetch_json", code, seen, fix, f"json/{case_id}.json")
 
 
 LINES = [

@@ -74,8 +74,8 @@ def safe_name(name: str) -> str:
 def check_size(size: int, limit: int, file: str) -> None:
     """Raise CaseDefect for a file over the limit, in bytes."""
     if size > limit:
-        mend = "raise limits.max_json_mb or limits.max_mesh_mb if this is what it should be"
-        raise CaseDefect("too_large", f"over {limit / 1e6:g} MB", mend, file=file)
+        fix = "raise limits.max_json_mb or limits.max_mesh_mb if this is what it should be"
+        raise CaseDefect("too_large", f"over {limit / 1e6:g} MB", fix, file=file)
 
 
 def unreadable(error: BaseException, file: str) -> Unreachable:
@@ -86,5 +86,5 @@ def unreadable(error: BaseException, file: str) -> Unreachable:
         )
     # Only the name of the error: messages of stores may hold signed addresses.
     reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-    mend = "check the access rights and the store"
-    return Unreachable("unreadable", f"cannot be read: {reason}", mend, file=file)
+    fix = "check the access rights and the store"
+    return Unreachable("unreadable", f"cannot be read: {reason}", fix, file=file)

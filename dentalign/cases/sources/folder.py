@@ -18,8 +18,8 @@ class LocalSource(CaseSource):
         self._root = Path(directory).resolve()
         self._last: tuple[str, Path] | None = None
         if not self._root.is_dir():
-            mend = "correct it on the command line, or under `source` in params.yaml"
-            raise DentalignError(f"{directory}: no such folder; {mend}")
+            fix = "correct it on the command line, or under `source` in params.yaml"
+            raise DentalignError(f"{directory}: no such folder; {fix}")
 
     def local_path(self, name: str) -> Path:
         file = self.location(name)

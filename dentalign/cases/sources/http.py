@@ -141,8 +141,8 @@ class HttpSource(CaseSource):
                 "redirects", "a redirect to no URL", "check the server", file=str(asked)
             ) from None
         if _place(target) != _place(self._origin):  # the token is for this server, and no file:// is
-            mend = "if that server is the right one, name it in params.yaml"
-            raise Unreachable("redirect_elsewhere", "a redirect to another server", mend, file=str(asked))
+            fix = "if that server is the right one, name it in params.yaml"
+            raise Unreachable("redirect_elsewhere", "a redirect to another server", fix, file=str(asked))
         return target
 
     def _answer(
@@ -158,8 +158,8 @@ class HttpSource(CaseSource):
                 "not_found", f"the server answers {status}", "put the file there, or unlist it", file=file
             )
         if status in (401, 403):
-            mend = f"set the environment variable {TOKEN_VARIABLE} to a valid token"
-            raise Unreachable("refused", f"the server answers {status}", mend, file=file)
+            fix = f"set the environment variable {TOKEN_VARIABLE} to a valid token"
+            raise Unreachable("refused", f"the server answers {status}", fix, file=file)
         if status != 200:
             raise Unreachable("http_status", f"the server answers {status}", "check the server", file=file)
         return Content(self._body(response, limit, deadline, file), _validator(response))
@@ -204,8 +204,8 @@ def _decoded(response: httpx.Response, most: int, file: str) -> Iterator[bytes]:
 
 
 def _too_slow(file: str) -> Unreachable:
-    mend = "raise fetch.timeout_s, or check the network"
-    return Unreachable("too_slow", "the whole file took too long", mend, file=file)
+    fix = "raise fetch.timeout_s, or check the network"
+    return Unreachable("too_slow", "the whole file took too long", fix, file=file)
 
 
 def _place(url: httpx.URL) -> tuple[str, str, int | None]:

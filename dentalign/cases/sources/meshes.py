@@ -79,9 +79,9 @@ class MeshStore:
     def tooth_defect(self, defect: CaseDefect, name: str, fdi: int) -> ToothDefect:
         """Make the defect of a tooth whose mesh cannot be had: it costs the tooth, not the case."""
         if defect.code == "not_found":
-            seen, mend = "the mesh is missing", "export the mesh, or take the tooth out of the case"
-            return ToothDefect("missing_mesh", seen, mend, file=self.location(name), tooth=fdi)
-        return ToothDefect(f"mesh_{defect.code}", defect.seen, defect.mend, file=defect.file, tooth=fdi)
+            seen, fix = "the mesh is missing", "export the mesh, or take the tooth out of the case"
+            return ToothDefect("missing_mesh", seen, fix, file=self.location(name), tooth=fdi)
+        return ToothDefect(f"mesh_{defect.code}", defect.seen, defect.fix, file=defect.file, tooth=fdi)
 
     def close(self) -> None:
         """Close connections, and wake what waits for a retry."""

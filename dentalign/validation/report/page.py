@@ -99,7 +99,7 @@ def _left_out(path: Path | None) -> dict[str, Any] | None:
         return None
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            lines = [{name: row[name] for name in ("case_id", "tooth", "stage", "code", "seen", "mend")}
+            lines = [{name: row[name] for name in ("case_id", "tooth", "stage", "code", "seen", "fix")}
                      for row in csv.DictReader(file)]  # fmt: skip
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
         raise DentalignError(f"{path}: not the list of what was left out ({error!r})") from None
