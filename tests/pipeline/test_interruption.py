@@ -238,7 +238,7 @@ TRAININGS = {
 }
 
 
-@pytest.mark.parametrize("section", TRAININGS)
+@pytest.mark.parametrize("section", ["train", pytest.param("autoencoder", marks=pytest.mark.long)])
 def test_epochs_in_two_runs_give_what_they_give_in_one(
     project: Project, tmp_path: Path, section: str
 ) -> None:
