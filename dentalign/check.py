@@ -131,9 +131,7 @@ def locate(source: Path, json: str | None = None, meshes: str | None = None) -> 
     if json is not None:
         raise ParamError("--json goes with a case list as SOURCE; a case store has its own folder json/")
     if not (source / "json").is_dir():
-        raise ParamError(
-            f"{source}: no case store (it needs a folder json/ of <case_id>.json) and no case list"
-        )
+        raise ParamError(f"{source}: neither a case store (a folder json/ of <case_id>.json) nor a case list")
     cases, bad = case_list.find(source, STAGE)
     with tempfile.TemporaryDirectory(prefix="dentalign-check-") as folder:
         listed = Path(folder) / "cases.csv"

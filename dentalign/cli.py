@@ -86,8 +86,8 @@ def predict_(
     models: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with encoder.pt, decoder.pt and alignment.pt. Default: models/, and the parameters' "
-            "encoder.weights and decoder.weights."
+            help="Folder with encoder.pt, decoder.pt and alignment.pt. Default: models/alignment.pt, and the "
+            "files that the parameters encoder.weights and decoder.weights name."
         ),
     ] = None,
     extract: Annotated[str, typer.Option(help="FDI numbers of teeth to extract, such as 14,24.")] = "",
@@ -95,7 +95,11 @@ def predict_(
         str, typer.Option(help="FDI numbers of teeth that must not move, such as implants: 36,46.")
     ] = "",
     stages: Annotated[
-        bool, typer.Option("--stages", help="Also write the stages from T1 to T2 (parameters: predict).")
+        bool,
+        typer.Option(
+            "--stages",
+            help="Also write the stages from T1 to T2, in steps as section predict of the parameters limits.",
+        ),
     ] = False,
     moved: Annotated[
         Literal["none", "stl", "glb"],
@@ -172,7 +176,10 @@ def check_(
         typer.Option(help="JSONs of a case list (folder or URL prefix). Default: json/ beside it."),
     ] = None,
     meshes: Annotated[
-        str | None, typer.Option(help="Meshes (folder or URL prefix). Default: stl/ of the store.")
+        str | None,
+        typer.Option(
+            help="Meshes (folder or URL prefix). Default: stl/ of the case store, or beside the case list."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File to write the table into as well (CSV).")] = None,
     buccal_axis: Annotated[
@@ -216,16 +223,23 @@ def import_(
     ],
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of the unpacked download.")],
     dest: Annotated[
-        Path, typer.Argument(metavar="DEST", help="Folder for the cases; new, or of this import.")
+        Path,
+        typer.Argument(
+            metavar="DEST", help="Folder for the cases: new, or made by an earlier import of this FORMAT."
+        ),
     ],
     matrices: Annotated[
         Literal["rows", "columns", "rows-own", "columns-own"] | None,
-        typer.Option(help="teethalign3d: how its matrices are meant. Default: the data decide."),
+        typer.Option(
+            help="teethalign3d only: how to read its matrices (docs/public-data-sets.md). "
+            "Default: the data decide."
+        ),
     ] = None,
 ) -> None:
     """Import a public data set into our case layout: json/, stl/, cases.csv, left_out.csv.
 
-    A case is imported whole or not at all; run again, it goes on. docs/public-data-sets.md has the rest.
+    A case is written completely or not at all; after an interruption, run the command again and it
+    continues. docs/public-data-sets.md has the rest.
     """
     from dentalign.importers import import_run
 
@@ -256,14 +270,17 @@ def pseudonymise_(
     ] = None,
     map_file: Annotated[
         Path | None,
-        typer.Option("--map", help="Also write whose pseudonym is whose; outside of git and DVC projects."),
+        typer.Option(
+            "--map",
+            help="Also write which pseudonym stands for which case (CSV); outside of git and DVC projects.",
+        ),
     ] = None,
     params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
 ) -> None:
     """Write a case store anew under keyed hashes of case, patient and planner, without any free text.
 
     The key is DENTALIGN_ID_KEY, a secret of 16 characters or more (openssl rand -hex 32): the same key gives
-    the same names and splits. Run again it goes on.
+    the same names and splits. After an interruption, run the command again and it continues.
     """
     from dentalign import settings
     from dentalign.pseudonymise import pseudonymise
@@ -295,7 +312,7 @@ def export_(
         "onnx"
     ),
 ) -> None:
-    """Write the models as ONNX files, each held to the model in onnxruntime before it gets its name.
+    """Write the models as ONNX files; one that differs from its model in onnxruntime is not kept.
 
     Needs dentalign's extra `export`. See docs/models.md for inputs and outputs.
     """

@@ -30,7 +30,7 @@ def load(path: str | Path) -> AlignmentModel:
     config = content["config"]
     name = config.get("model") if isinstance(config, dict) else None
     if name not in MODELS:
-        raise DentalignError(f"{path}: no alignment model, or one of another version (model: {name!r})")
+        raise DentalignError(f"{path}: not an alignment model, or one of another version (model: {name!r})")
     model = weights.restored(content, path, MODELS[name].model, AlignmentConfig)
     try:
         _ = model.patterns

@@ -53,7 +53,7 @@ def _mapping(value: object) -> dict[str, Any] | None:
 
 
 def _pose(value: object) -> object:
-    """Coerce a pose: None if absent, a Pose of nulls if it is no mapping."""
+    """Coerce a pose: None if absent, a Pose of nulls if it is not a mapping."""
     if isinstance(value, Pose):
         return value
     return None if value is None or value == {} else _mapping(value) or {"rotation": None}
@@ -250,7 +250,7 @@ def _load(data: bytes, file: str, max_mb: float) -> dict[str, Any]:
     except _DoubleKeyError:
         raise defect("double_key", "a key stands twice in one object", "export it again") from None
     if not isinstance(values, dict):
-        raise defect("not_a_case", "the JSON is no object", "export the case, not a list or a value")
+        raise defect("not_a_case", "the JSON is not an object", "export the case, not a list or a value")
     return values
 
 

@@ -119,7 +119,7 @@ def find(store: str | Path, stage: str = "list") -> tuple[list[ListedCase], list
     for number, file in enumerate(sorted(folder.iterdir()), 1):
         try:
             if file.suffix != ".json" or not file.is_file():
-                raise CaseDefect("not_a_case", "no file named <case_id>.json", "move it out of json/")
+                raise CaseDefect("not_a_case", "not named <case_id>.json", "move it out of json/")
             check_id(file.stem)
             if ids.setdefault(file.stem.casefold(), file.stem) != file.stem:
                 raise CaseDefect(
@@ -150,7 +150,7 @@ def write_splits(path: str | Path, splits: Mapping[str, str]) -> None:
 
 
 def read_splits(path: str | Path) -> dict[str, Split]:
-    """Read the CSV `case_id,split`; raises DentalignError if the file is none."""
+    """Read the CSV `case_id,split`; raises DentalignError if the file is something else."""
     splits: dict[str, Split] = {}
     for line, row in csv_table.read(path, ["case_id"]):
         known = [split for split in SPLITS if split == row.get("split")]

@@ -37,7 +37,7 @@ class FetchResult:
 
 @dataclass(frozen=True)
 class _Sanitised:
-    """Case as it is written, and the number of its tooth keys that are no FDI numbers."""
+    """Case as it is written, and the number of its tooth keys that are not FDI numbers."""
 
     data: bytes
     unknown_tooth_keys: int
@@ -185,9 +185,9 @@ def _first(reasons: Iterable[str], count: int = 3) -> str:
 
 
 def unknown_tooth_keys(count: int, file: str = "") -> list[ToothDefect]:
-    """Make the defect of a document's tooth keys that are no FDI numbers; none where there is no such key."""
+    """Make the defect of a document's tooth keys that are not FDI numbers; none if all are."""
     if not count:
         return []
-    seen = f"{count} tooth keys that are no FDI numbers"
+    seen = f"{count} tooth keys that are not FDI numbers"
     fix = "number supernumerary teeth in the planning system, or leave them out"
     return [ToothDefect("unknown_tooth_key", seen, fix, file=file, tooth=UNKNOWN_TOOTH)]

@@ -153,7 +153,7 @@ def _reflected(pose: Array, slots: NDArray[np.intp]) -> Iterator[tuple[str, str,
     bad = (np.linalg.det(rotation) < 0) | ~(off < SMALL_CHANGE)
     if bad.any():
         teeth = ", ".join(str(SLOTS[slot]) for slot in slots[bad])
-        seen = f"the pose is no rotation (a reflection, or scaled) in slots {teeth}"
+        seen = f"the pose is not a rotation (a reflection, or scaled) in slots {teeth}"
         yield "pose_reflected", seen, "mirror or scale the meshes instead, and give each tooth a rigid pose"
 
 
@@ -272,7 +272,7 @@ def _average_distances() -> Array:
 
 
 def _above(arches: Sequence[Arch], up: Array) -> float:
-    """Height of the upper arch above the lower one along `up`, mm; 0.0 if that says nothing."""
+    """Height of the upper arch over the lower along `up`, mm; 0.0 if small, or an arch has few teeth."""
     by_name = {arch.name: arch for arch in arches if len(arch.slots) >= MIN_TEETH_OF_ARCH}
     if len(by_name) < 2:
         return 0.0

@@ -16,7 +16,7 @@ class LeftOut:
     stage : the pipeline stage that noticed
     code  : short reason code
     seen  : what was found
-    fix  : what to do about it
+    fix   : what to do about it
     file  : where, as the user knows it
     """
 

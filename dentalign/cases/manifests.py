@@ -75,7 +75,7 @@ class Manifest:
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = type(error).__name__
             raise DentalignError(
-                f"{path}: no manifest of rigid_transforms ({reason}); run that stage again"
+                f"{path}: not a manifest of rigid_transforms ({reason}); run that stage again"
             ) from error
 
 

@@ -37,7 +37,7 @@ def stage_poses(document: CaseDocument, file: str = "", *, require_t2: bool = Tr
     file       : path or URL, for the errors
     require_t2 : if False, a document without `T2Stage` gives t2 = None
     returns    : poses; a tooth whose pose is broken at T1 or at T2 is among the defects
-    raises     : CaseDefect for a T2Stage that is no stage, a stage in two spellings or in none, or a
+    raises     : CaseDefect for a T2Stage that is not a stage, a stage in two spellings or in none, or a
                  broken jaw pose
     """
     t2_index = t2_position(document, file)
@@ -64,13 +64,13 @@ def stage_poses(document: CaseDocument, file: str = "", *, require_t2: bool = Tr
 
 
 def t2_position(document: CaseDocument, file: str = "") -> int | None:
-    """List position of the stage of T2; None without a T2Stage; raises CaseDefect if it is no stage."""
+    """List position of the stage of T2; None without a T2Stage; raises CaseDefect if it is not a stage."""
     stage, count = document.t2_stage, len(document.staging)
     if stage is None:
         return None
     fix = f"T2Stage must be a whole number from 0 to {count}"
     if not stage.is_integer():  # also NaN and infinity
-        raise CaseDefect("bad_t2_stage", "T2Stage is no whole number", fix, file=file)
+        raise CaseDefect("bad_t2_stage", "T2Stage is not a whole number", fix, file=file)
     position = position_of_t2(stage, count)
     if position is None:
         raise CaseDefect("bad_t2_stage", f"T2Stage is {int(stage)} of {count} stages", fix, file=file)

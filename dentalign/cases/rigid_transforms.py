@@ -175,10 +175,13 @@ def _first_reasons(lines: Sequence[LeftOut]) -> str:
 def read_listed(path: str | Path) -> tuple[list[str], list[LeftOut]]:
     """Read what fetch_json wrote: every row of the case list by its id, and what was left out of it.
 
-    raises: DentalignError if the file is none of that
+    raises: DentalignError if the file is something else
     """
     try:
         record = json.loads(Path(path).read_bytes())
         return [str(row) for row in record["listed"]], from_list(record["left_out"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DentalignError(f"{path}: no list of what was left out ({type(error).__name__})") from error
+        reason = type(error).__name__
+        raise DentalignError(
+            f"{path}: not a readable list of what was left out ({reason}); `dvc repro` makes it again"
+        ) from error

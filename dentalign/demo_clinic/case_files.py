@@ -22,7 +22,7 @@ SPELLING_SHARES = (0.65, 0.20, 0.15)
 def document(case_id: str, number: int, t1: Poses, t2: Poses, rng: np.random.Generator) -> Document:
     """Make the JSON document of a case.
 
-    number : of the patient, in the made-up name
+    number : running number of the patient, part of the made-up name
     t1, t2 : FDI -> (4, 4) head poses, mm; a tooth of t1 that is not in t2 is extracted after the first stage
     """
     stages = int(rng.integers(5, 26))

@@ -52,7 +52,7 @@ def write(
     network   : made of operators that ONNX has; its arguments are the interface's inputs
     about     : what the file's metadata says, beside the interface
     examples  : arguments in batches of different length; the first serves to export, all to verify
-    wanted    : the answers of the network that the file is held to
+    wanted    : computes the answers that the file must give, from the same arguments
     returns   : the largest difference from them over all examples, as a share of the largest value of that
                 output; None where it could not be verified
     raises    : DentalignError where that is above `TOLERANCE`, and the file does not appear

@@ -36,7 +36,7 @@ def read(path: str | Path, required: Sequence[str]) -> Iterator[tuple[int, dict[
     Tables of spreadsheets are read: byte-order mark, commas, semicolons or tabs. Columns come in lower case.
 
     required : columns that must be in the heading
-    raises   : DentalignError where the file cannot be read, is no CSV, lacks a required column, or names one
+    raises   : DentalignError if the file cannot be read, is not a CSV, lacks a required column, or names one
                twice; and for a value over several lines, because a quote that is never closed swallows rows
     """
     try:

@@ -24,7 +24,7 @@ def from_quaternion(xyzw: ArrayLike, translation: ArrayLike) -> Array:
         raise ValueError("quaternion and translation must be finite")
     largest = np.abs(q).max(axis=-1, keepdims=True)  # divided out first: no overflow of the squares
     if (largest == 0).any():
-        raise ValueError("a quaternion of norm 0 is no rotation")
+        raise ValueError("a quaternion of norm 0 is not a rotation")
     q = q / largest
     x, y, z, w = np.moveaxis(q / np.linalg.norm(q, axis=-1, keepdims=True), -1, 0)
     pose = np.zeros((*q.shape[:-1], 4, 4))

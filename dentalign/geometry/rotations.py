@@ -14,7 +14,7 @@ def matrix(vector: torch.Tensor) -> torch.Tensor:
 
 
 def vector(matrix: torch.Tensor) -> torch.Tensor:
-    """Rotation vectors, radians, of rotation matrices; for angles below 180 degrees, where it gives 0."""
+    """Rotation vectors, radians, of rotation matrices; valid below 180 degrees, wrongly 0 at 180."""
     axis = torch.stack(
         [
             matrix[..., 2, 1] - matrix[..., 1, 2],

@@ -60,7 +60,7 @@ class ImportedCase:
 
 
 class Importer:
-    """Data set. `find` and `prepare` are called once, then `read` for each case.
+    """Base class, one subclass per data set; `find` and `prepare` run once, then `read` for each case.
 
     shapes_only : True if T2 is T1: good for the tooth autoencoder alone
     missing     : message where nothing of the data set is found

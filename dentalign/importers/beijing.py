@@ -148,7 +148,7 @@ def _labelled_points(source: SourceFolder, name: str, jaw: str) -> dict[int, Arr
     points = {}
     for key, value in sorted(segmentation.items()):
         if not (key.isascii() and key.isdigit() and len(key) == 2 and is_known(int(key))):
-            raise source.defect("damaged_labels", name, "a key of 'segmentation' is no FDI number")
+            raise source.defect("damaged_labels", name, "a key of 'segmentation' is not an FDI number")
         if is_upper(int(key)) != (jaw == "upper"):
             raise source.defect("damaged_labels", name, f"tooth {key} in the file of the {jaw} jaw")
         try:

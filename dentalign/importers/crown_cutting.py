@@ -23,7 +23,7 @@ LABEL_IS_WRONG = "nothing: the label itself is wrong"
 
 
 def surface(triangles: Array) -> Trimesh:
-    """Surface with equal corners of triangles (F, 3, 3), mm, merged; vertices in a fixed order."""
+    """Make a surface of triangles (F, 3, 3), mm: equal corners merged, vertices in a fixed order."""
     return Trimesh(*stl.merged(triangles), process=False)
 
 

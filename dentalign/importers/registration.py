@@ -41,8 +41,8 @@ def register(
     """Find the motion of a tooth from one scan to another.
 
     first, second : the tooth in each scan, mm
-    points        : labelled points (N, 3) of the tooth in each, in case row i is the same spot
-    start         : pose (4, 4) from which ICP starts if no points correspond
+    points        : labelled points (N, 3) of the tooth in each scan; tried as pairs, row i with row i
+    start         : motion (4, 4) from which ICP starts if neither these nor the faces correspond
     """
     corners = first.triangles.reshape(-1, 3), second.triangles.reshape(-1, 3)
     for method, pair in (("points", points), ("faces", corners)):
@@ -82,11 +82,12 @@ def _icp(first: Trimesh, second: Trimesh, motion: Array) -> Registration:
 
 
 def common_frame(first: Array, second: Array) -> tuple[Array, bool]:
-    """Find the motion (4, 4) from the second scan to the frame of the first; False if it is the identity.
+    """Find the motion (4, 4) from the second scan to the frame of the first, and whether there is one.
 
-    Nothing in the two scans is known to stand still, so the teeth themselves decide, those that moved least
-    most of all (robust least squares on their centroids). A small motion of the whole mouth may be treatment
-    and is left as it is; after a large one the scan stands elsewhere: it is taken out, treatment included.
+    Nothing in the two scans is known to stand still, so the motion is a robust least squares fit of the
+    centroids, in which the teeth that moved least weigh most. A small motion may be treatment: the identity
+    and False are returned. A large one means that the scans have different frames: it is returned whole,
+    with any treatment that moved the whole mouth.
 
     first, second : (N, 3), mm, centroids of the same teeth, N >= 3
     """

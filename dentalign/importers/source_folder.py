@@ -98,7 +98,7 @@ class SourceFolder:
             seen = f"no usable JSON ({type(error).__name__}); it may be truncated"
             raise self.defect("damaged_json", name, seen) from None
         if not isinstance(values, dict):
-            raise self.defect("damaged_json", name, "the JSON is no object")
+            raise self.defect("damaged_json", name, "the JSON is not an object")
         return values
 
     def check_coordinates(self, name: str, points: NDArray[np.float64], fdi: int = 0) -> None:

@@ -65,7 +65,7 @@ class ImportStore:
                 raise DentalignError(f"{dest}: holds an import of {other}; name another folder for {name}")
             return
         if dest.exists() and (not dest.is_dir() or any(child.name != FOLDER for child in dest.iterdir())):
-            raise DentalignError(f"{dest}: exists and is no import; name a new or empty folder")
+            raise DentalignError(f"{dest}: exists and is not an import; name a new or empty folder")
         atomic.write_text(mark, f"{name}\n")
 
     def records(self) -> dict[str, Record]:

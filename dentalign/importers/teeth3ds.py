@@ -58,7 +58,8 @@ class Teeth3DS(Importer):
         crowns, scattered = crown_cutting.cut(scan, labels, source.location(label_file))
         lost = (*wrong, *scattered)
         if len(lost) > Limits().max_dropped_teeth or not crowns:
-            seen = f"{len(lost)} labels are no usable tooth: " + ", ".join(str(one.tooth) for one in lost)
+            numbers = ", ".join(str(one.tooth) for one in lost)
+            seen = f"labels that give no usable tooth: {numbers}" if lost else "no tooth is labelled"
             raise CaseDefect("too_many_lost", seen, "leave the scan out", file=file)
         mouth = ScannedMouth(crowns)
         frame = mouth.frame_of_labels(file)

@@ -182,7 +182,7 @@ def parse_matrices(data: bytes, file: str) -> dict[int, Array]:
         matrix[:3, :3] = u @ vt  # exactly a rotation again, after the rounding of the file
         rows[int(number)] = matrix
     if not rows:
-        raise CaseDefect("damaged_matrices", "no row", AGAIN, file=file)
+        raise CaseDefect("damaged_matrices", "the file has no matrix", AGAIN, file=file)
     return rows
 
 

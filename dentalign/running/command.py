@@ -22,7 +22,7 @@ from dentalign.running import allocator, profiling
 DEBUG_VARIABLE = "DENTALIGN_DEBUG"
 EPILOG = (
     f"--debug, or {DEBUG_VARIABLE}=1, shows the traceback of a failure; "
-    f"--profile, or {profiling.VARIABLE}=1, profiles the first steps."
+    f"--profile, or {profiling.VARIABLE}=1, profiles the first batches or cases."
 )
 INTERRUPTED = "interrupted: the same command goes on from here"
 INTERRUPTED_AGAIN = "interrupted again: ended at once; the same command goes on from what is on disk"

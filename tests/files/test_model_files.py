@@ -121,7 +121,7 @@ def test_the_wrong_file_and_the_wrong_device_are_named(models: Path, tmp_path: P
         dentalign.load_encoder(tmp_path / "none.pt")
     with pytest.raises(DentalignError, match=r"decoder\.pt: does not fit Encoder"):
         dentalign.load_encoder(models / "decoder.pt")
-    with pytest.raises(DentalignError, match=r"encoder\.pt: no alignment model"):
+    with pytest.raises(DentalignError, match=r"encoder\.pt: not an alignment model"):
         dentalign.load_alignment_model(models / "encoder.pt")
     if not torch.cuda.is_available():
         with pytest.raises(DentalignError, match="torch finds no GPU"):

@@ -377,7 +377,7 @@ def test_a_changed_digit_in_a_manifest_is_noticed(project: Project) -> None:
     assert place
     last = place.end() - 1
     file.write_text(text[:last] + str(9 - int(text[last])) + text[last + 1 :], encoding="utf-8")
-    with pytest.raises(DentalignError, match="no manifest of rigid_transforms"):
+    with pytest.raises(DentalignError, match="not a manifest of rigid_transforms"):
         Manifest.load(file)
 
 

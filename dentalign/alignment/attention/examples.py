@@ -84,7 +84,7 @@ class Examples(NamedTuple):
         )
 
     def in_canonical_frame(self, reference: torch.Tensor) -> "Examples":
-        """The mouths moved, T2 with T1, such that T1 fits the reference (32, 3), mm, best."""
+        """Move each mouth, T1 and T2 alike, so that its T1 centroids best fit the reference (32, 3), mm."""
         motion = to_canonical_frame(self.t1_centroid, self.present, reference)
         t1, t2 = self.t1.moved(*motion), self.t2.moved(*motion)
         return self._replace(

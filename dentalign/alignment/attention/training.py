@@ -72,9 +72,9 @@ class AttentionTraining(ModelTraining):
 class MouthLoss(nn.Module):
     """Error of the predicted poses of a batch of mouths.
 
-    The mean distance of the teeth's points, mm, a tenth of the error of log_expected_error, and a share
-    (`contact`) of the errors of the contacts, mm, summed over the pairs of neighbours; all divided by the
-    number of teeth.
+    A sum divided by the number of teeth that count. Each tooth adds the mean distance of its points, mm, and
+    a tenth of the absolute error of its log_expected_error; each pair of neighbours adds `contact` times the
+    error of its contact, mm.
     """
 
     def __init__(self, network: PoseNetwork, contact: float):

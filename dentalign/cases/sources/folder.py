@@ -62,7 +62,7 @@ class LocalSource(CaseSource):
             raise unreadable(error, file) from error
 
     def _resolve(self, folder: str) -> Path:
-        """Follow the links on the way to a folder, once for the files of a case, which lie in one folder."""
+        """Resolve the links in a folder's path; keeps the last answer, as a case's files share a folder."""
         last = self._last  # one object, as several threads ask
         if last is None or last[0] != folder:
             self._last = last = folder, (self._root / folder).resolve(strict=True)

@@ -74,7 +74,7 @@ def format_table(metrics: dict[str, Any]) -> str:
 def write_tables(folder: Path, found: Validation) -> None:
     """Write `per_slot.csv`, `cases.csv`, `accuracy.csv` and `lineage.json` into a folder.
 
-    Also `reliability.csv`, for a model that expects an error of each tooth.
+    Also `reliability.csv`, for a model that predicts its own error for each tooth.
     """
     _write_csv(folder / "per_slot.csv", per_slot(found))
     _write_csv(folder / "cases.csv", per_case(found))
