@@ -98,7 +98,7 @@ def predict_(
         bool,
         typer.Option(
             "--stages",
-            help="Also write the stages from T1 to T2, in steps as section predict of the parameters limits.",
+            help="Also write the stages from T1 to T2; `predict` in params.yaml limits each step.",
         ),
     ] = False,
     moved: Annotated[
@@ -312,7 +312,7 @@ def export_(
         "onnx"
     ),
 ) -> None:
-    """Write the models as ONNX files; one that differs from its model in onnxruntime is not kept.
+    """Write the models as ONNX files; a file whose outputs in onnxruntime differ is not kept.
 
     Needs dentalign's extra `export`. See docs/models.md for inputs and outputs.
     """
@@ -333,9 +333,9 @@ def repair_(
 ) -> None:
     """Delete files of DVC's own that a killed DVC left half written (`dvc.lock`, `.dvc/tmp/rwlock`).
 
-    DVC refuses to start with them; `dvc repro` then finds in its cache of runs what was finished. Run it
-    before an unattended `dvc repro`, as `make repro` does. A merge conflict in `dvc.lock` is yours to
-    resolve: exit code 1, nothing deleted.
+    DVC refuses to start with them; without them, `dvc repro` finds finished stages in its run cache. Run
+    `dentalign repair` before an unattended `dvc repro`, as `make repro` does. A merge conflict in
+    `dvc.lock` is yours to resolve: exit code 1, nothing deleted.
     """
     from dentalign import repair
 

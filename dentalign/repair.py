@@ -19,8 +19,8 @@ _HEAD = b"schema: '2.0'\nstages:\n"
 def remove_half_written(root: Path) -> list[Path]:
     """Delete what a killed DVC left half written in the repository at `root`; return the paths.
 
-    Nothing is lost: what `dvc.lock` said of finished stages DVC finds again in its cache of runs, and the
-    file `rwlock` only says which DVC is at work.
+    Nothing is lost: DVC finds finished stages again in its run cache, and the file `rwlock` only says which
+    DVC is at work.
 
     raises: DentalignError where there is no DVC repository, where a DVC is at work in it, or where a
             `dvc.lock` is damaged otherwise, such as by a merge; then nothing is deleted
@@ -31,13 +31,13 @@ def remove_half_written(root: Path) -> list[Path]:
     tmp.mkdir(exist_ok=True)
     try:
         # DVC writes each of the two kinds while it holds one of these locks.
-        with make_lock(str(tmp / "lock"), tmp_dir=str(tmp)):
+        repository, rwlock = (make_lock(str(tmp / n), tmp_dir=str(tmp)) for n in ("lock", "rwlock.lock"))
+        with repository, rwlock:
             locks = [pipeline.with_name("dvc.lock") for pipeline in root.glob("dvc.yaml")]
             locks += [pipeline.with_name("dvc.lock") for pipeline in sorted(root.glob("*/dvc.yaml"))]
             removed = [lock for lock in locks if lock.is_file() and _is_half_written(lock)]
             for lock in removed:
                 lock.unlink()
-        with make_lock(str(tmp / "rwlock.lock"), tmp_dir=str(tmp)):
             if not _is_json(tmp / "rwlock"):
                 (tmp / "rwlock").unlink()
                 removed.append(tmp / "rwlock")

@@ -111,6 +111,6 @@ def encode_mouth(encoder_weights: str, sha256: str, device: str, threads: int, m
 def _encoder(path: str, sha256: str, device: str) -> ToothEncoder:
     if sha256_file(path) != sha256:
         raise DentalignError(
-            f"{path}: not the same file here as where the stage runs; share the project's folder"
+            f"{path}: this worker has another file than the stage; share the project's folder"
         )
     return ToothEncoder(path, device)

@@ -17,7 +17,7 @@ def nearest_neighbours(points: torch.Tensor, count: int) -> torch.Tensor:
     raises  : ValueError where there are too few points, or too many
     """
     if not count < points.shape[1] <= 1 << 16:
-        raise ValueError(f"{count} neighbours need more points than that, 65,536 at most: {points.shape[1]}")
+        raise ValueError(f"{count} neighbours need {count + 1} to 65,536 points, got {points.shape[1]}")
     at_once = TEETH_AT_ONCE if points.device.type == "cpu" else max(1, len(points))
     return torch.cat([_nearest(part.float(), count) for part in points.split(at_once)])
 

@@ -16,7 +16,7 @@ def neighbours(points: ArrayLike, count: int) -> NDArray[np.int64]:
     """
     teeth = np.asarray(points, dtype=np.float64)
     if not count < teeth.shape[1]:
-        raise ValueError(f"{count} neighbours need more points than that: {teeth.shape[1]}")
+        raise ValueError(f"{count} neighbours need more than {count} points, got {teeth.shape[1]}")
     graph = np.empty((*teeth.shape[:2], count), np.int64)
     for tooth, found in zip(teeth, graph, strict=True):
         distance = np.square(tooth[:, None] - tooth).sum(-1)  # (P, P)

@@ -41,7 +41,7 @@ class MouthFrame:
     to_head : (4, 4), scan -> head axes (x to the patient's left, y posterior, z up), mm, with the teeth
               around the places of an average mouth
     arches  : "upper" and "lower" -> (3, 3), columns left, back and up of the arch, in scan coordinates
-    sides   : 1 if the numbers' sides are the patient's, -1 if left and right are exchanged, 0 if unknown
+    sides   : 1 if the FDI numbers fit the patient's left and right, -1 if exchanged, 0 if unknown
     """
 
     to_head: Array

@@ -69,7 +69,7 @@ class ImportStore:
         atomic.write_text(mark, f"{name}\n")
 
     def records(self) -> dict[str, Record]:
-        """Load the records of the cases that are whole, by case id; a damaged one counts as none."""
+        """Load the records of complete cases, by case id; damaged records are skipped."""
         records = {}
         for file in sorted((self.dest / FOLDER).glob("*.json")):
             try:

@@ -34,10 +34,10 @@ def write(
     coloured: tuple[str, str],
     most_faces: int | None = None,
 ) -> None:
-    """Write the picture, all or nothing, without intermediate stages; the same input gives the same bytes.
+    """Write a complete picture or none, of T1 and T2 only; the same input gives the same bytes.
 
     coloured   : the state whose teeth are coloured, and the figure, mm, that gives the colour
-    most_faces : crowns with more are decimated, which saves most of the time; default: none is
+    most_faces : crowns with more faces are decimated, which saves most of the time; None: no crown is
     """
     surfaces = [_surface(tooth, most_faces) for tooth in scene.teeth]
     rows = [

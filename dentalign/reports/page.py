@@ -75,7 +75,7 @@ def render(template: str, scripts: Sequence[str], **values: Any) -> bytes:
 
 @functools.cache
 def environment(autoescape: bool = True) -> Environment:
-    """The template engine for `assets/`; without escaping only for what is no HTML."""
+    """The template engine for `assets/`; autoescape=False only for templates that are not HTML."""
     made = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=autoescape,

@@ -133,5 +133,5 @@ def test_states_encoded_together_are_as_each_encoded_alone(encoder: Encoder) -> 
 
 
 def test_too_few_points_for_the_neighbours_are_refused() -> None:
-    with pytest.raises(ValueError, match="6 neighbours need more points than that"):
+    with pytest.raises(ValueError, match="6 neighbours need 7 to 65,536 points"):
         nearest_neighbours(torch.zeros(1, 6, 3), 6)

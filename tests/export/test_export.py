@@ -142,7 +142,7 @@ def test_the_graph_with_numpy_alone_is_the_encoder_s_own() -> None:
     np.testing.assert_array_equal(
         np.sort(neighbours(points, 4)), np.sort(nearest_neighbours(torch.from_numpy(points), 4).numpy())
     )
-    with pytest.raises(ValueError, match="16 neighbours need more points than that: 16"):
+    with pytest.raises(ValueError, match="16 neighbours need more than 16 points, got 16"):
         neighbours(points, 16)
 
 

@@ -24,9 +24,9 @@ _PROBES = 16
 
 
 class Neighbours(NamedTuple):
-    """Pairs of neighbours in an arch, K of all mouths together.
+    """Pairs of neighbours in an arch; K pairs over all mouths.
 
-    mouth, left, right : (K,) int64: mouth, slot and next slot that is not empty
+    mouth, left, right : (K,) int64: row of the mouth, and the pair's slots in slot order
     """
 
     mouth: torch.Tensor
@@ -70,7 +70,7 @@ def contact_error_mm(
 def planned_depth_mm(planned: PosedTeeth, normals: torch.Tensor, teeth: torch.Tensor) -> torch.Tensor:
     """Penetration depth of each of the teeth (N, 32) bool in its neighbours, mm.
 
-    returns : (N, 32, 2), in the tooth before it in the arch and in the one after it; 0 where there is none
+    returns : (N, 32, 2), in the tooth before and after it in the arch; negative for a gap, 0 for no neighbour
     """
     pairs = neighbours(teeth, teeth)
     both = torch.zeros(*teeth.shape, 2).to(planned.centroid)
@@ -94,9 +94,8 @@ def depth_mm(teeth: PosedTeeth, normals: torch.Tensor, pairs: Neighbours) -> tor
 def outward_normals(points: torch.Tensor, sampled: int) -> torch.Tensor:
     """Unit normals (..., p, 3) of crowns (..., p, 3) at their points; 0 where a crown has no size.
 
-    sampled : points of a tooth of which these are every k-th, see `posed_teeth.thinned`. The fewer of
-              them are left, the more uneven they lie and the rougher the normals: within 20 degrees for 64 of
-              256
+    sampled : number of points of a tooth before `posed_teeth.thinned` made it p. Fewer points lie less
+              evenly and give rougher normals: within 20 degrees for 64 of 256
     """
     faces, corners = _faces(sampled, points.shape[-2], points.device)
     a, b, c = (points[..., faces[:, k], :] for k in range(3))

@@ -28,7 +28,7 @@ _NOT_PRESENT = -1e4  # added to the attention scores of empty slots
 class ToothAttentionConfig:
     """Shape of the network; stored in the weights file.
 
-    points  : points of a tooth in its token
+    points  : number of points per tooth
     width   : features of a token
     layers  : attention layers
     heads   : of each layer
@@ -82,11 +82,11 @@ class PoseNetwork(nn.Module, ABC):
     """Network that predicts poses, with the statistics of the training mouths that it needs.
 
     reference : (32, 3) mm, centroids of the mean mouth at T1, which define the canonical frame
-    t1_centroid, t1_rotation, t2_centroid, t2_rotation : means of the slots in it, at T1 and at T2
+    t1_centroid, t1_rotation, t2_centroid, t2_rotation : mean of each slot in that frame, at T1 and at T2
     known_at_t1 : (32,) bool, slots with enough teeth at T1: others are taken for absent
     known_at_t2 : (32,) bool, slots with enough teeth at T1 and T2: others are not moved
     expected_error_scale : () factor of the expected error, calibrated on the validation cases
-    points      : points of a tooth in its token
+    points      : number of points per tooth
     """
 
     reference: torch.Tensor

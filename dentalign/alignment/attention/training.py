@@ -233,8 +233,8 @@ def network_config(settings: AttentionTraining, points: int) -> ToothAttentionCo
     seen = thinned_count(points, settings.points)
     if seen < FEWEST_POINTS:
         raise ParamError(
-            f"train.attention.points: every so many of {points} points (sample.points), {settings.points} at "
-            f"most, are {seen}, too few; take another number for one of them, such as 64 of 256"
+            f"train.attention.points: {points} points (sample.points) can be thinned evenly to {seen} at "
+            f"most ({settings.points} wanted), too few; change one of the two numbers, such as 64 of 256"
         )
     return ToothAttentionConfig(
         seen, settings.width, settings.layers, settings.heads, settings.dropout, settings.midway

@@ -80,8 +80,8 @@ class LatentLoss(nn.Module):
     def forward(self, z: torch.Tensor, present: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Return the loss () of a batch.
 
-        z       : (B, 2, 32, d) codes at T1 and T2
-        present : (B, 2, 32) bool; only teeth of both count
+        z       : (B, 2, 32, d) codes at T1 and T2, see `LatentCodes`
+        present : (B, 2, 32) bool; only teeth present at both count
         noise   : (B, 32, d), added to T1 in units of `movement`
         """
         start = z[:, T1] + noise * self.movement

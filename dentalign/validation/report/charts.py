@@ -102,7 +102,7 @@ def slot_chart(found: Validation) -> Chart:
 
 
 def confidence_chart(found: Validation) -> Chart | None:
-    """Errors made beside those expected; None for a model that expects none."""
+    """Actual beside expected errors; None where the model gives no expected ones."""
     figures = found.metrics.get("confidence")
     if found.expected_add_mm is None or not figures or "add_mm" not in figures:
         return None

@@ -32,7 +32,7 @@ _THIRD_MOLAR = np.array([fdi % 10 == 8 for fdi in SLOTS])
 
 
 def of_autoencoder(found: Validation) -> list[str]:
-    """Limits of encoder and decoder together."""
+    """Known limits of encoder plus decoder, in sentences."""
     error = mean(found.reconstruction_mm, (0, 1))
     worst = [slot for slot in _by_decreasing(error) if error[slot] > 0]
     sentences = []
