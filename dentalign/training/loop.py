@@ -9,9 +9,10 @@ import math
 import os
 import sys
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,12 +42,14 @@ class Task(Protocol):
     def network(self) -> nn.Module:
         """The network, always the same one."""
 
+    @abstractmethod
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
         """Yield the loss of each batch of an epoch; all randomness comes from the generator and torch's own.
 
         One of several processes yields its share of the loss, see `data_parallel`.
         """
 
+    @abstractmethod
     def validate(self) -> Metrics:
         """Measure the network on held-out cases; the first figure, lower is better, decides."""
 
@@ -76,17 +79,6 @@ class Schedule:
         """Learning rate of a step, counted from 1; independent of the number of epochs."""
         past = max(0, step - self.warm_up)
         return self.learning_rate * min(1.0, step / self.warm_up) / (1 + past / self.decay_steps) ** 0.5
-
-
-@dataclass
-class Progress:
-    """Position of a training, as the checkpoint keeps it."""
-
-    epoch: int = 0
-    step: int = 0
-    best_epoch: int = 0
-    best: float = math.inf
-    history: list[Metrics] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -150,15 +142,15 @@ def _train(
     average = AveragedModel(network, multi_avg_fn=_moving_average(schedule.ema_decay))
     stateful: dict[str, Any] = {"network": network, "optimizer": optimizer, "average": average}
     best_state = _snapshot(network)
-    progress = Progress()
+    history: list[Metrics] = []
     saved = _read_checkpoint(path)
     if saved and _passes_through(saved["progress"]["history"], schedule):
-        progress = Progress(**saved["progress"])
+        history = saved["progress"]["history"]
         for name, part in stateful.items():
             part.load_state_dict(saved[name])
         best_state = saved["best_state"]
-        _say(f"going on after epoch {progress.epoch}")
-        for number, metrics in enumerate(progress.history, start=1):
+        _say(f"going on after epoch {len(history)}")
+        for number, metrics in enumerate(history, start=1):
             on_epoch(number, metrics)
     elif saved:
         _say("starting over: the checkpoint is past the end of this training")
@@ -166,39 +158,35 @@ def _train(
     def save() -> None:
         if data_parallel.rank() == 0:
             state = {name: part.state_dict() for name, part in stateful.items()}
-            weights.write(path, {"progress": asdict(progress), "best_state": best_state, **state})
+            weights.write(path, {"progress": {"history": history}, "best_state": best_state, **state})
 
     last_save = time.monotonic()
     profiling.step()  # the preparation, which no trace is to hold
     try:
-        for epoch in _tracked(range(progress.epoch + 1, schedule.epochs + 1)):
-            if progress.epoch - progress.best_epoch >= schedule.patience:
+        epochs = range(len(history) + 1, schedule.epochs + 1)
+        for epoch in track(epochs, "training") if data_parallel.rank() == 0 else epochs:
+            if _out_of_patience(history, schedule):
                 break
-            loss, steps = _one_epoch(task, optimizer, average, schedule, seed, epoch, progress.step)
+            loss = _one_epoch(task, optimizer, average, schedule, seed, epoch)
             if not math.isfinite(loss):
                 raise DentalignError(
                     f"the training diverged in epoch {epoch}: its loss is {loss}; lower its learning_rate"
                 )
             with _averaged(network, average):
                 found = task.validate() if data_parallel.rank() == 0 else None
-                metrics = {"loss": loss, **data_parallel.from_rank_0(found)}
-                decisive = _decisive(metrics)
-                if decisive < progress.best:
-                    progress.best, progress.best_epoch = decisive, epoch
+                history.append({"loss": loss, **data_parallel.from_rank_0(found)})
+                if _best_epoch(history) == epoch:
                     best_state = _snapshot(network)
-            progress.epoch, progress.step = epoch, progress.step + steps
-            progress.history.append(metrics)
-            on_epoch(epoch, metrics)
+            on_epoch(epoch, history[-1])
             if time.monotonic() - last_save > SAVE_EVERY_S:
                 save()
                 last_save = time.monotonic()
     except KeyboardInterrupt:
         # What is in memory may be a half-done epoch; the checkpoint on disk is whole.
-        _say(f"stopped in epoch {progress.epoch + 1}")
+        _say(f"stopped in epoch {len(history) + 1}")
         raise
     save()
-    stopped_early = progress.epoch < schedule.epochs
-    return Outcome(progress.best_epoch, progress.history, best_state, stopped_early)
+    return Outcome(_best_epoch(history), history, best_state, len(history) < schedule.epochs)
 
 
 def _say(text: str) -> None:
@@ -206,24 +194,20 @@ def _say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _tracked(epochs: range) -> Iterator[int]:
-    return track(epochs, "training") if data_parallel.rank() == 0 else iter(epochs)
+def _best_epoch(history: list[Metrics]) -> int:
+    """The epoch whose first figure after the loss is lowest, the first of equals; 0 where none is finite."""
+    figures = [math.inf, *(list(metrics.values())[1] for metrics in history)]
+    return figures.index(min(figures))
 
 
-def _decisive(metrics: Metrics) -> float:
-    """The figure that decides which epoch is best: the first after the loss."""
-    return list(metrics.values())[1]
+def _out_of_patience(history: list[Metrics], schedule: Schedule) -> bool:
+    return len(history) - _best_epoch(history) >= schedule.patience
 
 
 def _passes_through(history: list[Metrics], schedule: Schedule) -> bool:
     """True if a fresh run with this schedule would reach the end of `history`."""
-    best, best_epoch = math.inf, 0
-    for epoch, metrics in enumerate(history, start=1):
-        if epoch - 1 - best_epoch >= schedule.patience:
-            return False
-        if _decisive(metrics) < best:
-            best, best_epoch = _decisive(metrics), epoch
-    return len(history) <= schedule.epochs
+    stops = any(_out_of_patience(history[:epoch], schedule) for epoch in range(len(history)))
+    return len(history) <= schedule.epochs and not stops
 
 
 def _one_epoch(
@@ -233,16 +217,14 @@ def _one_epoch(
     schedule: Schedule,
     seed: int,
     epoch: int,
-    step: int,
-) -> tuple[float, int]:
-    """Train one epoch; returns the mean loss and the number of steps."""
+) -> float:
+    """Train one epoch; returns the mean loss."""
     task.network.train()
     stream = int(sha256(f"{seed}/{epoch}")[:14], 16)
     torch.manual_seed(stream + data_parallel.rank())  # dropout: other units in each process
     generator = torch.Generator().manual_seed(stream)
     losses = []
-    for loss in task.batches(epoch, generator):
-        step += 1
+    for step, loss in enumerate(task.batches(epoch, generator), start=int(average.n_averaged) + 1):
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
         optimizer.zero_grad(set_to_none=True)
@@ -252,7 +234,7 @@ def _one_epoch(
         average.update_parameters(task.network)
         losses.append(loss.detach())
         profiling.step()
-    return float(data_parallel.mean(torch.stack(losses).mean())), len(losses)
+    return float(data_parallel.mean(torch.stack(losses).mean()))
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
