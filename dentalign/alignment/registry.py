@@ -26,12 +26,11 @@ def load(path: str | Path) -> AlignmentModel:
     raises : DentalignError where the file is missing, damaged or no alignment model
     """
     _refuse_old_name(Path(path))
-    content = weights.read(path)
-    config = content["config"]
+    config = weights.read(path)["config"]
     name = config.get("model") if isinstance(config, dict) else None
     if name not in MODELS:
         raise DentalignError(f"{path}: no alignment model, or one of another version (model: {name!r})")
-    model = weights.restored(content, path, MODELS[name].model, AlignmentConfig)
+    model = weights.load(path, MODELS[name].model, AlignmentConfig)
     try:
         _ = model.patterns
     except (TypeError, ValueError) as error:

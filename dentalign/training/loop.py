@@ -4,7 +4,6 @@ Nothing in it depends on the total number of epochs, so that a run of 20 that is
 ends exactly as a run of 500 at once.
 """
 
-import json
 import math
 import os
 import sys
@@ -22,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from dentalign.errors import DentalignError
 from dentalign.files import weights
-from dentalign.files.hashing import sha256, sha256_file
+from dentalign.files.hashing import sha256, sha256_file, sha256_json
 from dentalign.running import profiling
 from dentalign.running.locks import exclusive
 from dentalign.running.progress import track
@@ -103,8 +102,7 @@ def checkpoint_key(inputs: Sequence[str | Path], settings: dict[str, Any], code:
     code     : `__file__` of the module that trains; what it reaches counts (`stage_code.code_digest`)
     """
     parts = [sha256_file(path) for path in inputs]
-    parts += [code_digest(code), json.dumps(settings, sort_keys=True), torch.__version__]
-    return sha256("\n".join(parts))[:32]
+    return sha256_json([*parts, code_digest(code), settings, torch.__version__])[:32]
 
 
 def train(

@@ -60,8 +60,7 @@ class AttentionModel(AlignmentModel):
         teeth: PosedTeeth,
         present: torch.Tensor,
         stays: torch.Tensor,
-        to_canonical_frame: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-        | None = None,
+        to_canonical_frame: Callable[..., tuple[torch.Tensor, torch.Tensor]] = posed_teeth.to_canonical_frame,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Predict T2 as `PoseNetwork.forward` does, for mouths anywhere in head coordinates.
 
@@ -69,12 +68,11 @@ class AttentionModel(AlignmentModel):
         second time with the teeth that far on the way to the first prediction: a plan that is halfway done
         has the same end, and mouths nearer to it are more alike (docs/experiments.md has the gain).
 
-        to_canonical_frame : another form of `PoseNetwork.to_canonical_frame`
+        to_canonical_frame : another form of `posed_teeth.to_canonical_frame`
         """
-        to_canonical_frame = to_canonical_frame or self.network.to_canonical_frame
 
         def once(teeth: PosedTeeth) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-            turned, translation = to_canonical_frame(teeth.centroid, present)
+            turned, translation = to_canonical_frame(teeth.centroid, present, self.network.reference)
             moved = teeth.moved(turned, translation)
             rotation, centroid, log_error = self.mirror_averaged(moved, present, stays)
             return turned.mT[:, None] @ rotation, (centroid - translation[:, None]) @ turned, log_error

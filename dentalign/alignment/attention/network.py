@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from dentalign.alignment.attention.posed_teeth import PosedTeeth, to_canonical_frame
+from dentalign.alignment.attention.posed_teeth import PosedTeeth
 from dentalign.geometry import rotations
 from dentalign.teeth import SLOT_COUNT
 
@@ -118,12 +118,6 @@ class PoseNetwork(nn.Module, ABC):
         present, stays : (N, 32) bool; teeth that are not present change nothing. No tooth of a slot that
                          is not `known_at_t1` may be called present
         """
-
-    def to_canonical_frame(
-        self, centroid: torch.Tensor, present: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `posed_teeth.to_canonical_frame`; the reference is the network's own."""
-        return to_canonical_frame(centroid, present, self.reference)
 
 
 class ToothAttention(PoseNetwork):

@@ -211,16 +211,10 @@ def _mean_pose(teeth: PosedTeeth, mask: torch.Tensor) -> tuple[torch.Tensor, tor
 
     mask : (N, 32) bool, teeth that count
     """
-    total: torch.Tensor | float = 0.0
-    mirrored = mirrored_poses(teeth.rotation, teeth.centroid)
-    for rotation, centroid, here in (
-        (teeth.rotation, teeth.centroid, mask),
-        (*mirrored, mask[:, MIRRORED_SLOT]),
-    ):
-        values = torch.cat([rotation.flatten(2), centroid], 2).double()  # (N, 32, 12)
-        total = total + (values * here[..., None]).sum(0)
-    count = mask.sum(0) + mask[:, MIRRORED_SLOT].sum(0)
-    mean = total / count[:, None].clamp(min=1)
+    both = (teeth.rotation, teeth.centroid), mirrored_poses(teeth.rotation, teeth.centroid)
+    values = torch.cat([torch.cat([rotation.flatten(2), centroid], 2) for rotation, centroid in both])
+    here = torch.cat([mask, mask[:, MIRRORED_SLOT]])
+    mean = (values.double() * here[..., None]).sum(0) / here.sum(0)[:, None].clamp(min=1)  # (32, 12)
     matrix = mean[:, :9].unflatten(1, (3, 3)).float()
     return mean[:, 9:].float(), rotations.nearest(matrix + 1e-6 * torch.eye(3))
 

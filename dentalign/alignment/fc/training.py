@@ -108,18 +108,18 @@ class FullyConnectedTask(AlignTask):
         self.codes, self.settings, self.model, self.decoder = codes, settings, model, decoder
         self.device = data.device
         self.present = torch.from_numpy(codes.present)
-        movement = self._set_scales(model)
+        movement = self._set_scales()
         self.loss = data_parallel.wrap(LatentLoss(model.network, movement, _metric_mm2(codes.basis, decoder)))
         every = max(1, data.store.layout.points // VALIDATION_POINTS)
         self.held_out, self.latents, self.z = _held_out(data.store, data.held_out_rows, codes.basis, every)
         self.basis = codes.basis.at_points(slice(None, None, every), data.store.layout.features)
 
-    def _set_scales(self, model: FullyConnectedModel) -> torch.Tensor:
+    def _set_scales(self) -> torch.Tensor:
         """Set mean and spread of the change, and spread of the code, from the training copies.
 
         returns : (32, d), standard deviation of the change
         """
-        z, basis, network = self.codes.z, self.codes.basis, model.network
+        z, basis, network = self.codes.z, self.codes.basis, self.model.network
         pairs = np.all(self.codes.present, axis=2)[..., None]  # (N, C, 32, 1)
         count = np.maximum(pairs.sum((0, 1)), 1)
         total = np.zeros((2, SLOT_COUNT, basis.components))
