@@ -188,20 +188,14 @@ class AlignTask(Task, ABC):
         return {"val_add_mm": float(self.held_out_add_mm(self.model.predict(self.held_out).pose).mean())}
 
     def held_out_add_mm(self, pose: NDArray[np.float64]) -> NDArray[np.float64]:
-        """ADD (T,), mm, of the validation teeth that stay under poses (N, 32, 4, 4)."""
+        """ADD (T,), mm, of the validation teeth that stay under poses (N, 32, 4, 4): mean point distance."""
         held, stays = self.held_out, self.held_out.stays
-        return add_mm(pose[stays], held.pose[:, T2][stays], held.points[stays])
+        apart = rigid.apply(pose[stays] - held.pose[:, T2][stays], held.points[stays])
+        add: NDArray[np.float64] = np.linalg.norm(apart, axis=-1).mean(-1)
+        return add
 
     def finish(self) -> None:
         """Finish the model once its network has the best weights; nothing by default."""
-
-
-def add_mm(
-    pose: NDArray[np.float64], true_pose: NDArray[np.float64], points: NDArray[Any]
-) -> NDArray[np.float64]:
-    """Mean distance (T,), mm, of the points (T, P, 3) of each tooth under two poses (T, 4, 4)."""
-    apart: NDArray[np.float64] = np.linalg.norm(rigid.apply(pose - true_pose, points), axis=-1)
-    return apart.mean(-1)
 
 
 class ModelTraining(Section):

@@ -25,7 +25,10 @@ def load(path: str | Path) -> AlignmentModel:
 
     raises : DentalignError where the file is missing, damaged or no alignment model
     """
-    _refuse_old_name(Path(path))
+    path = Path(path)
+    old, new = path.with_name("aligner.pt"), path.with_name("alignment.pt")
+    if path == old or (path == new and old.is_file() and not new.is_file()):
+        raise DentalignError(f"{old}: alignment models have another name now: rename it: mv {old} {new}")
     config = weights.read(path)["config"]
     name = config.get("model") if isinstance(config, dict) else None
     if name not in MODELS:
@@ -36,9 +39,3 @@ def load(path: str | Path) -> AlignmentModel:
     except (TypeError, ValueError) as error:
         raise DentalignError(f"{path}: `patterns` in its config cannot be read: {error}") from None
     return model
-
-
-def _refuse_old_name(path: Path) -> None:
-    old, new = path.with_name("aligner.pt"), path.with_name("alignment.pt")
-    if path == old or (path == new and old.is_file() and not new.is_file()):
-        raise DentalignError(f"{old}: alignment models have another name now: rename it: mv {old} {new}")

@@ -53,11 +53,7 @@ class AutoencoderTask:
 
     @torch.no_grad()
     def _initialise(self, generator: torch.Generator) -> None:
-        """Start near a solution: points pass through the encoder, the decoder reads them by least squares.
-
-        A random start spends its first ten epochs on finding that a point's own coordinates matter
-        more than its neighbours'.
-        """
+        """Start near a solution: points pass through the encoder, the decoder reads them by least squares."""
         encoder, decoder = self.encoder, self.decoder
         for layer in (encoder.first, encoder.second, encoder.third):
             _let_points_through(layer, generator)

@@ -1,11 +1,9 @@
 """Error of the contacts between neighbouring crowns against the plan, differentiable: a term of the loss.
 
-It keeps crowns from penetrating each other, and from leaving gaps where the plan has none. Coarser than
-`geometry.contacts`, which measures: a crown is its few points and the outward normals there. A point of one
-tooth is inside the other by as much as it lies behind the tangent plane at the other's nearest point (the
-signed distance to oriented points of Hoppe et al. 1992, doi:10.1145/133994.134011). Between points the plane
-lies outside the curved surface by up to a tenth of a millimetre or two, so that touching crowns seem to
-overlap; in the plan just as in the prediction, which is why only the difference of the two counts.
+Coarser than `geometry.contacts`, which measures: a crown is its few points and the outward normals there. A
+point of one tooth is inside the other by as much as it lies behind the tangent plane at the other's nearest
+point (signed distance to oriented points, Hoppe et al. 1992, doi:10.1145/133994.134011). Touching crowns so
+seem to overlap by up to 0.2 mm, in the plan as in the prediction: only the difference of the two counts.
 """
 
 import functools
@@ -18,9 +16,7 @@ from dentalign.alignment.attention.posed_teeth import PosedTeeth, thinned
 from dentalign.geometry.sampling import closed_surface, directions
 from dentalign.teeth import ARCHES
 
-# Of every second point of a tooth, so many are compared with its neighbour: those nearest to the neighbour's
-# centroid. The deepest is among them in 99 of 100 pairs.
-_PROBES = 16
+_PROBES = 16  # points nearest to the neighbour's centroid; the deepest is among them in 99 of 100 pairs
 
 
 class Neighbours(NamedTuple):
@@ -41,8 +37,7 @@ class Neighbours(NamedTuple):
 def neighbours(teeth: torch.Tensor, counted: torch.Tensor) -> Neighbours:
     """Pairs of neighbours among teeth (N, 32) bool, empty slots skipped.
 
-    counted : (N, 32) bool, those of the teeth that the loss counts. A pair needs both of its teeth among
-              them; a tooth that is not counted still stands between those on either side of it
+    counted : (N, 32) bool, those that the loss counts: both of a pair; the others still stand in between
     """
     pairs = []
     for name in ARCHES:
@@ -96,9 +91,8 @@ def depth_mm(teeth: PosedTeeth, normals: torch.Tensor, pairs: Neighbours) -> tor
 def outward_normals(points: torch.Tensor, sampled: int) -> torch.Tensor:
     """Unit normals (..., p, 3) of crowns (..., p, 3) at their points; 0 where a crown has no size.
 
-    sampled : points of a tooth of which these are every k-th, see `posed_teeth.thinned`. The fewer of
-              them are left, the more uneven they lie and the rougher the normals: within 20 degrees for 64 of
-              256
+    sampled : points of a tooth of which these are every k-th, see `posed_teeth.thinned`; within 20 degrees
+              for 64 of 256, rougher for fewer
     """
     faces, corners = _faces(sampled, points.shape[-2], points.device)
     a, b, c = (points[..., faces[:, k], :] for k in range(3))

@@ -64,9 +64,8 @@ class AttentionModel(AlignmentModel):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Predict T2 as `PoseNetwork.forward` does, for mouths anywhere in head coordinates.
 
-        A network that has learnt from mouths that stand part of the way to T2 (`midway`) predicts twice, the
-        second time with the teeth that far on the way to the first prediction: a plan that is halfway done
-        has the same end, and mouths nearer to it are more alike (docs/experiments.md has the gain).
+        With `midway` it predicts twice, the second time with the teeth that far on the way to the first
+        prediction: mouths nearer to the end are more alike (docs/experiments.md has the gain).
 
         to_canonical_frame : another form of `posed_teeth.to_canonical_frame`
         """
@@ -86,10 +85,7 @@ class AttentionModel(AlignmentModel):
     def mirror_averaged(
         self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Mean of the network's predictions for mouths in the canonical frame and for their mirror images.
-
-        So left and right are treated alike. Arguments and results as in `PoseNetwork.forward`.
-        """
+        """Mean of `PoseNetwork.forward` for mouths in the canonical frame and for their mirror images."""
         rotation, centroid, log_error = self.network(teeth, present, stays)
         other = self.network(teeth.mirrored(), present[:, MIRRORED_SLOT], stays[:, MIRRORED_SLOT])
         rotation_back, centroid_back = mirrored_poses(*other[:2])

@@ -72,9 +72,8 @@ class AttentionTraining(ModelTraining):
 class MouthLoss(nn.Module):
     """Error of the predicted poses of a batch of mouths.
 
-    The mean distance of the teeth's points, mm, a tenth of the error of log_expected_error, and a share
-    (`contact`) of the errors of the contacts, mm, summed over the pairs of neighbours; all divided by the
-    number of teeth.
+    Mean distance of the teeth's points, mm, LOG_ERROR_SHARE of the error of log_expected_error, and `contact`
+    times the errors of the contacts, mm, of all pairs of neighbours; all divided by the number of teeth.
     """
 
     def __init__(self, network: PoseNetwork, contact: float):
@@ -114,19 +113,15 @@ class AttentionTask(AlignTask):
 
     @torch.no_grad()
     def _learn_means(self) -> None:
-        """Set the canonical frame and the means of the slots from the mouths and their mirror images.
-
-        The examples are moved to the canonical frame.
-        """
+        """Set canonical frame and slot means by the mouths and their mirror images; move the examples."""
         network = self.model.network
         for stage, mask in (("t1", self.examples.present), ("t2", self.examples.stays)):
             count = mask.sum(0)
             getattr(network, f"known_at_{stage}").copy_(count + count[MIRRORED_SLOT] >= ENOUGH)
         present = self.examples.present & network.known_at_t1.cpu()
         given = self.examples._replace(present=present, stays=self.examples.stays & present)
-        # The mean mouth is that of the mouths as they stand when each is fitted to it (generalised
-        # Procrustes, Gower 1975, doi:10.1007/BF02291478): a rare slot must not depend on where its few
-        # patients' heads lay.
+        # Generalised Procrustes (Gower 1975, doi:10.1007/BF02291478): a rare slot must not depend on where
+        # its few patients' heads lay.
         for _ in range(ROUNDS):
             reference, _ = _mean_pose(given.t1, given.present)
             given = given.in_canonical_frame(reference)
@@ -163,9 +158,8 @@ class AttentionTask(AlignTask):
     def _changed(self, given: Examples, generator: torch.Generator) -> Examples:
         """Other mouths that have the same T2, or the same T2 but for their size.
 
-        Half of them stand part of the way from T1 to T2 already: a plan that is halfway done has the same
-        end. Each tooth is shaken, by an amount drawn for the mouth; the mouth is made a little larger or
-        smaller, the teeth and the depths of their contacts with it; and some teeth are taken out.
+        Half of them stand part of the way from T1 to T2 already. Each tooth is shaken, by an amount drawn for
+        the mouth; the mouth is made a little larger or smaller; and some teeth are taken out.
         """
         settings, count = self.settings, len(given.present)
 
@@ -193,10 +187,7 @@ class AttentionTask(AlignTask):
         )
 
     def finish(self) -> None:
-        """Calibrate the expected errors: right on average over the validation mouths.
-
-        The same mouths chose the best epoch, so the errors expected of new ones are a little too small.
-        """
+        """Calibrate the expected errors on the validation mouths, which makes them a little too small."""
         self.network.eval()
         predicted = self.model.predict(self.held_out)
         assert predicted.expected_add_mm is not None

@@ -1,7 +1,6 @@
 """Training set of the model `fc`: the code of every training case, moved and mirrored many times.
 
-A rigid motion or a mirror image cannot be applied to stored latents, so the points in
-`data/latents.h5` are moved and encoded again; only the code is kept, 8 kB a copy.
+Stored latents cannot be moved: the points are, and encoded again; only the code is kept, 8 kB a copy.
 """
 
 import sys
