@@ -57,26 +57,23 @@ class ToothPatterns:
             for slot in range(SLOT_COUNT)
         )
         nothing = cls(len(state), usual)
-        counts = sorted(Counter(nothing._either_way(mouth) for mouth in state).items())
+        counts = sorted(Counter(map(nothing._either_way, t1_mask, t2_mask)).items())
         return cls(len(state), usual, {name: count for name, count in counts if count >= FEW_ALIKE})
 
     def pattern(self, t1_mask: Mask, t2_mask: Mask) -> str:
         """Pattern of a mouth, "" where every slot is usual; t1_mask, t2_mask (32,) bool."""
-        return self._pattern(_states(t1_mask, t2_mask))
-
-    def mouths_alike(self, t1_mask: Mask, t2_mask: Mask) -> int:
-        """Number of training mouths alike, see `alike`, 0 for fewer than FEW_ALIKE; masks (32,) bool."""
-        return self.alike.get(self._either_way(_states(t1_mask, t2_mask)), 0)
-
-    def _either_way(self, state: NDArray[np.intp]) -> str:
-        return min(self._pattern(state), self._pattern(state[MIRRORED_SLOT]))
-
-    def _pattern(self, state: NDArray[np.intp]) -> str:
         rare: dict[str, list[int]] = {}
-        for slot, number in enumerate(state.tolist()):
+        for slot, number in enumerate(_states(t1_mask, t2_mask).tolist()):
             if _STATES[number] not in self.usual[slot].split():
                 rare.setdefault(_STATES[number], []).append(SLOTS[slot])
         return ", ".join(f"{name} {' '.join(map(str, sorted(rare[name])))}" for name in sorted(rare))
+
+    def mouths_alike(self, t1_mask: Mask, t2_mask: Mask) -> int:
+        """Number of training mouths alike, see `alike`, 0 for fewer than FEW_ALIKE; masks (32,) bool."""
+        return self.alike.get(self._either_way(t1_mask, t2_mask), 0)
+
+    def _either_way(self, *masks: Mask) -> str:
+        return min(self.pattern(*masks), self.pattern(*(mask[MIRRORED_SLOT] for mask in masks)))
 
 
 def _states(t1_mask: Mask, t2_mask: Mask) -> NDArray[np.intp]:

@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -132,7 +133,7 @@ def _train(
     optimizer = torch.optim.AdamW(
         network.parameters(), betas=(0.9, 0.98), weight_decay=schedule.weight_decay, fused=True
     )
-    average = AveragedModel(network, multi_avg_fn=_moving_average(schedule.ema_decay))
+    average = AveragedModel(network, multi_avg_fn=partial(_move_average, schedule.ema_decay))
     stateful: dict[str, Any] = {"network": network, "optimizer": optimizer, "average": average}
     best_state = _snapshot(network)
     history: list[Metrics] = []
@@ -233,19 +234,15 @@ def _one_epoch(
     return float(data_parallel.mean(torch.stack(losses).mean()))
 
 
-def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+@torch.no_grad()
+def _move_average(decay: float, averages: Any, values: Any, steps: torch.Tensor) -> None:
     """Exponential moving average that forgets faster in the first steps, for `AveragedModel`.
 
     After n steps it keeps n / (n + 10) at most, much as tf.train.ExponentialMovingAverage by `num_updates`.
     """
-
-    @torch.no_grad()
-    def update(averages: list[torch.Tensor], values: list[torch.Tensor], steps: torch.Tensor) -> None:
-        new = 1 - (steps / (steps + 10)).clamp(max=decay)
-        for average, value in zip(averages, values, strict=True):
-            average.lerp_(value, new)
-
-    return update
+    new = 1 - (steps / (steps + 10)).clamp(max=decay)
+    for average, value in zip(averages, values, strict=True):
+        average.lerp_(value, new)
 
 
 def _snapshot(network: nn.Module) -> dict[str, torch.Tensor]:

@@ -74,15 +74,6 @@ class Examples(NamedTuple):
             self.stays[:, MIRRORED_SLOT],
         )
 
-    def where(self, condition: torch.Tensor, other: "Examples") -> "Examples":
-        """These mouths where the condition (N,) is true, else the others."""
-        return Examples(
-            *(
-                torch.where(condition.view(-1, *[1] * (mine.ndim - 1)), mine, theirs)
-                for mine, theirs in zip(self, other, strict=True)
-            )
-        )
-
     def in_canonical_frame(self, reference: torch.Tensor) -> "Examples":
         """The mouths moved, T2 with T1, such that T1 fits the reference (32, 3), mm, best."""
         motion = to_canonical_frame(self.t1_centroid, self.present, reference)

@@ -147,7 +147,8 @@ class AttentionTask(AlignTask):
         for chosen in order.split(self.settings.batch_cases):
             plain = self.examples.at(chosen)
             flip = torch.rand(len(chosen), generator=generator) < 0.5
-            given = plain.mirrored().where(flip, plain)
+            both = Examples(*map(torch.cat, zip(plain, plain.mirrored(), strict=True)))
+            given = both.at(torch.arange(len(chosen)) + len(chosen) * flip)
             changed, rows = self._changed(given, generator), data_parallel.rows(len(chosen))
             part = changed.at(rows).in_canonical_frame(reference)
             counts, whole = part.stays & known, changed.stays & known
