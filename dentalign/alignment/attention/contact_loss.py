@@ -118,18 +118,12 @@ def _one_way_mm(
     normals: torch.Tensor,
 ) -> torch.Tensor:
     """Depth (K,), mm, of the deepest of the probes (K, p, 3), moved, below the surface (K, q, 3)."""
-    with torch.no_grad():  # choosing the deepest point and the one nearest to it has no gradient
-        moved = probes @ rotation.mT + translation[:, None]
-        count = min(_PROBES, moved.shape[1])
-        facing = moved.square().sum(-1).topk(count, 1, largest=False, sorted=False).indices
-        moved = _at(moved, facing)
-        nearest = _nearest(moved, surface)
-        depth = ((_at(surface, nearest) - moved) * _at(normals, nearest)).sum(-1)
-        deepest = depth.argmax(1, keepdim=True)
-        probe, nearest = facing.gather(1, deepest), nearest.gather(1, deepest)
-    # Only the deepest point is computed with a gradient, which goes to the poses.
-    moved = _at(probes, probe) @ rotation.mT + translation[:, None]
-    return ((_at(surface, nearest) - moved) * _at(normals, nearest)).sum(-1)[:, 0]
+    moved = probes @ rotation.mT + translation[:, None]
+    count = min(_PROBES, moved.shape[1])
+    facing = moved.detach().square().sum(-1).topk(count, 1, largest=False, sorted=False).indices
+    moved = _at(moved, facing)
+    nearest = _nearest(moved.detach(), surface)
+    return ((_at(surface, nearest) - moved) * _at(normals, nearest)).sum(-1).max(1).values
 
 
 def _at(points: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
