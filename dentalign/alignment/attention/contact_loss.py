@@ -80,11 +80,17 @@ def depth_mm(teeth: PosedTeeth, normals: torch.Tensor, pairs: Neighbours) -> tor
     halves = teeth.points.unflatten(2, (2, -1))
     depth = []
     for probing, standing in ((left, right), (right, left)):
-        probes, surface = halves[mouth, probing, :, ::2].flatten(1, 2), teeth.points[mouth, standing]
+        surface = teeth.points[mouth, standing]
         back = teeth.rotation[mouth, standing].mT  # head -> frame of the standing tooth
         away = teeth.centroid[mouth, probing] - teeth.centroid[mouth, standing]
-        motion = back @ teeth.rotation[mouth, probing], (back @ away[..., None])[..., 0]
-        depth.append(_one_way_mm(probes, *motion, surface, normals[mouth, standing]))
+        rotation, translation = back @ teeth.rotation[mouth, probing], (back @ away[..., None]).mT
+        probes = halves[mouth, probing, :, ::2].flatten(1, 2) @ rotation.mT + translation  # (K, p, 3)
+        count = min(_PROBES, probes.shape[1])
+        facing = probes.detach().square().sum(-1).topk(count, 1, largest=False, sorted=False).indices
+        probes = _at(probes, facing)
+        nearest = _nearest(probes.detach(), surface)
+        behind = (_at(surface, nearest) - probes) * _at(normals[mouth, standing], nearest)
+        depth.append(behind.sum(-1).max(1).values)
     return torch.maximum(*depth)
 
 
@@ -108,22 +114,6 @@ def _faces(sampled: int, count: int, device: torch.device) -> tuple[torch.Tensor
     faces = torch.from_numpy(closed_surface(np.ascontiguousarray(thinned(directions(sampled), count))))
     corners = torch.zeros(len(faces), count).scatter_(1, faces, 1)
     return faces.to(device), corners.to(device)
-
-
-def _one_way_mm(
-    probes: torch.Tensor,
-    rotation: torch.Tensor,
-    translation: torch.Tensor,
-    surface: torch.Tensor,
-    normals: torch.Tensor,
-) -> torch.Tensor:
-    """Depth (K,), mm, of the deepest of the probes (K, p, 3), moved, below the surface (K, q, 3)."""
-    moved = probes @ rotation.mT + translation[:, None]
-    count = min(_PROBES, moved.shape[1])
-    facing = moved.detach().square().sum(-1).topk(count, 1, largest=False, sorted=False).indices
-    moved = _at(moved, facing)
-    nearest = _nearest(moved.detach(), surface)
-    return ((_at(surface, nearest) - moved) * _at(normals, nearest)).sum(-1).max(1).values
 
 
 def _at(points: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

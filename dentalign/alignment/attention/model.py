@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from dentalign.alignment.attention import posed_teeth
 from dentalign.alignment.attention.network import PoseNetwork, ToothAttention, ToothAttentionConfig
@@ -50,7 +49,9 @@ class AttentionModel(AlignmentModel):
         rotation, centroid, log_expected_error = found
         moves = (stays & network.known_at_t2).cpu().numpy()
         pose = np.where(mouths.stays[..., None, None], t1_pose, np.eye(4))
-        pose[moves] = _pose(rotation.cpu()[moves], centroid.cpu()[moves], centre[moves])
+        exact = rotations.nearest(rotation.cpu()[moves].double()).numpy()
+        shift = centroid.cpu()[moves].double().numpy() - (exact @ centre[moves][..., None])[..., 0]
+        pose[moves] = rigid.from_rotation(exact, shift)
         expected = (log_expected_error.exp() * network.expected_error_scale).cpu().numpy().astype(np.float64)
         expected[~moves] = np.nan
         return PredictedT2(pose, expected_add_mm=expected)
@@ -101,9 +102,3 @@ class AttentionModel(AlignmentModel):
             "expected error of the tooth; NaN where no tooth stays or the model has not learnt the slot",
         )  # fmt: skip
         return replace(poses, outputs=(*poses.outputs, expected))
-
-
-def _pose(rotation: torch.Tensor, centroid: torch.Tensor, centre: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Poses (T, 4, 4) with these rotations, made exact, that bring `centre`, tooth-local, to `centroid`."""
-    exact = rotations.nearest(rotation.double()).numpy()
-    return rigid.from_rotation(exact, centroid.double().numpy() - (exact @ centre[..., None])[..., 0])
