@@ -72,8 +72,10 @@ def thinned_count(points: int, most: int) -> int:
 
 def mirrored_points(points: torch.Tensor) -> torch.Tensor:
     """Points (N, 32, p, 3), or normals there, of mirrored mouths; tooth-local."""
+    slots = torch.from_numpy(MIRRORED_SLOT).to(points.device)
+    order = torch.from_numpy(mirror_permutation(points.shape[2])).to(points.device)
     flip = torch.tensor([-1.0, 1.0, 1.0]).to(points)
-    return points[:, MIRRORED_SLOT][:, :, mirror_permutation(points.shape[2])] * flip
+    return points.index_select(1, slots).index_select(2, order) * flip
 
 
 def mirrored_poses(rotation: torch.Tensor, centroid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
