@@ -1,7 +1,6 @@
 """Alignment models: the interface of each model and of its training."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, ClassVar, Self
 
@@ -20,7 +19,7 @@ from dentalign.geometry import rigid
 from dentalign.mouth import T2, Mouths
 from dentalign.params import Positive, PositiveFloat, Section
 from dentalign.teeth import SLOT_COUNT
-from dentalign.training.loop import Metrics, Schedule
+from dentalign.training.loop import Metrics, Schedule, Task
 
 MASKS = (
     Port("present", "bool", ("N", SLOT_COUNT), "true or false", "whether the slot has a tooth at T1"),
@@ -169,7 +168,7 @@ class TrainingData:
         )
 
 
-class AlignTask(ABC):
+class AlignTask(Task, ABC):
     """Training of one alignment model, as `training.loop.train` wants it.
 
     model    : the model whose network is trained
@@ -184,29 +183,19 @@ class AlignTask(ABC):
         """The network that is trained."""
         return self.model.network
 
-    @abstractmethod
-    def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        """Yield the loss of each batch, see `training.loop.Task.batches`."""
-
     def validate(self) -> Metrics:
         """Return `val_add_mm`, measured as in the stage validate."""
         return {"val_add_mm": float(self.held_out_add_mm(self.model.predict(self.held_out).pose).mean())}
 
     def held_out_add_mm(self, pose: NDArray[np.float64]) -> NDArray[np.float64]:
-        """ADD (T,), mm, of the validation teeth that stay under poses (N, 32, 4, 4)."""
+        """ADD (T,), mm, of the validation teeth that stay under poses (N, 32, 4, 4): mean point distance."""
         held, stays = self.held_out, self.held_out.stays
-        return add_mm(pose[stays], held.pose[:, T2][stays], held.points[stays])
+        apart = rigid.apply(pose[stays] - held.pose[:, T2][stays], held.points[stays])
+        add: NDArray[np.float64] = np.linalg.norm(apart, axis=-1).mean(-1)
+        return add
 
-    def finish(self) -> None:  # noqa: B027  most models have nothing to do
+    def finish(self) -> None:
         """Finish the model once its network has the best weights; nothing by default."""
-
-
-def add_mm(
-    pose: NDArray[np.float64], true_pose: NDArray[np.float64], points: NDArray[Any]
-) -> NDArray[np.float64]:
-    """Mean distance (T,), mm, of the points (T, P, 3) of each tooth under two poses (T, 4, 4)."""
-    apart: NDArray[np.float64] = np.linalg.norm(rigid.apply(pose - true_pose, points), axis=-1)
-    return apart.mean(-1)
 
 
 class ModelTraining(Section):
@@ -226,15 +215,8 @@ class ModelTraining(Section):
 
     def schedule(self, epochs: int, patience: int) -> Schedule:
         """Schedule of the training loop."""
-        return Schedule(
-            epochs,
-            patience,
-            self.learning_rate,
-            warm_up=self.warm_up,
-            decay_steps=self.decay_steps,
-            ema_decay=self.ema_decay,
-            weight_decay=self.weight_decay,
-        )
+        own = {"learning_rate", "warm_up", "decay_steps", "ema_decay", "weight_decay"}
+        return Schedule(epochs, patience, **self.model_dump(include=own))
 
     @abstractmethod
     def prepare(self, data: TrainingData) -> AlignTask:

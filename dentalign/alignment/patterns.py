@@ -1,8 +1,7 @@
 """Patterns of missing and extracted teeth in a mouth, and their number among the training mouths.
 
-A model is right about what it has seen. An extraction of two lower premolars moves the whole mouth, and where
-no training case had that, the prediction is far off while every tooth by itself looks familiar
-(docs/experiments.md has the figures).
+Where no training case had such extractions, the prediction is far off while every tooth by itself looks
+familiar (docs/experiments.md has the figures).
 """
 
 from collections import Counter
@@ -14,9 +13,7 @@ from numpy.typing import NDArray
 from dentalign.teeth import MIRRORED_SLOT, SLOT_COUNT, SLOTS
 
 FEW_ALIKE = 4  # fewer training mouths than that, and a person is asked to look
-# Share of the training mouths from which on a slot's state is usual. So third molars, which some have and
-# some have not, make no pattern, and absent or extracted premolars, which few have, do.
-_USUAL = 0.2
+_USUAL = 0.2  # share of the training mouths from which on a slot's state is usual
 
 _STATES = ("absent", "extracted", "present")  # by index; present: at T1 and at T2
 
@@ -28,13 +25,12 @@ class ToothPatterns:
     """Missing and extracted teeth of the training mouths; plain values, as they stand in the weights file.
 
     A pattern is the slots whose state is rare in the training mouths and their mirror images, such as
-    "absent 12 22, extracted 34 44". A third molar that most do not have makes one where it is present.
+    "absent 12 22, extracted 34 44" or "present 18".
 
     mouths : number of training mouths
     usual  : for each slot the states that are not rare, separated by blanks
-    alike  : pattern -> number of mouths with it or with its mirror image, under the one of the two that comes
-             first in the alphabet. Those of fewer than FEW_ALIKE mouths are left out: few patients lack just
-             these teeth, and the file goes to others
+    alike  : pattern -> number of mouths with it or its mirror image, under the first of the two in the
+             alphabet. Those of fewer than FEW_ALIKE mouths are left out: they might tell who the patient is
     raises : ValueError where the values are not of this form
     """
 
@@ -61,29 +57,23 @@ class ToothPatterns:
             for slot in range(SLOT_COUNT)
         )
         nothing = cls(len(state), usual)
-        counts = sorted(Counter(nothing._either_way(mouth) for mouth in state).items())
+        counts = sorted(Counter(map(nothing._either_way, t1_mask, t2_mask)).items())
         return cls(len(state), usual, {name: count for name, count in counts if count >= FEW_ALIKE})
 
     def pattern(self, t1_mask: Mask, t2_mask: Mask) -> str:
         """Pattern of a mouth, "" where every slot is usual; t1_mask, t2_mask (32,) bool."""
-        return self._pattern(_states(t1_mask, t2_mask))
-
-    def mouths_alike(self, t1_mask: Mask, t2_mask: Mask) -> int:
-        """Number of training mouths with the same pattern, or its mirror image; masks (32,) bool.
-
-        0 where there were fewer than FEW_ALIKE.
-        """
-        return self.alike.get(self._either_way(_states(t1_mask, t2_mask)), 0)
-
-    def _either_way(self, state: NDArray[np.intp]) -> str:
-        return min(self._pattern(state), self._pattern(state[MIRRORED_SLOT]))
-
-    def _pattern(self, state: NDArray[np.intp]) -> str:
         rare: dict[str, list[int]] = {}
-        for slot, number in enumerate(state.tolist()):
+        for slot, number in enumerate(_states(t1_mask, t2_mask).tolist()):
             if _STATES[number] not in self.usual[slot].split():
                 rare.setdefault(_STATES[number], []).append(SLOTS[slot])
         return ", ".join(f"{name} {' '.join(map(str, sorted(rare[name])))}" for name in sorted(rare))
+
+    def mouths_alike(self, t1_mask: Mask, t2_mask: Mask) -> int:
+        """Number of training mouths alike, see `alike`, 0 for fewer than FEW_ALIKE; masks (32,) bool."""
+        return self.alike.get(self._either_way(t1_mask, t2_mask), 0)
+
+    def _either_way(self, *masks: Mask) -> str:
+        return min(self.pattern(*masks), self.pattern(*(mask[MIRRORED_SLOT] for mask in masks)))
 
 
 def _states(t1_mask: Mask, t2_mask: Mask) -> NDArray[np.intp]:

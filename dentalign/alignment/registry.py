@@ -25,21 +25,17 @@ def load(path: str | Path) -> AlignmentModel:
 
     raises : DentalignError where the file is missing, damaged or no alignment model
     """
-    _refuse_old_name(Path(path))
-    content = weights.read(path)
-    config = content["config"]
+    path = Path(path)
+    old, new = path.with_name("aligner.pt"), path.with_name("alignment.pt")
+    if path == old or (path == new and old.is_file() and not new.is_file()):
+        raise DentalignError(f"{old}: alignment models have another name now: rename it: mv {old} {new}")
+    config = weights.read(path)["config"]
     name = config.get("model") if isinstance(config, dict) else None
     if name not in MODELS:
         raise DentalignError(f"{path}: not an alignment model, or one of another version (model: {name!r})")
-    model = weights.restored(content, path, MODELS[name].model, AlignmentConfig)
+    model = weights.load(path, MODELS[name].model, AlignmentConfig)
     try:
         _ = model.patterns
     except (TypeError, ValueError) as error:
         raise DentalignError(f"{path}: `patterns` in its config cannot be read: {error}") from None
     return model
-
-
-def _refuse_old_name(path: Path) -> None:
-    old, new = path.with_name("aligner.pt"), path.with_name("alignment.pt")
-    if path == old or (path == new and old.is_file() and not new.is_file()):
-        raise DentalignError(f"{old}: alignment models have another name now: rename it: mv {old} {new}")

@@ -30,9 +30,8 @@ class EncoderConfig:
 class ChebyshevLayer(nn.Module):
     """Polynomial filter on the neighbour graph: sum over k of T_k(-A) x W_k, plus a bias.
 
-    A averages over a point's neighbours, so -A is the Laplacian I - A shifted to eigenvalues within
-    [-1, 1]. Source: Defferrard et al. 2016, arXiv:1606.09375, eq. 4-5. The same function as
-    torch_geometric's ChebConv with that graph's edges.
+    A averages over a point's neighbours, so -A is the Laplacian I - A shifted to eigenvalues within [-1, 1].
+    Source: Defferrard et al. 2016, arXiv:1606.09375, eq. 4-5; as ChebConv of torch_geometric.
     """
 
     def __init__(self, inputs: int, outputs: int, terms: int):

@@ -24,9 +24,7 @@ from dentalign.running.device import choose_device
 from dentalign.running.pool import Engine
 from dentalign.running.progress import track
 
-# On a CPU: T1 and T2 of a mouth. Work on fewer teeth is over before a second thread has begun, and Python's
-# own threads would wait for each other between the short operations.
-STATES_AT_ONCE = 2
+STATES_AT_ONCE = 2  # on a CPU: T1 and T2 of a mouth; work on fewer is over before a second thread begins
 
 
 class ToothEncoder:

@@ -23,10 +23,7 @@ def nearest_neighbours(points: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _nearest(points: torch.Tensor, count: int) -> torch.Tensor:
-    """Neighbours of one part of the teeth.
-
-    An index stands in the lowest bits of its distance, so that `amin` finds both, far faster than `topk`.
-    """
+    """Neighbours of one part; an index stands in the lowest bits of its distance: `amin` finds both."""
     number = points.shape[1]
     index_bits = (1 << (number - 1).bit_length()) - 1
     keys = _squared_distances(points).view(torch.int32)  # floats >= 0 sort like the integers of their bits
@@ -40,10 +37,7 @@ def _nearest(points: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _squared_distances(points: torch.Tensor) -> torch.Tensor:
-    """Squared distances (B, P, P), infinite on the diagonal.
-
-    From differences: products lose the digits that decide.
-    """
+    """Squared distances (B, P, P), infinite on the diagonal; products would lose the digits that decide."""
     x, y, z = points.mT.contiguous().unbind(1)  # (B, P) each
     total = (x[:, :, None] - x[:, None, :]).square_()
     for axis in (y, z):

@@ -30,9 +30,8 @@ class DecoderFile(Section):
     weights: str
 
 
-class EncoderFile(Section):
+class EncoderFile(DecoderFile):
     """Section `encoder`: the weights in use, and what they run on."""
 
-    weights: str
     device: Device = "auto"
     threads: Positive = 2

@@ -24,14 +24,6 @@ HELD_OUT = 8  # every eighth case of the list validates
 LATENT_PENALTY = 1e-4  # keeps latents of order 1, which float16 holds well
 
 
-class ToothAutoencoder(nn.Module):
-    """Encoder and decoder as one network, for the optimiser."""
-
-    def __init__(self, encoder: Encoder, decoder: Decoder):
-        super().__init__()
-        self.encoder, self.decoder = encoder, decoder
-
-
 class Teeth(NamedTuple):
     """Teeth in head coordinates.
 
@@ -51,22 +43,18 @@ class AutoencoderTask:
         self.train_teeth, self.held_out = _read_teeth(clouds, settings.neighbours, device)
         points = self.train_teeth.points
         torch.manual_seed(settings.seed)  # the layers that _initialise leaves as torch makes them
-        encoder = Encoder(EncoderConfig(points.shape[1], settings.neighbours, features=settings.features))
-        decoder = Decoder(DecoderConfig(settings.features))
-        self.network = ToothAutoencoder(encoder, decoder).to(device)
-        for part in (encoder, decoder):
+        config = EncoderConfig(points.shape[1], settings.neighbours, features=settings.features)
+        self.encoder, self.decoder = Encoder(config), Decoder(DecoderConfig(settings.features))
+        self.network = nn.ModuleDict({"encoder": self.encoder, "decoder": self.decoder}).to(device)
+        for part in (self.encoder, self.decoder):
             part.centre.copy_(points.mean((0, 1)))
             part.scale.copy_(points.std())
         self._initialise(torch.Generator().manual_seed(settings.seed))
 
     @torch.no_grad()
     def _initialise(self, generator: torch.Generator) -> None:
-        """Start near a solution: points pass through the encoder, the decoder reads them by least squares.
-
-        A random start spends its first ten epochs on finding that a point's own coordinates matter
-        more than its neighbours'.
-        """
-        encoder, decoder = self.network.encoder, self.network.decoder
+        """Start near a solution: points pass through the encoder, the decoder reads them by least squares."""
+        encoder, decoder = self.encoder, self.decoder
         for layer in (encoder.first, encoder.second, encoder.third):
             _let_points_through(layer, generator)
         chosen = torch.randperm(len(self.train_teeth.points), generator=generator)[:256].to(self.device)
@@ -85,7 +73,6 @@ class AutoencoderTask:
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
         """Yield the loss of each batch: mean squared point distance, in units of the network's scale."""
         settings, teeth = self.settings, self.train_teeth
-        encoder, decoder = self.network.encoder, self.network.decoder
         for chosen in torch.randperm(len(teeth.points), generator=generator).split(settings.batch_teeth):
             vector = torch.randn(len(chosen), 3, generator=generator)
             vector = vector * np.radians(settings.motion_deg) / 3**0.5
@@ -93,17 +80,16 @@ class AutoencoderTask:
             rotation = torch.from_numpy(rigid.rotation_matrix(vector.numpy())).float().to(self.device)
             index = chosen.to(self.device)
             points = teeth.points[index] @ rotation.mT + translation.to(self.device)  # (B, P, 3)
-            latents = encoder(points, teeth.neighbours[index])
-            error = (decoder(latents) - points) / encoder.scale
+            latents = self.encoder(points, teeth.neighbours[index])
+            error = (self.decoder(latents) - points) / self.encoder.scale
             yield error.square().sum(-1).mean() + LATENT_PENALTY * latents.square().mean()
 
     @torch.no_grad()
     def validate(self) -> Metrics:
         """Measure the mean point distance on the held-out cases of the list, mm."""
-        encoder, decoder = self.network.encoder, self.network.decoder
         total = 0.0
         for points, neighbours in zip(*(part.split(64) for part in self.held_out), strict=True):
-            distance = (decoder(encoder(points, neighbours)) - points).norm(dim=-1)
+            distance = (self.decoder(self.encoder(points, neighbours)) - points).norm(dim=-1)
             total += float(distance.mean(1).sum())
         return {"val_reconstruction_mm": total / len(self.held_out.points)}
 
@@ -156,12 +142,10 @@ def train_autoencoder(
     key = checkpoint_key([clouds], {**values, "device": str(device)}, __file__)
     with exclusive(encoder_out), TrainingLog(log) as training_log:
         task = AutoencoderTask(clouds, settings, device)
-        schedule = Schedule(
-            settings.epochs, settings.patience, settings.learning_rate, decay_steps=100, weight_decay=0.0
-        )
+        schedule = Schedule(settings.epochs, settings.patience, settings.learning_rate, decay_steps=100)
         outcome = train(task, schedule, settings.seed, f"autoencoder/{key}", training_log.epoch)
         task.network.load_state_dict(outcome.best_state)
-        weights.save(encoder_out, task.network.encoder)
-        weights.save(decoder_out, task.network.decoder)
+        weights.save(encoder_out, task.encoder)
+        weights.save(decoder_out, task.decoder)
         training_log.summary({"best_epoch": outcome.best_epoch, **outcome.best})
     return outcome

@@ -75,9 +75,7 @@ class ExportableAttentionModel(nn.Module):
         wanted = stays & present
         present = present & network.known_at_t1
         stays = stays & present
-        rotation, there, log_error = self.alignment_model.forward(
-            teeth, present, stays, self._to_canonical_frame
-        )
+        rotation, there, log_error = self.alignment_model.forward(teeth, present, stays, _to_canonical_frame)
         exact = nearest_rotation(rotation.double())
         found = _pose(exact, there.double() - _apply(exact, centre))
         here = stays & network.known_at_t2
@@ -87,14 +85,14 @@ class ExportableAttentionModel(nn.Module):
         expected = torch.where(here, log_error.exp() * network.expected_error_scale, torch.nan)
         return answer, expected
 
-    def _to_canonical_frame(
-        self, centroid: torch.Tensor, present: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `PoseNetwork.to_canonical_frame`."""
-        reference = self.alignment_model.network.reference
-        covariance, here, there = cross_covariance(centroid, present, reference)
-        rotation = nearest_rotation(covariance.double()).float()
-        return rotation, (there - here @ rotation.mT)[:, 0]
+
+def _to_canonical_frame(
+    centroid: torch.Tensor, present: torch.Tensor, reference: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """See `posed_teeth.to_canonical_frame`."""
+    covariance, here, there = cross_covariance(centroid, present, reference)
+    rotation = nearest_rotation(covariance.double()).float()
+    return rotation, (there - here @ rotation.mT)[:, 0]
 
 
 def nearest_rotation(matrix: torch.Tensor) -> torch.Tensor:

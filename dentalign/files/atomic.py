@@ -17,8 +17,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which is renamed to it if the block succeeds, else removed.
 
-    The block writes a file or makes a folder there. The temporary name contains the process id, so that two
-    writers never share one.
+    The block writes a file or makes a folder there; no two writers share a temporary name.
 
     raises: DiskFull if the disk, a quota or a limit on file sizes refuses a write
     """

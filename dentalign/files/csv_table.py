@@ -44,9 +44,8 @@ def read(path: str | Path, required: Sequence[str]) -> Iterator[tuple[int, dict[
     except (OSError, UnicodeDecodeError) as error:
         kind = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
         raise DentalignError(f"{path}: the table cannot be read: {kind}") from error
-    lines = content.splitlines()
-    first = int(bool(lines) and lines[0].lower().startswith("sep="))  # Excel's own line
-    heading = lines[first] if len(lines) > first else ""
+    first = int(content[:4].lower() == "sep=")  # Excel's own line
+    heading = "".join(content.splitlines()[first : first + 1])
     # Excel writes semicolons in some languages, and tabs as "Unicode text".
     delimiter = next((mark for mark in ",;\t" if mark in heading), ",")
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)

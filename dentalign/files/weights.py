@@ -61,13 +61,9 @@ def read(path: str | Path, keys: Sequence[str] = ("config", "state_dict")) -> di
 def load(path: str | Path, network: type[Network], config: Any) -> Network:
     """Load a network in eval mode from its weights file; `config` is the class of its config.
 
-    raises: DentalignError where the file does not fit the network
+    raises: DentalignError as `read`, and where the file does not fit the network
     """
-    return restored(read(path), path, network, config)
-
-
-def restored(content: dict[str, Any], path: str | Path, network: type[Network], config: Any) -> Network:
-    """Make the network of a weights file whose content has been read, as `load` does."""
+    content = read(path)
     try:
         loaded = network(config(**content["config"]))
         loaded.load_state_dict(content["state_dict"])

@@ -8,11 +8,7 @@ from dentalign.training.loop import Metrics
 
 
 class TrainingLog:
-    """A folder with `metrics.json` and `plots/metrics/*.tsv`, written as the training goes.
-
-    The folder is a stage output, which DVC deletes before a run: a run that resumes from a
-    checkpoint logs its earlier epochs again.
-    """
+    """A folder with `metrics.json` and `plots/metrics/*.tsv`; DVC deletes it before a run, resumed or not."""
 
     def __init__(self, folder: str | Path):
         # dvcyaml and save_dvc_exp off: dvc.yaml is written by hand, experiments are DVC's business.

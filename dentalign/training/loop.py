@@ -1,17 +1,17 @@
 """The one training loop: seeded by epoch, averaged weights, best by validation, resumable.
 
-Nothing in it depends on the total number of epochs, so that a run of 20 that is resumed to 500
-ends exactly as a run of 500 at once.
+Nothing in it depends on the number of epochs: a run of 20 resumed to 500 ends exactly as one of 500.
 """
 
-import json
 import math
 import os
 import sys
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from dentalign.errors import DentalignError
 from dentalign.files import weights
-from dentalign.files.hashing import sha256, sha256_file
+from dentalign.files.hashing import sha256, sha256_file, sha256_json
 from dentalign.running import profiling
 from dentalign.running.locks import exclusive
 from dentalign.running.progress import track
@@ -41,12 +41,14 @@ class Task(Protocol):
     def network(self) -> nn.Module:
         """The network, always the same one."""
 
+    @abstractmethod
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
         """Yield the loss of each batch of an epoch; all randomness comes from the generator and torch's own.
 
         One of several processes yields its share of the loss, see `data_parallel`.
         """
 
+    @abstractmethod
     def validate(self) -> Metrics:
         """Measure the network on held-out cases; the first figure, lower is better, decides."""
 
@@ -78,17 +80,6 @@ class Schedule:
         return self.learning_rate * min(1.0, step / self.warm_up) / (1 + past / self.decay_steps) ** 0.5
 
 
-@dataclass
-class Progress:
-    """Position of a training, as the checkpoint keeps it."""
-
-    epoch: int = 0
-    step: int = 0
-    best_epoch: int = 0
-    best: float = math.inf
-    history: list[Metrics] = field(default_factory=list)
-
-
 @dataclass(frozen=True)
 class Outcome:
     """A finished training. `best_state` is the averaged state with the best validation."""
@@ -111,8 +102,7 @@ def checkpoint_key(inputs: Sequence[str | Path], settings: dict[str, Any], code:
     code     : `__file__` of the module that trains; what it reaches counts (`stage_code.code_digest`)
     """
     parts = [sha256_file(path) for path in inputs]
-    parts += [code_digest(code), json.dumps(settings, sort_keys=True), torch.__version__]
-    return sha256("\n".join(parts))[:32]
+    return sha256_json([*parts, code_digest(code), settings, torch.__version__])[:32]
 
 
 def train(
@@ -141,24 +131,20 @@ def _train(
 ) -> Outcome:
     network = task.network
     optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=schedule.learning_rate,
-        betas=(0.9, 0.98),
-        weight_decay=schedule.weight_decay,
-        fused=True,  # one pass over the weights instead of a dozen: a third of a step on two cores
+        network.parameters(), betas=(0.9, 0.98), weight_decay=schedule.weight_decay, fused=True
     )
-    average = AveragedModel(network, multi_avg_fn=_moving_average(schedule.ema_decay))
+    average = AveragedModel(network, multi_avg_fn=partial(_move_average, schedule.ema_decay))
     stateful: dict[str, Any] = {"network": network, "optimizer": optimizer, "average": average}
     best_state = _snapshot(network)
-    progress = Progress()
+    history: list[Metrics] = []
     saved = _read_checkpoint(path)
     if saved and _passes_through(saved["progress"]["history"], schedule):
-        progress = Progress(**saved["progress"])
+        history = saved["progress"]["history"]
         for name, part in stateful.items():
             part.load_state_dict(saved[name])
         best_state = saved["best_state"]
-        _say(f"going on after epoch {progress.epoch}")
-        for number, metrics in enumerate(progress.history, start=1):
+        _say(f"going on after epoch {len(history)}")
+        for number, metrics in enumerate(history, start=1):
             on_epoch(number, metrics)
     elif saved:
         _say("starting over: the checkpoint is past the end of this training")
@@ -166,39 +152,38 @@ def _train(
     def save() -> None:
         if data_parallel.rank() == 0:
             state = {name: part.state_dict() for name, part in stateful.items()}
-            weights.write(path, {"progress": asdict(progress), "best_state": best_state, **state})
+            weights.write(path, {"progress": {"history": history}, "best_state": best_state, **state})
 
     last_save = time.monotonic()
     profiling.step()  # the preparation, which no trace is to hold
     try:
-        for epoch in _tracked(range(progress.epoch + 1, schedule.epochs + 1)):
-            if progress.epoch - progress.best_epoch >= schedule.patience:
+        epochs = range(len(history) + 1, schedule.epochs + 1)
+        for epoch in track(epochs, "training") if data_parallel.rank() == 0 else epochs:
+            if _out_of_patience(history, schedule):
                 break
-            loss, steps = _one_epoch(task, optimizer, average, schedule, seed, epoch, progress.step)
+            loss = _one_epoch(task, optimizer, average, schedule, seed, epoch)
             if not math.isfinite(loss):
                 raise DentalignError(
                     f"the training diverged in epoch {epoch}: its loss is {loss}; lower its learning_rate"
                 )
-            with _averaged(network, average):
-                found = task.validate() if data_parallel.rank() == 0 else None
-                metrics = {"loss": loss, **data_parallel.from_rank_0(found)}
-                decisive = _decisive(metrics)
-                if decisive < progress.best:
-                    progress.best, progress.best_epoch = decisive, epoch
-                    best_state = _snapshot(network)
-            progress.epoch, progress.step = epoch, progress.step + steps
-            progress.history.append(metrics)
-            on_epoch(epoch, metrics)
+            own = _snapshot(network)
+            network.load_state_dict(average.module.state_dict())
+            network.eval()
+            found = task.validate() if data_parallel.rank() == 0 else None
+            history.append({"loss": loss, **data_parallel.from_rank_0(found)})
+            if _best_epoch(history) == epoch:
+                best_state = _snapshot(network)
+            network.load_state_dict(own)
+            on_epoch(epoch, history[-1])
             if time.monotonic() - last_save > SAVE_EVERY_S:
                 save()
                 last_save = time.monotonic()
     except KeyboardInterrupt:
         # What is in memory may be a half-done epoch; the checkpoint on disk is whole.
-        _say(f"stopped in epoch {progress.epoch + 1}")
+        _say(f"stopped in epoch {len(history) + 1}")
         raise
     save()
-    stopped_early = progress.epoch < schedule.epochs
-    return Outcome(progress.best_epoch, progress.history, best_state, stopped_early)
+    return Outcome(_best_epoch(history), history, best_state, len(history) < schedule.epochs)
 
 
 def _say(text: str) -> None:
@@ -206,24 +191,20 @@ def _say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _tracked(epochs: range) -> Iterator[int]:
-    return track(epochs, "training") if data_parallel.rank() == 0 else iter(epochs)
+def _best_epoch(history: list[Metrics]) -> int:
+    """The epoch whose first figure after the loss is lowest, the first of equals; 0 where none is finite."""
+    figures = [math.inf, *(list(metrics.values())[1] for metrics in history)]
+    return figures.index(min(figures))
 
 
-def _decisive(metrics: Metrics) -> float:
-    """The figure that decides which epoch is best: the first after the loss."""
-    return list(metrics.values())[1]
+def _out_of_patience(history: list[Metrics], schedule: Schedule) -> bool:
+    return len(history) - _best_epoch(history) >= schedule.patience
 
 
 def _passes_through(history: list[Metrics], schedule: Schedule) -> bool:
     """True if a fresh run with this schedule would reach the end of `history`."""
-    best, best_epoch = math.inf, 0
-    for epoch, metrics in enumerate(history, start=1):
-        if epoch - 1 - best_epoch >= schedule.patience:
-            return False
-        if _decisive(metrics) < best:
-            best, best_epoch = _decisive(metrics), epoch
-    return len(history) <= schedule.epochs
+    stops = any(_out_of_patience(history[:epoch], schedule) for epoch in range(len(history)))
+    return len(history) <= schedule.epochs and not stops
 
 
 def _one_epoch(
@@ -233,16 +214,14 @@ def _one_epoch(
     schedule: Schedule,
     seed: int,
     epoch: int,
-    step: int,
-) -> tuple[float, int]:
-    """Train one epoch; returns the mean loss and the number of steps."""
+) -> float:
+    """Train one epoch; returns the mean loss."""
     task.network.train()
     stream = int(sha256(f"{seed}/{epoch}")[:14], 16)
     torch.manual_seed(stream + data_parallel.rank())  # dropout: other units in each process
     generator = torch.Generator().manual_seed(stream)
     losses = []
-    for loss in task.batches(epoch, generator):
-        step += 1
+    for step, loss in enumerate(task.batches(epoch, generator), start=int(average.n_averaged) + 1):
         for group in optimizer.param_groups:
             group["lr"] = schedule.rate(step)
         optimizer.zero_grad(set_to_none=True)
@@ -252,35 +231,18 @@ def _one_epoch(
         average.update_parameters(task.network)
         losses.append(loss.detach())
         profiling.step()
-    return float(data_parallel.mean(torch.stack(losses).mean())), len(losses)
+    return float(data_parallel.mean(torch.stack(losses).mean()))
 
 
-def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+@torch.no_grad()
+def _move_average(decay: float, averages: Any, values: Any, steps: torch.Tensor) -> None:
     """Exponential moving average that forgets faster in the first steps, for `AveragedModel`.
 
-    After n steps it keeps n / (n + 10) at most, so that an average of few steps holds little of the initial
-    weights; much as tf.train.ExponentialMovingAverage does by its `num_updates`.
+    After n steps it keeps n / (n + 10) at most, much as tf.train.ExponentialMovingAverage by `num_updates`.
     """
-
-    @torch.no_grad()
-    def update(averages: list[torch.Tensor], values: list[torch.Tensor], steps: torch.Tensor) -> None:
-        new = 1 - (steps / (steps + 10)).clamp(max=decay)
-        for average, value in zip(averages, values, strict=True):
-            average.lerp_(value, new)
-
-    return update
-
-
-@contextmanager
-def _averaged(network: nn.Module, average: AveragedModel) -> Iterator[None]:
-    """Give the network its averaged weights, in eval mode, for the length of a block."""
-    own = {name: value.clone() for name, value in network.state_dict().items()}
-    network.load_state_dict(average.module.state_dict())
-    network.eval()
-    try:
-        yield
-    finally:
-        network.load_state_dict(own)
+    new = 1 - (steps / (steps + 10)).clamp(max=decay)
+    for average, value in zip(averages, values, strict=True):
+        average.lerp_(value, new)
 
 
 def _snapshot(network: nn.Module) -> dict[str, torch.Tensor]:

@@ -74,15 +74,6 @@ class Examples(NamedTuple):
             self.stays[:, MIRRORED_SLOT],
         )
 
-    def where(self, condition: torch.Tensor, other: "Examples") -> "Examples":
-        """These mouths where the condition (N,) is true, else the others."""
-        return Examples(
-            *(
-                torch.where(condition.view(-1, *[1] * (mine.ndim - 1)), mine, theirs)
-                for mine, theirs in zip(self, other, strict=True)
-            )
-        )
-
     def in_canonical_frame(self, reference: torch.Tensor) -> "Examples":
         """Move each mouth, T1 and T2 alike, so that its T1 centroids best fit the reference (32, 3), mm."""
         motion = to_canonical_frame(self.t1_centroid, self.present, reference)

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from dentalign.alignment.attention import posed_teeth
 from dentalign.alignment.attention.network import PoseNetwork, ToothAttention, ToothAttentionConfig
@@ -50,7 +49,9 @@ class AttentionModel(AlignmentModel):
         rotation, centroid, log_expected_error = found
         moves = (stays & network.known_at_t2).cpu().numpy()
         pose = np.where(mouths.stays[..., None, None], t1_pose, np.eye(4))
-        pose[moves] = _pose(rotation.cpu()[moves], centroid.cpu()[moves], centre[moves])
+        exact = rotations.nearest(rotation.cpu()[moves].double()).numpy()
+        shift = centroid.cpu()[moves].double().numpy() - (exact @ centre[moves][..., None])[..., 0]
+        pose[moves] = rigid.from_rotation(exact, shift)
         expected = (log_expected_error.exp() * network.expected_error_scale).cpu().numpy().astype(np.float64)
         expected[~moves] = np.nan
         return PredictedT2(pose, expected_add_mm=expected)
@@ -60,21 +61,18 @@ class AttentionModel(AlignmentModel):
         teeth: PosedTeeth,
         present: torch.Tensor,
         stays: torch.Tensor,
-        to_canonical_frame: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-        | None = None,
+        to_canonical_frame: Callable[..., tuple[torch.Tensor, torch.Tensor]] = posed_teeth.to_canonical_frame,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Predict T2 as `PoseNetwork.forward` does, for mouths anywhere in head coordinates.
 
-        A network that has learnt from mouths that stand part of the way to T2 (`midway`) predicts twice, the
-        second time with the teeth that far on the way to the first prediction: a plan that is halfway done
-        has the same end, and mouths nearer to it are more alike (docs/experiments.md has the gain).
+        With `midway` it predicts twice, the second time with the teeth that far on the way to the first
+        prediction: mouths nearer to the end are more alike (docs/experiments.md has the gain).
 
-        to_canonical_frame : another form of `PoseNetwork.to_canonical_frame`
+        to_canonical_frame : another form of `posed_teeth.to_canonical_frame`
         """
-        to_canonical_frame = to_canonical_frame or self.network.to_canonical_frame
 
         def once(teeth: PosedTeeth) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-            turned, translation = to_canonical_frame(teeth.centroid, present)
+            turned, translation = to_canonical_frame(teeth.centroid, present, self.network.reference)
             moved = teeth.moved(turned, translation)
             rotation, centroid, log_error = self.mirror_averaged(moved, present, stays)
             return turned.mT[:, None] @ rotation, (centroid - translation[:, None]) @ turned, log_error
@@ -88,10 +86,7 @@ class AttentionModel(AlignmentModel):
     def mirror_averaged(
         self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Mean of the network's predictions for mouths in the canonical frame and for their mirror images.
-
-        So left and right are treated alike. Arguments and results as in `PoseNetwork.forward`.
-        """
+        """Mean of `PoseNetwork.forward` for mouths in the canonical frame and for their mirror images."""
         rotation, centroid, log_error = self.network(teeth, present, stays)
         other = self.network(teeth.mirrored(), present[:, MIRRORED_SLOT], stays[:, MIRRORED_SLOT])
         rotation_back, centroid_back = mirrored_poses(*other[:2])
@@ -107,9 +102,3 @@ class AttentionModel(AlignmentModel):
             "expected error of the tooth; NaN where no tooth stays or the model has not learnt the slot",
         )  # fmt: skip
         return replace(poses, outputs=(*poses.outputs, expected))
-
-
-def _pose(rotation: torch.Tensor, centroid: torch.Tensor, centre: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Poses (T, 4, 4) with these rotations, made exact, that bring `centre`, tooth-local, to `centroid`."""
-    exact = rotations.nearest(rotation.double()).numpy()
-    return rigid.from_rotation(exact, centroid.double().numpy() - (exact @ centre[..., None])[..., 0])

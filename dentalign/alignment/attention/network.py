@@ -1,10 +1,8 @@
 """Network of the alignment model `attention`: attention among the teeth of a mouth gives the pose of each.
 
-A tooth is one token: its points, its pose in the mouth, whether it is there and whether it stays. The
-mouth is first brought to a canonical frame by its teeth, so that no motion of the whole mouth changes the
-answer. The predicted pose is a motion away from the mean pose of the slot at T2, to which a learnt share of
-the tooth's own deviation at T1 is added; so it is rigid by construction, and an untrained network predicts
-something sensible.
+A tooth is one token: its points, its pose in the mouth, whether it is there and whether it stays. The mouth
+stands in a canonical frame, so that no motion of the whole mouth changes the answer. The predicted pose is a
+motion from the mean pose of the slot at T2, plus a learnt share of the tooth's own deviation at T1: rigid.
 
 Attention: Vaswani et al. 2017, arXiv:1706.03762, with the norm before each layer.
 """
@@ -15,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from dentalign.alignment.attention.posed_teeth import PosedTeeth, to_canonical_frame
+from dentalign.alignment.attention.posed_teeth import PosedTeeth
 from dentalign.geometry import rotations
 from dentalign.teeth import SLOT_COUNT
 
@@ -69,8 +67,7 @@ class Block(nn.Module):
         n, slots, width = x.shape
         qkv = self.qkv(self.norm_attention(x)).view(n, slots, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        # What `scaled_dot_product_attention` does, which on a CPU takes a quarter longer where the mask has a
-        # gradient, as in training here.
+        # As `scaled_dot_product_attention`, which takes a quarter longer where the mask has a gradient.
         scores = (query * (width // self.heads) ** -0.5) @ key.mT + self.attention_bias + padding_mask
         mixed = scores.softmax(-1) @ value
         x = x + self.proj(mixed.transpose(1, 2).reshape(n, slots, width))
@@ -119,12 +116,6 @@ class PoseNetwork(nn.Module, ABC):
                          is not `known_at_t1` may be called present
         """
 
-    def to_canonical_frame(
-        self, centroid: torch.Tensor, present: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """See `posed_teeth.to_canonical_frame`; the reference is the network's own."""
-        return to_canonical_frame(centroid, present, self.reference)
-
 
 class ToothAttention(PoseNetwork):
     """Transformer over the teeth of a mouth."""
@@ -141,10 +132,8 @@ class ToothAttention(PoseNetwork):
         self.head = nn.Linear(width, 6)
         self.deviation_kept = nn.Parameter(torch.full((SLOT_COUNT, 2), 0.5))
         self.error_head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
-        for last in (self.head, self.error_head[-1]):
-            assert isinstance(last, nn.Linear)
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        for parameter in (*self.head.parameters(), *self.error_head[-1].parameters()):
+            nn.init.zeros_(parameter)
 
     def forward(
         self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor

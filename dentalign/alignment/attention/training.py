@@ -114,19 +114,15 @@ class AttentionTask(AlignTask):
 
     @torch.no_grad()
     def _learn_means(self) -> None:
-        """Set the canonical frame and the means of the slots from the mouths and their mirror images.
-
-        The examples are moved to the canonical frame.
-        """
+        """Set canonical frame and slot means by the mouths and their mirror images; move the examples."""
         network = self.model.network
         for stage, mask in (("t1", self.examples.present), ("t2", self.examples.stays)):
             count = mask.sum(0)
             getattr(network, f"known_at_{stage}").copy_(count + count[MIRRORED_SLOT] >= ENOUGH)
         present = self.examples.present & network.known_at_t1.cpu()
         given = self.examples._replace(present=present, stays=self.examples.stays & present)
-        # The mean mouth is that of the mouths as they stand when each is fitted to it (generalised
-        # Procrustes, Gower 1975, doi:10.1007/BF02291478): a rare slot must not depend on where its few
-        # patients' heads lay.
+        # Generalised Procrustes (Gower 1975, doi:10.1007/BF02291478): a rare slot must not depend on where
+        # its few patients' heads lay.
         for _ in range(ROUNDS):
             reference, _ = _mean_pose(given.t1, given.present)
             given = given.in_canonical_frame(reference)
@@ -152,7 +148,8 @@ class AttentionTask(AlignTask):
         for chosen in order.split(self.settings.batch_cases):
             plain = self.examples.at(chosen)
             flip = torch.rand(len(chosen), generator=generator) < 0.5
-            given = plain.mirrored().where(flip, plain)
+            both = Examples(*map(torch.cat, zip(plain, plain.mirrored(), strict=True)))
+            given = both.at(torch.arange(len(chosen)) + len(chosen) * flip)
             changed, rows = self._changed(given, generator), data_parallel.rows(len(chosen))
             part = changed.at(rows).in_canonical_frame(reference)
             counts, whole = part.stays & known, changed.stays & known
@@ -163,9 +160,8 @@ class AttentionTask(AlignTask):
     def _changed(self, given: Examples, generator: torch.Generator) -> Examples:
         """Other mouths that have the same T2, or the same T2 but for their size.
 
-        Half of them stand part of the way from T1 to T2 already: a plan that is halfway done has the same
-        end. Each tooth is shaken, by an amount drawn for the mouth; the mouth is made a little larger or
-        smaller, the teeth and the depths of their contacts with it; and some teeth are taken out.
+        Half of them stand part of the way from T1 to T2 already. Each tooth is shaken, by an amount drawn for
+        the mouth; the mouth is made a little larger or smaller; and some teeth are taken out.
         """
         settings, count = self.settings, len(given.present)
 
@@ -193,10 +189,7 @@ class AttentionTask(AlignTask):
         )
 
     def finish(self) -> None:
-        """Calibrate the expected errors: right on average over the validation mouths.
-
-        The same mouths chose the best epoch, so the errors expected of new ones are a little too small.
-        """
+        """Calibrate the expected errors on the validation mouths, which makes them a little too small."""
         self.network.eval()
         predicted = self.model.predict(self.held_out)
         assert predicted.expected_add_mm is not None
@@ -211,16 +204,10 @@ def _mean_pose(teeth: PosedTeeth, mask: torch.Tensor) -> tuple[torch.Tensor, tor
 
     mask : (N, 32) bool, teeth that count
     """
-    total: torch.Tensor | float = 0.0
-    mirrored = mirrored_poses(teeth.rotation, teeth.centroid)
-    for rotation, centroid, here in (
-        (teeth.rotation, teeth.centroid, mask),
-        (*mirrored, mask[:, MIRRORED_SLOT]),
-    ):
-        values = torch.cat([rotation.flatten(2), centroid], 2).double()  # (N, 32, 12)
-        total = total + (values * here[..., None]).sum(0)
-    count = mask.sum(0) + mask[:, MIRRORED_SLOT].sum(0)
-    mean = total / count[:, None].clamp(min=1)
+    both = (teeth.rotation, teeth.centroid), mirrored_poses(teeth.rotation, teeth.centroid)
+    values = torch.cat([torch.cat([rotation.flatten(2), centroid], 2) for rotation, centroid in both])
+    here = torch.cat([mask, mask[:, MIRRORED_SLOT]])
+    mean = (values.double() * here[..., None]).sum(0) / here.sum(0)[:, None].clamp(min=1)  # (32, 12)
     matrix = mean[:, :9].unflatten(1, (3, 3)).float()
     return mean[:, 9:].float(), rotations.nearest(matrix + 1e-6 * torch.eye(3))
 

@@ -1,8 +1,7 @@
 """A linear code for the latents of each slot: mean and principal components.
 
-A tooth's latent has 8,192 numbers, but teeth of a slot differ by a pose and a shape: a few dozen
-directions hold nearly all of it. Principal components are the best linear autoencoder there is
-(Baldi & Hornik 1989, doi:10.1016/0893-6080(89)90014-2), so these layers are solved for, not trained.
+Principal components are the best linear autoencoder there is (Baldi & Hornik 1989,
+doi:10.1016/0893-6080(89)90014-2), so these layers are solved for, not trained.
 """
 
 from collections.abc import Iterable

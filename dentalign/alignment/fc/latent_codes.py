@@ -1,7 +1,6 @@
 """Training set of the model `fc`: the code of every training case, moved and mirrored many times.
 
-A rigid motion or a mirror image cannot be applied to stored latents, so the points in
-`data/latents.h5` are moved and encoded again; only the code is kept, 8 kB a copy.
+Stored latents cannot be moved: the points are, and encoded again; only the code is kept, 8 kB a copy.
 """
 
 import sys
@@ -9,7 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -91,7 +90,13 @@ def _compute(
 ) -> LatentCodes:
     rows = store.rows_of("train")
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), BASIS_STATES // 4)).astype(int))]
-    basis = LatentBasis.fit(_plain_and_mirrored(store, encoder, chosen, augmentation), components)
+    states = (
+        state
+        for index in chosen
+        for copy in _encoded(store.mouth(int(index), latents=False), encoder, augmentation, 2)
+        for state in zip(*copy, strict=True)
+    )
+    basis = LatentBasis.fit(states, components)
     shape = (len(rows), augmentation.copies, 2, 32)
     z, present = np.zeros((*shape, components), np.float32), np.zeros(shape, bool)
     on_device = basis.to(encoder.device)
@@ -103,14 +108,6 @@ def _compute(
             present[number, copy] = here
             z[number, copy] = code * here[..., None]  # (2, 32, d)
     return LatentCodes(z, present, basis)
-
-
-def _plain_and_mirrored(
-    store: MouthStore, encoder: ToothEncoder, rows: NDArray[np.intp], augmentation: Augmentation
-) -> Iterator[tuple[Any, Any]]:
-    for index in rows:
-        for latents, present in _encoded(store.mouth(int(index), latents=False), encoder, augmentation, 2):
-            yield from zip(latents, present, strict=True)
 
 
 def _encoded(

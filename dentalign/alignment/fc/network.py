@@ -1,8 +1,7 @@
 """Network of the alignment model `fc`: a fully connected autoencoder, latents(T1) -> latents(T2).
 
-Every tooth's 256 x 32 latent goes through a linear code (`latent_basis`), fully connected layers see
-the whole mouth, and a linear layer gives the change of every code. It is added to T1, so that an untrained
-network predicts the average movement.
+Each tooth's latent goes through a linear code (`latent_basis`), fully connected layers see the whole mouth,
+and the change that they give is added to T1: an untrained network predicts the average movement.
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,6 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import nn
 
@@ -18,10 +17,9 @@ from dentalign.alignment.fc.model import FullyConnectedModel
 from dentalign.alignment.fc.network import FullyConnectedConfig
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.autoencoder.encoding import ToothEncoder
-from dentalign.dataset.mouth_store import MouthStore
 from dentalign.files import weights
 from dentalign.geometry import rigid
-from dentalign.mouth import T1, T2, Mouths
+from dentalign.mouth import T1, T2
 from dentalign.params import NotNegative, Positive
 from dentalign.teeth import SLOT_COUNT
 from dentalign.training import data_parallel
@@ -29,7 +27,7 @@ from dentalign.training.loop import Metrics, checkpoint_key
 
 VALIDATION_POINTS = 64  # of each tooth, per epoch; `validate` measures on all of them
 
-# Raw latent units; what varies less than this is not blown up to unit size on the way in or out.
+# Raw latent units; what varies less is not blown up to unit size on the way in or out.
 SMALLEST_SPREAD_IN, SMALLEST_SPREAD_OUT = 0.05, 0.02
 
 
@@ -94,7 +92,8 @@ class LatentLoss(nn.Module):
 class FullyConnectedTask(AlignTask):
     """Learns the change of the code from T1 to T2; the loss is `LatentLoss`.
 
-    held_out : validation mouths, about `VALIDATION_POINTS` of a tooth
+    held_out   : validation mouths, about `VALIDATION_POINTS` of a tooth
+    latents, z : (N, 32, p, F) and (N, 32, d), their latents and codes at T1
     """
 
     def __init__(
@@ -111,7 +110,14 @@ class FullyConnectedTask(AlignTask):
         movement = self._set_scales(model)
         self.loss = data_parallel.wrap(LatentLoss(model.network, movement, _metric_mm2(codes.basis, decoder)))
         every = max(1, data.store.layout.points // VALIDATION_POINTS)
-        self.held_out, self.latents, self.z = _held_out(data.store, data.held_out_rows, codes.basis, every)
+        mouths, latents, z = data.store.mouths(data.held_out_rows), [], []
+        for start in range(0, len(mouths), 4):  # a mouth takes some megabytes for a moment
+            rows = data.held_out_rows[start : start + 4]
+            whole = torch.from_numpy(data.store.column("t1/latents", rows))  # (4, 32, P, F)
+            z.append(codes.basis.encode(whole.float()))
+            latents.append(whole[:, :, ::every].clone())
+        self.held_out = replace(mouths, points=mouths.points[:, :, ::every].copy())
+        self.latents, self.z = torch.cat(latents), torch.cat(z)
         self.basis = codes.basis.at_points(slice(None, None, every), data.store.layout.features)
 
     def _set_scales(self, model: FullyConnectedModel) -> torch.Tensor:
@@ -136,9 +142,8 @@ class FullyConnectedTask(AlignTask):
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
         """Yield the loss of each batch; an epoch has each case once, as one of its copies.
 
-        T1 is shaken by a share of the movement seen in training while T2 stays (a denoising
-        autoencoder, Vincent et al. 2008, doi:10.1145/1390156.1390294): where a tooth belongs depends
-        on the mouth, not on where that tooth happens to stand. Some teeth are left out.
+        T1 is shaken by a share of the movement seen in training while T2 stays (a denoising autoencoder,
+        Vincent et al. 2008, doi:10.1145/1390156.1390294), and some teeth are left out.
         """
         settings, (cases, copies) = self.settings, self.present.shape[:2]
         for chosen in torch.randperm(cases, generator=generator).split(settings.batch_cases):
@@ -167,25 +172,10 @@ class FullyConnectedTask(AlignTask):
         return {"val_add_mm": float(self.held_out_add_mm(pose).mean())}
 
 
-def _held_out(
-    store: MouthStore, rows: NDArray[np.intp], basis: LatentBasis, every: int
-) -> tuple[Mouths, torch.Tensor, torch.Tensor]:
-    """Mouths with each `every`-th point, their latents (N, 32, p, F) and codes (N, 32, d) at T1."""
-    latents, codes = [], []
-    for start in range(0, len(rows), 4):  # a mouth takes some megabytes for a moment
-        whole = torch.from_numpy(store.column("t1/latents", rows[start : start + 4]))  # (4, 32, P, F)
-        codes.append(basis.encode(whole.float()))
-        latents.append(whole[:, :, ::every].clone())
-    mouths = store.mouths(rows)
-    thinned = replace(mouths, points=mouths.points[:, :, ::every].copy())
-    return thinned, torch.cat(latents), torch.cat(codes)
-
-
 def _metric_mm2(basis: LatentBasis, decoder: Decoder) -> torch.Tensor:
     """Matrices M (32, d, d): dz' M dz is the mean squared movement of a tooth's decoded points, mm^2.
 
-    The loss through the frozen decoder, linearised at each slot's mean latent: the decoder is
-    smooth there, and its work is paid once instead of at every step.
+    The loss through the frozen decoder, linearised at each slot's mean latent.
     """
     slots, width, components = basis.basis.shape
     features = decoder.config.features
