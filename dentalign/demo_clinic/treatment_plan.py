@@ -120,7 +120,7 @@ def _norm() -> Poses:
 
 
 def _fitted_form(here: Array, norm: Array) -> ArchForm:
-    """Arch form of a patient from the places (N, 3) at T1 and in the norm, shrunk to it (ridge regression)."""
+    """Arch form of a patient from places (N, 3) at T1 and in the norm, shrunk to it (ridge regression)."""
     here, norm = (points[:, :2] - points[:, :2].mean(axis=0) for points in (here, norm))
     size = (norm**2).sum(axis=0)
     ridge = np.array([0.1, 0.25]) * size

@@ -27,6 +27,8 @@ from dentalign.teeth import is_known, is_upper
 
 BEFORE, USUAL_AFTER = "ori", "final"
 JAWS = {"upper": ("upper", "maxilla", "U"), "lower": ("lower", "mandib", "L")}
+MOVED = "stood elsewhere, and were registered on the teeth that moved least"
+RESIDUAL = "residual of the registration, mean over a case's teeth (mm)"
 MAX_RESIDUAL_MM = 0.2
 FEWEST_COMMON = 6  # teeth in both scans
 MOST_PAIRS = 12  # of a patient; the set has 2.4 on the average
@@ -80,6 +82,7 @@ class Beijing(Importer):
         gone = failed | {defect.tooth for defect in unclear}
         kept = [fdi for fdi in before.crowns if fdi not in gone]
         local = before.local_crowns(poses)
+        scans = [_file_of(source, first, jaw, ".stl") for jaw in JAWS]
         return ImportedCase(
             crowns={fdi: local[fdi] for fdi in kept},
             t1={fdi: frame.to_head @ poses[fdi] for fdi in kept},
@@ -88,17 +91,10 @@ class Beijing(Importer):
             registrations=tuple(
                 (fdi, one.method, one.residual_mm, fdi not in failed) for fdi, one in found.items()
             ),
-            patient_marks=tuple(_hashes(source, first)),
-            notes={
-                "the scans after": "stood elsewhere, and were registered on the teeth that moved least"
-                if elsewhere
-                else "stand in the frame of those before",
-            },
-            figures={
-                "residual of the registration, mean over a case's teeth (mm)": fmean(
-                    one.residual_mm for one in found.values()
-                )
-            },
+            # The same scan in two folders is the same patient.
+            patient_marks=tuple(stl.mesh_sha256(source.read(scan, MAX_SCAN_MB)) for scan in scans),
+            notes={"the scans after": MOVED if elsewhere else "stand in the frame of those before"},
+            figures={RESIDUAL: fmean(one.residual_mm for one in found.values())},
         )
 
 
@@ -108,12 +104,6 @@ def _register(before: ScannedMouth, after: ScannedMouth, fdi: int, back: Array) 
     start = rigid.from_rotation(rotation, after.centroids[fdi] - rotation @ before.centroids[fdi])
     points = before.points[fdi], after.points[fdi]
     return register(before.crowns[fdi], after.crowns[fdi], points, start)
-
-
-def _hashes(source: SourceFolder, folder: str) -> list[str]:
-    """Hashes of the scans before: the same scan in two folders is the same patient."""
-    scans = [_file_of(source, folder, jaw, ".stl") for jaw in JAWS]
-    return [stl.mesh_sha256(source.read(scan, MAX_SCAN_MB)) for scan in scans]
 
 
 def _unexplained(fdi: int, one: Registration, file: str) -> ToothDefect:
@@ -170,10 +160,8 @@ def _file_of(source: SourceFolder, folder: str, jaw: str, suffix: str) -> str:
     if source.has(usual):
         return usual
     place = source.folder / folder
-    names = sorted(file.name for file in place.iterdir()) if place.is_dir() else []
-    fitting = [
-        name for name in names if name.lower().endswith(suffix) and _jaw_of(name[: -len(suffix)]) == jaw
-    ]
+    files = place.iterdir() if place.is_dir() else ()
+    fitting = [file.name for file in files if file.suffix.lower() == suffix and _jaw_of(file.stem) == jaw]
     if len(fitting) == 1:
         return f"{folder}/{fitting[0]}"
     what = f"{'scan (STL)' if suffix == '.stl' else 'labels (JSON)'} of the {jaw} jaw"

@@ -10,7 +10,7 @@ contradicts the set is left out.
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -44,7 +44,6 @@ class TeethAlign3D(Importer):
     def __init__(self, matrices: str = ""):
         self._given = matrices
         self._decided: dict[str, str] = {}
-        self._scores: dict[str, ReadingScores] = {}
 
     def find(self, source: SourceFolder) -> list[FoundCase]:
         """Find every folder data_NNN, usable or not."""
@@ -67,7 +66,7 @@ class TeethAlign3D(Importer):
                 mouth, matrices = _read_files(source, case)
                 sides.append(_side(mouth, ""))
                 if not self._given:
-                    readings.append(self._score(case, mouth, matrices).best)
+                    readings.append(matrix_reading.score(matrices, mouth.crowns).best)
             except CaseDefect:
                 continue  # `read` tells why
         self._decided = {SIDE: _decided(sides), READING: self._given or _decided(readings)}
@@ -82,7 +81,7 @@ class TeethAlign3D(Importer):
         if self._decided[SIDE] == "left":
             mouth = ScannedMouth({antimere(fdi): crown for fdi, crown in mouth.crowns.items()})
             matrices = {antimere(fdi): matrix for fdi, matrix in matrices.items()}
-        scores = self._score(case, mouth, matrices)
+        scores = matrix_reading.score(matrices, mouth.crowns)
         motions = matrix_reading.motions(self._reading(scores, file), matrices, mouth.crowns)
         frame = mouth.frame(file)
         poses = mouth.tooth_poses(frame)
@@ -100,12 +99,6 @@ class TeethAlign3D(Importer):
                 for name, value in scores.misfit_mm.items()
             },
         )
-
-    def _score(self, case: FoundCase, mouth: ScannedMouth, matrices: Mapping[int, Array]) -> ReadingScores:
-        """Score a case once; exchanged sides change nothing, as neighbours stay neighbours."""
-        if case.place not in self._scores:
-            self._scores[case.place] = matrix_reading.score(matrices, mouth.crowns)
-        return self._scores[case.place]
 
     def _refuse_other_side(self, side: str, file: str) -> None:
         """Raise CaseDefect if the side of the set is unclear, or the case contradicts it."""
