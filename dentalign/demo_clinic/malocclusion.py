@@ -25,25 +25,15 @@ _TOLERATED_MM = 0.03
 
 @dataclass(frozen=True)
 class Findings:
-    """Malocclusion of a patient; lengths in mm.
+    """Malocclusion of a patient; lengths in mm."""
 
-    severity : 0.5 mild to 1.8 severe: factor of each tooth's own displacement
-    sagittal : lower arch behind (class II, positive) or before the class I relation
-    midline  : lower midline to the patient's left
-    space    : share of room lacking (crowding, positive) or left over (spacing) in each arch, lower, upper
-    narrow   : upper arch too narrow (crossbite, positive) in total
-    bite     : incisors over-erupted (deep bite, positive) or held back (open bite)
-    incisors : proclination of the upper and the lower incisors, degrees
-    lower    : the lower arch form
-    """
-
-    severity: float
-    sagittal: float
-    midline: float
-    space: tuple[float, float]
-    narrow: float
-    bite: float
-    incisors: tuple[float, float]
+    severity: float  # 0.5 mild to 1.8 severe: factor of each tooth's own displacement
+    sagittal: float  # lower arch behind (class II, positive) or before the class I relation
+    midline: float  # lower midline to the patient's left
+    space: tuple[float, float]  # share of room lacking (positive) or left over, lower and upper arch
+    narrow: float  # upper arch too narrow (crossbite, positive) in total
+    bite: float  # incisors over-erupted (deep bite, positive) or held back (open bite)
+    incisors: tuple[float, float]  # proclination of the upper and the lower incisors, degrees
     lower: ArchForm
 
 
