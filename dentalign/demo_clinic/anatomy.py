@@ -69,10 +69,10 @@ class Back:
 
 @dataclass(frozen=True)
 class Kind:
-    """Kind of tooth; `shape` may name another kind, (arch, position), that it looks like."""
+    """Kind of tooth; `shape` may be the FDI number of another tooth that it looks like."""
 
     size: Size
-    shape: Front | Back | tuple[str, str]
+    shape: Front | Back | int
 
 
 def size_of(fdi: int) -> Size:
@@ -83,11 +83,7 @@ def size_of(fdi: int) -> Size:
 def shape_of(fdi: int) -> Front | Back:
     """Shape constants of a tooth; raises KeyError for primary incisors and canines."""
     shape = _kind(fdi).shape
-    if isinstance(shape, tuple):
-        arch, position = shape
-        shape = _kinds()[arch][position].shape
-    assert not isinstance(shape, tuple)
-    return shape
+    return shape_of(shape) if isinstance(shape, int) else shape
 
 
 def is_mirrored(fdi: int) -> bool:

@@ -7,7 +7,6 @@ ridges and fissures, and a shallow cap closes the cervix. All crowns of a kind s
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -220,6 +219,15 @@ def _skew(
 
 def _relief(form: anatomy.Back, x: Array, y: Array, half_w: float, half_d: float, score: Array) -> Array:
     """Height above the highest cusp's level (mm, mostly negative) at points of the occlusal table."""
+
+    def from_segment(x0: float, y0: float, x1: float, y1: float) -> tuple[Array, Array]:
+        """Distance of the points to a segment of the table, and the nearest place along it (0 to 1)."""
+        ends = np.array([x0, x1]) * half_w, np.array([y0, y1]) * half_d
+        (ax, bx), (ay, by) = _skew(form, *ends, half_w, half_d, score)
+        dx, dy = bx - ax, by - ay
+        along = np.clip(((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy), 0, 1)
+        return np.hypot(x - ax - along * dx, y - ay - along * dy), along
+
     steep = 1 + 0.08 * score[0]
     parts = []
     for cusp in form.cusps:
@@ -227,8 +235,7 @@ def _relief(form: anatomy.Back, x: Array, y: Array, half_w: float, half_d: float
         away = np.sqrt((x - px) ** 2 + (y - py) ** 2 + 0.5) - np.sqrt(0.5)
         parts.append(-cusp.drop * steep - cusp.slope * steep * away)
     for x0, y0, x1, y1, drop in form.ridges:
-        ax, ay = _skew(form, np.array([x0, x1]) * half_w, np.array([y0, y1]) * half_d, half_w, half_d, score)
-        away, share = _from_segment(x, y, ax, ay)
+        away, share = from_segment(x0, y0, x1, y1)
         sag = 0.45 * (1 - (2 * share - 1) ** 2)  # a crest hangs between its cusps
         parts.append(-(drop - 0.25 + sag) * steep - 0.55 * (np.sqrt(away**2 + 0.16) - 0.4))
     stacked = np.stack(parts)
@@ -236,17 +243,9 @@ def _relief(form: anatomy.Back, x: Array, y: Array, half_w: float, half_d: float
     highest = stacked.max(axis=0)
     height = highest + softness * np.log(np.exp((stacked - highest) / softness).sum(axis=0))
     for x0, y0, x1, y1, depth in form.grooves:
-        ax, ay = _skew(form, np.array([x0, x1]) * half_w, np.array([y0, y1]) * half_d, half_w, half_d, score)
-        away, _ = _from_segment(x, y, ax, ay)
+        away, _ = from_segment(x0, y0, x1, y1)
         height = height - depth * (1 + 0.2 * score[1]) * np.exp(-((away / 0.6) ** 2))
     return np.asarray(height)
-
-
-def _from_segment(x: Array, y: Array, ends_x: Array, ends_y: Array) -> tuple[Array, Array]:
-    """Distance of points to the segment between two ends, and the nearest place along it (0 to 1)."""
-    dx, dy = ends_x[1] - ends_x[0], ends_y[1] - ends_y[0]
-    along = np.clip(((x - ends_x[0]) * dx + (y - ends_y[0]) * dy) / (dx * dx + dy * dy), 0, 1)
-    return np.hypot(x - ends_x[0] - along * dx, y - ends_y[0] - along * dy), along
 
 
 def _assemble(
@@ -276,7 +275,6 @@ def _assemble(
     return np.concatenate([foot[None], rings.reshape(-1, 3), cap[-1, :1]])
 
 
-@lru_cache(maxsize=8)
 def _faces(count: int) -> NDArray[np.int64]:
     """Faces (F, 3) of a stack of rings between two poles, wound outwards."""
     ring = np.arange(1, count - 1).reshape(-1, AROUND)

@@ -7,12 +7,12 @@ class I molar relation, and anchored on where the teeth were at T1. T2 follows f
 """
 
 from collections.abc import Mapping, Set
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
 from dentalign import teeth
-from dentalign.demo_clinic import contact, crowns
+from dentalign.demo_clinic import anatomy, contact, crowns
 from dentalign.demo_clinic.crowns import Crown
 from dentalign.geometry import rigid
 from dentalign.geometry.arch_form import ArchForm
@@ -113,7 +113,7 @@ def plan(mouth: Mapping[int, Crown], t1: Mapping[int, Array], keep: Set[int]) ->
     return {f: frame @ anchor @ pose for f, pose in placed.items()}
 
 
-@lru_cache(maxsize=1)
+@cache
 def _norm() -> Poses:
     """Set-up of mean crowns on the mean arch form."""
     return arrange({f: crowns.make(f) for f in teeth.SLOTS})
@@ -128,7 +128,6 @@ def _fitted_form(here: Array, norm: Array) -> ArchForm:
     return ArchForm(NORM_LOWER.width_mm * float(scale[0]), NORM_LOWER.depth_mm * float(scale[1]))
 
 
-@lru_cache(maxsize=64)
 def _face_slope_deg(fdi: int) -> float:
     """Outward inclination of the mean crown's facial surface to its long axis, degrees.
 
@@ -142,14 +141,13 @@ def _face_slope_deg(fdi: int) -> float:
     return float(np.degrees(np.arctan(slope)))
 
 
-@lru_cache(maxsize=64)
+@cache
 def _in_arch(fdi: int) -> Array:
     """Rotation (3, 3) of a crown in (x, outward, occlusal) axes: its tip and torque."""
-    k = slot_position(fdi) - 1
-    upper = teeth.is_upper(fdi)
+    k, upper = slot_position(fdi) - 1, teeth.is_upper(fdi)
     tip = np.radians((UPPER_TIP_DEG if upper else LOWER_TIP_DEG)[k])
     torque = np.radians((UPPER_TORQUE_DEG if upper else LOWER_TORQUE_DEG)[k] - _face_slope_deg(fdi))
-    mesial = -1.0 if fdi // 10 % 2 == 0 else 1.0
+    mesial = -1.0 if anatomy.is_mirrored(fdi) else 1.0
     return np.asarray(rigid.rotation_matrix([-torque, 0, 0]) @ rigid.rotation_matrix([0, mesial * tip, 0]))
 
 

@@ -79,6 +79,8 @@ class Beijing(Importer):
             seen = f"{len(lost)} teeth cannot be used: " + ", ".join(str(defect.tooth) for defect in lost)
             raise CaseDefect("too_many_lost", seen, "leave the case out", file=file)
         erupted = after.crowns.keys() - before.crowns.keys() - {defect.tooth for defect in before.lost}
+        said = "the tooth is in the scan after only", "nothing, if it erupted; it is neither input nor label"
+        only_after = [ToothDefect("t2_only", *said, file=file, tooth=fdi) for fdi in sorted(erupted)]
         gone = failed | {defect.tooth for defect in unclear}
         kept = [fdi for fdi in before.crowns if fdi not in gone]
         local = before.local_crowns(poses)
@@ -87,7 +89,7 @@ class Beijing(Importer):
             crowns={fdi: local[fdi] for fdi in kept},
             t1={fdi: frame.to_head @ poses[fdi] for fdi in kept},
             t2={fdi: frame.to_head @ back @ found[fdi].motion @ poses[fdi] for fdi in kept if fdi in found},
-            lost=(*lost, *(_only_after(fdi, file) for fdi in sorted(erupted))),
+            lost=(*lost, *only_after),
             registrations=tuple(
                 (fdi, one.method, one.residual_mm, fdi not in failed) for fdi, one in found.items()
             ),
@@ -110,11 +112,6 @@ def _unexplained(fdi: int, one: Registration, file: str) -> ToothDefect:
     seen = f"the crowns before and after differ by {one.residual_mm:.2f} mm (RMS) after the best motion"
     fix = f"nothing: more than {MAX_RESIDUAL_MM:g} mm is another shape, or a wrong label"
     return ToothDefect("registration_residual", seen, fix, file=file, tooth=fdi)
-
-
-def _only_after(fdi: int, file: str) -> ToothDefect:
-    fix = "nothing, if it erupted; it is neither input nor label"
-    return ToothDefect("t2_only", "the tooth is in the scan after only", fix, file=file, tooth=fdi)
 
 
 def _read_mouth(source: SourceFolder, folder: str) -> ScannedMouth:
