@@ -124,31 +124,24 @@ def _front(form: anatomy.Front, size: anatomy.Size, score: Array) -> Array:
         swell = neck_w + (half_w - neck_w) * 0.62
         sides.append(_curve(t, {0.0: neck_w, contact * 0.5: swell, contact: half_w, 1.0: half_w * edge}))
     edge_y, edge_half = form.edge_place * half_d, form.edge_half_mm
-    labial = _curve(
-        t,
-        {
-            0.0: neck_d,
-            0.16: half_d,
-            0.45: half_d * 0.93 + 0.07 * edge_y,
-            0.75: 0.55 * half_d + 0.45 * (edge_y + edge_half),
-            1.0: edge_y + edge_half,
-        },
-    )
-    swell = 1 + 0.04 * score[5]
-    lingual = _curve(
-        t,
-        {
-            0.0: neck_d,
-            0.14: half_d * swell,
-            0.30: half_d * 0.86,
-            0.55: 0.40 * half_d + 0.6 * (edge_half - edge_y),
-            0.8: 0.10 * half_d + 0.9 * (edge_half - edge_y),
-            1.0: edge_half - edge_y,
-        },
-    )
+    labial = {
+        0.0: neck_d,
+        0.16: half_d,
+        0.45: half_d * 0.93 + 0.07 * edge_y,
+        0.75: 0.55 * half_d + 0.45 * (edge_y + edge_half),
+        1.0: edge_y + edge_half,
+    }
+    lingual = {
+        0.0: neck_d,
+        0.14: half_d * (1 + 0.04 * score[5]),
+        0.30: half_d * 0.86,
+        0.55: 0.40 * half_d + 0.6 * (edge_half - edge_y),
+        0.8: 0.10 * half_d + 0.9 * (edge_half - edge_y),
+        1.0: edge_half - edge_y,
+    }
     square_b = _curve(t, {0.0: 2.1, 0.5: 2.5, 1.0: 3.0}) * (1 + 0.03 * score[2])
     square_l = _curve(t, {0.0: 1.9, 0.35: 1.7, 0.7: 2.2, 1.0: 3.0})
-    x, y = _ring((*sides, labial, lingual), (square_b, square_l))
+    x, y = _ring((*sides, _curve(t, labial), _curve(t, lingual)), (square_b, square_l))
 
     def top(x: Array, y: Array) -> Array:
         mesial = x > 0
@@ -180,19 +173,15 @@ def _back(form: anatomy.Back, size: anatomy.Size, score: Array, bulge: bool) -> 
     reach = []
     for k, equator in enumerate((proximal, proximal, buccal, lingual)):
         rim = half[k] * form.rim[k]
-        reach.append(
-            _curve(
-                t,
-                {
-                    0.0: neck[k],
-                    equator * 0.45: neck[k] + (half[k] - neck[k]) * belly,
-                    equator: half[k],
-                    0.5 * (1 + equator): half[k] * 0.62 + rim * 0.38,
-                    0.92: half[k] * 0.2 + rim * 0.8,
-                    1.0: rim * 0.97,
-                },
-            )
-        )
+        knots = {
+            0.0: neck[k],
+            equator * 0.45: neck[k] + (half[k] - neck[k]) * belly,
+            equator: half[k],
+            0.5 * (1 + equator): half[k] * 0.62 + rim * 0.38,
+            0.92: half[k] * 0.2 + rim * 0.8,
+            1.0: rim * 0.97,
+        }
+        reach.append(_curve(t, knots))
     square = _curve(t, {0.0: 2.1, 0.5: form.square, 1.0: form.square}) * (1 + 0.03 * score[2])
     x, y = _ring(reach, (square, square))
     half_w, half_d = half[0], half[2]
@@ -234,16 +223,16 @@ def _relief(form: anatomy.Back, x: Array, y: Array, half_w: float, half_d: float
         px, py = _skew(form, np.array(cusp.x * half_w), np.array(cusp.y * half_d), half_w, half_d, score)
         away = np.sqrt((x - px) ** 2 + (y - py) ** 2 + 0.5) - np.sqrt(0.5)
         parts.append(-cusp.drop * steep - cusp.slope * steep * away)
-    for x0, y0, x1, y1, drop in form.ridges:
-        away, share = from_segment(x0, y0, x1, y1)
+    for *ends, drop in form.ridges:
+        away, share = from_segment(*ends)
         sag = 0.45 * (1 - (2 * share - 1) ** 2)  # a crest hangs between its cusps
         parts.append(-(drop - 0.25 + sag) * steep - 0.55 * (np.sqrt(away**2 + 0.16) - 0.4))
     stacked = np.stack(parts)
     softness = 0.14  # mm: rounding where two slopes meet
     highest = stacked.max(axis=0)
     height = highest + softness * np.log(np.exp((stacked - highest) / softness).sum(axis=0))
-    for x0, y0, x1, y1, depth in form.grooves:
-        away, _ = from_segment(x0, y0, x1, y1)
+    for *ends, depth in form.grooves:
+        away, _ = from_segment(*ends)
         height = height - depth * (1 + 0.2 * score[1]) * np.exp(-((away / 0.6) ** 2))
     return np.asarray(height)
 

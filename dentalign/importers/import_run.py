@@ -58,8 +58,7 @@ def importer(name: str, matrices: str = "") -> Importer:
 
     matrices : of teethalign3d, one of matrix_reading.READINGS, or "" to let the data decide
     """
-    known: dict[str, Importer] = {one.name: one for one in (TeethAlign3D(matrices), Beijing(), Teeth3DS())}
-    return known[name]
+    return {one.name: one for one in (TeethAlign3D(matrices), Beijing(), Teeth3DS())}[name]
 
 
 def import_cases(importer: Importer, source_folder: Path, dest: Path) -> ImportResult:

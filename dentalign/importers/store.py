@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from dentalign.cases import case_document
 from dentalign.cases.case_list import ListedCase
@@ -27,7 +27,7 @@ HEADER = b"dentalign import, tooth-local, mm"
 _FEW_POINTS = Sample(points=8, oversampling=2)  # enough to see if a crown can be sampled
 
 
-class Record(BaseModel):
+class Record(BaseModel, frozen=True):
     """Record of an imported case.
 
     patient_id    : by its folder
@@ -37,8 +37,6 @@ class Record(BaseModel):
     lost          : lines of the teeth that are not in the case, or that the pipeline will drop
     registrations, notes, figures : see `ImportedCase`
     """
-
-    model_config = ConfigDict(frozen=True)
 
     case_id: str
     patient_id: str

@@ -25,7 +25,7 @@ from dentalign.numbering import from_universal
 from dentalign.running.progress import track
 from dentalign.teeth import antimere
 
-CASE = re.compile(r"data_\d+")
+CASE = re.compile(r"data_(\d+)")
 FOLDERS = {"up": range(1, 17), "down": range(17, 33)}
 MATRICES = "target_matrix.txt"
 SIDE, READING = "number 1 is the third molar on the patient's", "matrices"
@@ -49,27 +49,25 @@ class TeethAlign3D(Importer):
         """Find every folder data_NNN, usable or not."""
         found = []
         for name in source.find("**/data_*"):
-            last = name.rpartition("/")[2]
-            if CASE.fullmatch(last):
+            if match := CASE.fullmatch(name.rpartition("/")[2]):
                 files = [f"{name}/crown/{jaw}/{number}.stl" for jaw in FOLDERS for number in FOLDERS[jaw]]
-                case_id = f"teethalign3d-{last.removeprefix('data_')}"
+                case_id = f"teethalign3d-{match[1]}"
                 found.append(FoundCase(case_id, case_id, name, (f"{name}/{MATRICES}", *files)))
         return sorted(found, key=lambda case: (case.case_id, case.place))
 
     def prepare(self, source: SourceFolder, found: list[FoundCase]) -> dict[str, str]:
         """Let evenly spread cases decide the side of number 1 and the reading of the matrices."""
         voters = found[:: max(1, math.ceil(len(found) / VOTES))]
-        sides: list[str] = []
-        readings: list[str] = []
+        votes: dict[str, list[str]] = {SIDE: [], READING: [self._given] if self._given else []}
         for case in track(voters, "conventions", total=len(voters)):
             try:
                 mouth, matrices = _read_files(source, case)
-                sides.append(_side(mouth, ""))
+                votes[SIDE].append(_side(mouth, ""))
                 if not self._given:
-                    readings.append(matrix_reading.score(matrices, mouth.crowns).best)
+                    votes[READING].append(matrix_reading.score(matrices, mouth.crowns).best)
             except CaseDefect:
                 continue  # `read` tells why
-        self._decided = {SIDE: _decided(sides), READING: self._given or _decided(readings)}
+        self._decided = {name: _decided(values) for name, values in votes.items()}
         return dict(self._decided)
 
     def read(self, source: SourceFolder, case: FoundCase) -> ImportedCase:
