@@ -133,24 +133,22 @@ def _masks(count: int, rng: np.random.Generator) -> tuple[NDArray[np.bool_], NDA
     return present, present & (rng.random((count, SLOT_COUNT)) < 0.9)
 
 
-def _latents(
-    alignment_model: FullyConnectedModel, count: int, rng: np.random.Generator
-) -> list[NDArray[Any]]:
+def _latents(model: FullyConnectedModel, count: int, rng: np.random.Generator) -> list[NDArray[Any]]:
     """Latents as the model's own code spreads them."""
-    basis, config = alignment_model.basis, alignment_model.config
+    basis, config = model.basis, model.config
     z = torch.from_numpy(rng.normal(size=(count, *basis.spread.shape)).astype(np.float32)) * basis.spread
     middle = basis.mean.reshape(SLOT_COUNT, config.points, config.features)
     latents = basis.add(middle.expand(count, *middle.shape), z).numpy()
     return [latents, *_masks(count, rng)]
 
 
-def _mouths(alignment_model: AttentionModel, count: int, rng: np.random.Generator) -> list[NDArray[Any]]:
+def _mouths(model: AttentionModel, count: int, rng: np.random.Generator) -> list[NDArray[Any]]:
     """Mouths like those it has learnt from: each tooth shaken about its mean, and the whole turned and moved.
 
     Others would tell nothing: of a tooth turned by nearly a half turn, single precision decides which way.
     """
-    network = alignment_model.network
-    local = directions(alignment_model.config.points) * rng.uniform(3, 5, (count, SLOT_COUNT, 1, 3))
+    network = model.network
+    local = directions(model.config.points) * rng.uniform(3, 5, (count, SLOT_COUNT, 1, 3))
     mean = network.t1_rotation.double().numpy()
     turned = mean @ rigid.rotation_matrix(rng.normal(0, 0.2, (count, SLOT_COUNT, 3)))
     place = network.t1_centroid.double().numpy() + rng.normal(0, 1, (count, SLOT_COUNT, 3))
