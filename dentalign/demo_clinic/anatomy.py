@@ -17,94 +17,62 @@ Segment = tuple[float, float, float, float, float]  # x0, y0, x1, y1, and its dr
 
 @dataclass(frozen=True)
 class Size:
-    """Crown dimensions in mm.
+    """Crown dimensions in mm."""
 
-    height       : crown length on the buccal side
-    width        : greatest mesio-distal diameter
-    neck_width   : mesio-distal diameter at the cervix
-    depth        : greatest bucco-lingual (labio-lingual) diameter
-    neck_depth   : bucco-lingual diameter at the cervix
-    """
-
-    height: float
-    width: float
-    neck_width: float
-    depth: float
-    neck_depth: float
+    height: float  # crown length on the buccal side
+    width: float  # greatest mesio-distal diameter
+    neck_width: float  # mesio-distal diameter at the cervix
+    depth: float  # greatest bucco-lingual (labio-lingual) diameter
+    neck_depth: float  # bucco-lingual diameter at the cervix
 
 
 @dataclass(frozen=True)
 class Front:
-    """Shape of an incisor or canine; lengths as shares of half the width, half the depth or the height.
+    """Shape of an incisor or canine; lengths as shares of half the width, half the depth or the height."""
 
-    contacts      : heights of the mesial and distal contact points
-    edge          : mesial and distal half width of the incisal edge
-    edge_place    : place of the edge between lingual (-1) and labial (+1)
-    edge_half_mm  : half thickness of the edge, mm
-    point         : depth of the mesial and distal ends of the edge below its top
-    rounding      : fall of the very corners
-    fossa         : depth of the lingual fossa
-    labial_ridge  : height of the ridge down the labial face
-    neck_curve    : rise of the cervical line on the mesial and distal sides
-    """
-
-    contacts: tuple[float, float]
-    edge: tuple[float, float]
-    edge_place: float
-    edge_half_mm: float
-    point: tuple[float, float]
-    rounding: tuple[float, float]
-    fossa: float
-    labial_ridge: float
-    neck_curve: tuple[float, float]
+    contacts: tuple[float, float]  # heights of the mesial and distal contact points
+    edge: tuple[float, float]  # mesial and distal half width of the incisal edge
+    edge_place: float  # place of the edge between lingual (-1) and labial (+1)
+    edge_half_mm: float  # half thickness of the edge, mm
+    point: tuple[float, float]  # depth of the mesial and distal ends of the edge below its top
+    rounding: tuple[float, float]  # fall of the very corners
+    fossa: float  # depth of the lingual fossa
+    labial_ridge: float  # height of the ridge down the labial face
+    neck_curve: tuple[float, float]  # rise of the cervical line on the mesial and distal sides
 
 
 @dataclass(frozen=True)
 class Cusp:
-    """Place of a cusp as shares of half the width (+ mesial) and half the depth (+ buccal).
-
-    drop  : depth of the tip below the highest cusp, mm
-    slope : steepness of its sides
-    """
+    """Place of a cusp as shares of half the width (+ mesial) and half the depth (+ buccal)."""
 
     x: float
     y: float
-    drop: float
-    slope: float = 0.62
+    drop: float  # depth of the tip below the highest cusp, mm
+    slope: float = 0.62  # steepness of its sides
 
 
 @dataclass(frozen=True)
 class Back:
-    """Shape of a premolar or molar.
-
-    cusps        : the cusps
-    ridges       : crests with their drop: marginal ridges, oblique ridge
-    grooves      : fissures with their depth
-    rim          : half size of the occlusal table, mesial, distal, buccal, lingual
-    equator      : heights of the greatest contour: proximal, buccal, lingual
-    square       : exponent of the outline, 2 is an ellipse
-    taper        : lingual convergence of the proximal sides (negative: buccal)
-    shear        : distal displacement of the lingual side, as a share of half the width
-    notches      : grooves on the sides, each (angle in degrees from mesial over buccal, depth share)
-    """
+    """Shape of a premolar or molar."""
 
     cusps: tuple[Cusp, ...]
-    ridges: tuple[Segment, ...]
-    grooves: tuple[Segment, ...]
-    rim: tuple[float, float, float, float]
-    equator: tuple[float, float, float]
-    square: float
-    taper: float
-    shear: float
+    ridges: tuple[Segment, ...]  # crests with their drop: marginal ridges, oblique ridge
+    grooves: tuple[Segment, ...]  # fissures with their depth
+    rim: tuple[float, float, float, float]  # half size of the occlusal table, mesial, distal, buccal, lingual
+    equator: tuple[float, float, float]  # heights of the greatest contour: proximal, buccal, lingual
+    square: float  # exponent of the outline, 2 is an ellipse
+    taper: float  # lingual convergence of the proximal sides (negative: buccal)
+    shear: float  # distal displacement of the lingual side, as a share of half the width
+    # Grooves on the sides: angle in degrees from mesial over buccal, depth share.
     notches: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Kind of tooth; `shape` may name another kind, (arch, position), that it looks like."""
+    """Kind of tooth; `shape` may be the FDI number of another tooth that it looks like."""
 
     size: Size
-    shape: Front | Back | tuple[str, str]
+    shape: Front | Back | int
 
 
 def size_of(fdi: int) -> Size:
@@ -115,11 +83,7 @@ def size_of(fdi: int) -> Size:
 def shape_of(fdi: int) -> Front | Back:
     """Shape constants of a tooth; raises KeyError for primary incisors and canines."""
     shape = _kind(fdi).shape
-    if isinstance(shape, tuple):
-        arch, position = shape
-        shape = _kinds()[arch][position].shape
-    assert not isinstance(shape, tuple)
-    return shape
+    return shape_of(shape) if isinstance(shape, int) else shape
 
 
 def is_mirrored(fdi: int) -> bool:

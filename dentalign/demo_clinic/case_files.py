@@ -38,13 +38,15 @@ def document(case_id: str, number: int, t1: Poses, t2: Poses, rng: np.random.Gen
             rotations, translations = jaw.inv() * rotations, jaw.inv().apply(translations - offset)
         tracks[fdi] = rotations.as_quat(), translations
     upper, lower = (_transform(jaws[k][0].as_quat(), jaws[k][1]) for k in (True, False))
-    staging: list[dict[str, Any]] = []
-    for k in range(stages):
-        stage: dict[str, Any] = {"Stage": k}
-        if jaws_per_stage:
-            stage |= {"MaxillaryTransform": upper, "MandibularTransform": lower}
-        stage[spelling] = {str(f): _transform(q[k], t[k]) for f, (q, t) in tracks.items() if k < len(q)}
-        staging.append(stage)
+    jaw_poses = {"MaxillaryTransform": upper, "MandibularTransform": lower} if jaws_per_stage else {}
+    staging = [
+        {
+            "Stage": k,
+            **jaw_poses,
+            spelling: {str(f): _transform(q[k], t[k]) for f, (q, t) in tracks.items() if k < len(q)},
+        }
+        for k in range(stages)
+    ]
     return {
         "CaseID": case_id,
         "PatientName": f"TEST^PATIENT {number:04d}",
@@ -91,28 +93,15 @@ def _transform(xyzw: Array, translation: Array) -> dict[str, dict[str, float]]:
     }
 
 
-def _truncate_json(json_file: Path, meshes: Path, case: Document) -> None:
-    data = json_file.read_bytes()
-    json_file.write_bytes(data[: len(data) // 2])
-
-
-def _t2_out_of_range(json_file: Path, meshes: Path, case: Document) -> None:
-    write_json(json_file, case | {"T2Stage": str(len(case["Staging"]) + 3)})
+def _truncate(file: Path, parts: int) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // parts])
 
 
 def _zero_quaternion(json_file: Path, meshes: Path, case: Document) -> None:
     for stage in case["Staging"]:
         tooth_poses(stage)["16"]["rotation"] = dict.fromkeys("xyzw", 0.0)
     write_json(json_file, case)
-
-
-def _remove_mesh(json_file: Path, meshes: Path, case: Document) -> None:
-    (meshes / "46.stl").unlink()
-
-
-def _truncate_mesh(json_file: Path, meshes: Path, case: Document) -> None:
-    data = (meshes / "26.stl").read_bytes()
-    (meshes / "26.stl").write_bytes(data[: len(data) // 3])
 
 
 def _two_teeth_in_one_slot(json_file: Path, meshes: Path, case: Document) -> None:
@@ -125,10 +114,12 @@ def _two_teeth_in_one_slot(json_file: Path, meshes: Path, case: Document) -> Non
 # Defect -> function that makes it, given the JSON file, the mesh folder and the good document of a case that
 # has all 28 teeth. They show a new user how dentalign reports what it leaves out.
 DEFECTS: dict[str, Callable[[Path, Path, Document], None]] = {
-    "JSON truncated": _truncate_json,
-    "T2Stage beyond the last stage": _t2_out_of_range,
+    "JSON truncated": lambda file, meshes, case: _truncate(file, 2),
+    "T2Stage beyond the last stage": lambda file, meshes, case: write_json(
+        file, case | {"T2Stage": str(len(case["Staging"]) + 3)}
+    ),
     "zero quaternion of tooth 16": _zero_quaternion,
-    "mesh of tooth 46 missing": _remove_mesh,
-    "mesh of tooth 26 truncated": _truncate_mesh,
+    "mesh of tooth 46 missing": lambda file, meshes, case: (meshes / "46.stl").unlink(),
+    "mesh of tooth 26 truncated": lambda file, meshes, case: _truncate(meshes / "26.stl", 3),
     "15 and 55 in one slot": _two_teeth_in_one_slot,
 }

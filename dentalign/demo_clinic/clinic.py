@@ -68,20 +68,19 @@ def make_clinic(out: Path, cases: int, seed: int) -> None:
     with exclusive(out), atomic.replacing(out) as part:
         (part / "json").mkdir(parents=True)
         rows = []
-        defects = list(DEFECTS.values())
-        total = cases + len(defects)
-        for index in track(range(1, total + 1), "demo clinic", total=total):
-            case = make_case(index, seed, complete=index > cases)
+        todo = [*[None] * cases, *DEFECTS.values()]
+        for index, defect in enumerate(track(todo, "demo clinic", total=len(todo)), 1):
+            case = make_case(index, seed, complete=defect is not None)
             json_file, meshes = part / "json" / f"{case.case_id}.json", part / "stl" / case.case_id
             case_files.write_json(json_file, case.document)
             meshes.mkdir(parents=True)
             for fdi, crown in case.patient.mouth.items():
                 data = stl.as_binary(crown.vertices, crown.faces, b"dentalign demo clinic, tooth-local, mm")
                 (meshes / f"{fdi}.stl").write_bytes(data)
-            if index > cases:
-                defects[index - cases - 1](json_file, meshes, case.document)
+            if defect is not None:
+                defect(json_file, meshes, case.document)
             rows.append([case.case_id, case.patient_id])
-        rows.append([f"demo-{total + 1:04d}", f"pt-{total + 1:04d}"])
+        rows.append([f"demo-{len(todo) + 1:04d}", f"pt-{len(todo) + 1:04d}"])
         csv_table.write(part / "cases.csv", ["case_id", "patient_id"], rows)
 
 

@@ -25,25 +25,15 @@ _TOLERATED_MM = 0.03
 
 @dataclass(frozen=True)
 class Findings:
-    """Malocclusion of a patient; lengths in mm.
+    """Malocclusion of a patient; lengths in mm."""
 
-    severity : 0.5 mild to 1.8 severe: factor of each tooth's own displacement
-    sagittal : lower arch behind (class II, positive) or before the class I relation
-    midline  : lower midline to the patient's left
-    space    : share of room lacking (crowding, positive) or left over (spacing) in each arch, lower, upper
-    narrow   : upper arch too narrow (crossbite, positive) in total
-    bite     : incisors over-erupted (deep bite, positive) or held back (open bite)
-    incisors : proclination of the upper and the lower incisors, degrees
-    lower    : the lower arch form
-    """
-
-    severity: float
-    sagittal: float
-    midline: float
-    space: tuple[float, float]
-    narrow: float
-    bite: float
-    incisors: tuple[float, float]
+    severity: float  # 0.5 mild to 1.8 severe: factor of each tooth's own displacement
+    sagittal: float  # lower arch behind (class II, positive) or before the class I relation
+    midline: float  # lower midline to the patient's left
+    space: tuple[float, float]  # share of room lacking (positive) or left over, lower and upper arch
+    narrow: float  # upper arch too narrow (crossbite, positive) in total
+    bite: float  # incisors over-erupted (deep bite, positive) or held back (open bite)
+    incisors: tuple[float, float]  # proclination of the upper and the lower incisors, degrees
     lower: ArchForm
 
 
@@ -77,9 +67,8 @@ def disturb(mouth: Mapping[int, Crown], findings: Findings, rng: np.random.Gener
     turned = {f: mouth[f].vertices @ rotations[f].T for f in order}
     _relieve(turned, places)
     _bite(turned, places, rng)
-    head = rigid.from_rotation(
-        rigid.rotation_matrix(rng.normal(0, np.radians(2.0), 3)), rng.normal(0, 2.0, 3)
-    )
+    turn = rigid.rotation_matrix(rng.normal(0, np.radians(2.0), 3))
+    head = rigid.from_rotation(turn, rng.normal(0, 2.0, 3))
     return {f: head @ rigid.from_rotation(rotations[f], places[f]) for f in order}
 
 
@@ -125,8 +114,7 @@ def _relieve(turned: Mapping[int, Array], places: dict[int, Array]) -> None:
     pairs = []
     for arch in (teeth.LOWER, teeth.UPPER):
         row = [f for slot in arch for f in turned if teeth.successor(f) == slot]
-        pairs += list(pairwise(row))
-        pairs += list(zip(row[:-2], row[2:], strict=True))
+        pairs += [*pairwise(row), *zip(row[:-2], row[2:], strict=True)]
     moved = set(turned)
     for _ in range(_RELIEF_PASSES):
         now: set[int] = set()
@@ -134,18 +122,15 @@ def _relieve(turned: Mapping[int, Array], places: dict[int, Array]) -> None:
             if a not in moved and b not in moved:
                 continue
             towards = places[b] - places[a]
-            distance = float(np.linalg.norm(towards))
-            towards = towards / max(distance, 1e-6)
-            if distance > 13.0:
+            if np.linalg.norm(towards) > 13.0:
                 continue
+            towards = unit(towards)
             overlap = -contact.clearance(turned[a] + places[a], turned[b] + places[b], towards)
             if overlap > _TOLERATED_MM:
                 push = 0.5 * min(overlap, 1.5) * towards
                 places[a], places[b] = places[a] - push, places[b] + push
                 now |= {a, b}
         moved = now
-        if not moved:
-            break
 
 
 def _bite(turned: Mapping[int, Array], places: dict[int, Array], rng: np.random.Generator) -> None:

@@ -7,12 +7,12 @@ class I molar relation, and anchored on where the teeth were at T1. T2 follows f
 """
 
 from collections.abc import Mapping, Set
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
 from dentalign import teeth
-from dentalign.demo_clinic import contact, crowns
+from dentalign.demo_clinic import anatomy, contact, crowns
 from dentalign.demo_clinic.crowns import Crown
 from dentalign.geometry import rigid
 from dentalign.geometry.arch_form import ArchForm
@@ -66,7 +66,7 @@ def arrange(mouth: Mapping[int, Crown], form: ArchForm = NORM_LOWER, class_one: 
     class_one : bend the upper arch until the first molars are in class I
     returns   : FDI -> (4, 4) pose, tooth-local -> set-up frame
     """
-    lower = _arch(mouth, (3, 4), form)
+    lower = _arch(mouth, (3, 4), form, {})
     depth = form.depth_mm + 1.0
     arcs: dict[int, float] = {}
 
@@ -97,13 +97,11 @@ def plan(mouth: Mapping[int, Crown], t1: Mapping[int, Array], keep: Set[int]) ->
     t1    : FDI -> (4, 4) pose, tooth-local -> head
     keep  : the teeth that stay; the others are extracted and their gaps closed
     """
-    norm = _norm()
-    known = [f for f in t1 if teeth.successor(f) in norm]
-    here = np.array([t1[f][:3, 3] for f in known])
-    frame = rigid.fit(np.array([norm[teeth.successor(f)][:3, 3] for f in known]), here)
+    norm = np.array([_norm()[teeth.successor(f)][:3, 3] for f in t1])
+    frame = rigid.fit(norm, np.array([pose[:3, 3] for pose in t1.values()]))
     local = {f: rigid.inverse(frame) @ t1[f] for f in t1}
-    staying = {f: mouth[f] for f in mouth if f in keep}
-    placed = arrange(staying, _fitted_form(local))
+    form = _fitted_form(np.array([pose[:3, 3] for pose in local.values()]), norm)
+    placed = arrange({f: mouth[f] for f in mouth if f in keep}, form)
     # Molars are the anchorage: the set-up stands where they were, between the two arches.
     weights = np.array([3.0 if slot_position(f) >= 6 else 1.0 for f in placed])
     shift = np.array([local[f][:3, 3] - placed[f][:3, 3] for f in placed])
@@ -115,25 +113,21 @@ def plan(mouth: Mapping[int, Crown], t1: Mapping[int, Array], keep: Set[int]) ->
     return {f: frame @ anchor @ pose for f, pose in placed.items()}
 
 
-@lru_cache(maxsize=1)
+@cache
 def _norm() -> Poses:
     """Set-up of mean crowns on the mean arch form."""
     return arrange({f: crowns.make(f) for f in teeth.SLOTS})
 
 
-def _fitted_form(local: Mapping[int, Array]) -> ArchForm:
-    """Arch form of a patient from the T1 places of the teeth, shrunk to the norm (ridge regression)."""
-    norm = _norm()
-    known = [f for f in local if teeth.successor(f) in norm]
-    here = np.array([local[f][:2, 3] for f in known])
-    there = np.array([norm[teeth.successor(f)][:2, 3] for f in known])
-    here, there = here - here.mean(axis=0), there - there.mean(axis=0)
-    ridge = np.array([0.1, 0.25]) * (there**2).sum(axis=0)
-    scale = ((here * there).sum(axis=0) + ridge) / ((there**2).sum(axis=0) + ridge)
+def _fitted_form(here: Array, norm: Array) -> ArchForm:
+    """Arch form of a patient from places (N, 3) at T1 and in the norm, shrunk to it (ridge regression)."""
+    here, norm = (points[:, :2] - points[:, :2].mean(axis=0) for points in (here, norm))
+    size = (norm**2).sum(axis=0)
+    ridge = np.array([0.1, 0.25]) * size
+    scale = ((here * norm).sum(axis=0) + ridge) / (size + ridge)
     return ArchForm(NORM_LOWER.width_mm * float(scale[0]), NORM_LOWER.depth_mm * float(scale[1]))
 
 
-@lru_cache(maxsize=64)
 def _face_slope_deg(fdi: int) -> float:
     """Outward inclination of the mean crown's facial surface to its long axis, degrees.
 
@@ -147,14 +141,13 @@ def _face_slope_deg(fdi: int) -> float:
     return float(np.degrees(np.arctan(slope)))
 
 
-@lru_cache(maxsize=64)
+@cache
 def _in_arch(fdi: int) -> Array:
     """Rotation (3, 3) of a crown in (x, outward, occlusal) axes: its tip and torque."""
-    k = slot_position(fdi) - 1
-    upper = teeth.is_upper(fdi)
+    k, upper = slot_position(fdi) - 1, teeth.is_upper(fdi)
     tip = np.radians((UPPER_TIP_DEG if upper else LOWER_TIP_DEG)[k])
     torque = np.radians((UPPER_TORQUE_DEG if upper else LOWER_TORQUE_DEG)[k] - _face_slope_deg(fdi))
-    mesial = -1.0 if fdi // 10 % 2 == 0 else 1.0
+    mesial = -1.0 if anatomy.is_mirrored(fdi) else 1.0
     return np.asarray(rigid.rotation_matrix([-torque, 0, 0]) @ rigid.rotation_matrix([0, mesial * tip, 0]))
 
 
@@ -176,17 +169,13 @@ def _stand(crown: Crown, form: ArchForm, arc_mm: float) -> tuple[Array, Array]:
 
 
 def _arch(
-    mouth: Mapping[int, Crown],
-    quadrants: tuple[int, int],
-    form: ArchForm,
-    arcs: dict[int, float] | None = None,
+    mouth: Mapping[int, Crown], quadrants: tuple[int, int], form: ArchForm, arcs: dict[int, float]
 ) -> Poses:
     """Set up one arch: from the midline backwards, each crown in contact with the one before.
 
     arcs : FDI -> arc length on a form like this one, to start from; updated
     """
     poses: Poses = {}
-    arcs = {} if arcs is None else arcs
     for quadrant in quadrants:
         arc, before, last = 0.0, None, np.eye(4)
         for fdi in along(mouth.keys(), quadrant):
@@ -200,7 +189,7 @@ def _arch(
                 else:
                     towards = pose[:3, 3] - last[:3, 3]
                     towards[2] = 0.0
-                    gap = contact.clearance(before, points, towards / np.sqrt(towards @ towards))
+                    gap = contact.clearance(before, points, rigid.unit(towards))
                 gap -= CONTACT_GAP_MM
                 arc -= min(max(gap, -2.0), 2.0)
                 pose, points = _stand(crown, form, arc)

@@ -79,9 +79,8 @@ class ExportableAttentionModel(nn.Module):
         exact = nearest_rotation(rotation.double())
         found = _pose(exact, there.double() - _apply(exact, centre))
         here = stays & network.known_at_t2
-        identity = torch.eye(4, dtype=pose.dtype)
         answer = torch.where(here[..., None, None], found, pose)
-        answer = torch.where(wanted[..., None, None], answer, identity)
+        answer = torch.where(wanted[..., None, None], answer, torch.eye(4, dtype=pose.dtype))
         expected = torch.where(here, log_error.exp() * network.expected_error_scale, torch.nan)
         return answer, expected
 

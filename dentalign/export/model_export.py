@@ -1,8 +1,9 @@
 """`dentalign export`: encoder.pt, decoder.pt and alignment.pt as ONNX files."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from dentalign.alignment.base import AlignmentModel
 from dentalign.alignment.fc.model import FullyConnectedModel
 from dentalign.autoencoder.decoder import Decoder
 from dentalign.autoencoder.encoder import Encoder
-from dentalign.autoencoder.interface import decoder_interface, encoder_interface
+from dentalign.autoencoder.interface import Interface, decoder_interface, encoder_interface
 from dentalign.errors import DentalignError
 from dentalign.export import onnx_file
 from dentalign.export.exportable import (
@@ -34,6 +35,8 @@ from dentalign.prediction.model_files import load_alignment_model, load_decoder,
 from dentalign.teeth import SLOT_COUNT, SLOTS
 
 INTENDED_USE = "planning support by a professional; not a medical device"
+# A model, its form for the export, its interface, examples in batches of each length, the model's answers.
+_Form = tuple[Any, torch.nn.Module, Interface, Sequence[Arrays], Callable[[Arrays], Arrays]]
 _BATCHES = (2, 1, 5)  # the first is exported with; the others show that the batch may be of any length
 
 
@@ -52,70 +55,55 @@ def export_models(models: str | Path, out: str | Path) -> list[Exported]:
             as the model does
     """
     onnx_file.require_onnx()
-    folder = Path(models)
-    writers: dict[str, Callable[[Path, Path], float | None]] = {
-        "encoder": _encoder, "decoder": _decoder, "alignment": _alignment_model,
-    }  # fmt: skip
-    here = [name for name in writers if (folder / f"{name}.pt").is_file()]
-    if not here:
-        raise DentalignError(f"{folder}: holds none of {', '.join(f'{name}.pt' for name in writers)}")
+    forms = {"encoder": _encoder, "decoder": _decoder, "alignment": _alignment_model}
     done = []
-    for name in here:
-        target = Path(out) / f"{name}.onnx"
-        done.append(Exported(target, writers[name](folder / f"{name}.pt", target)))
+    for name, form in forms.items():
+        source, target = Path(models) / f"{name}.pt", Path(out) / f"{name}.onnx"
+        if source.is_file():
+            model, network, interface, examples, wanted = form(source)
+            difference = onnx_file.write(target, network, interface, _about(source, model), examples, wanted)
+            done.append(Exported(target, difference))
+    if not done:
+        raise DentalignError(f"{models}: holds none of {', '.join(f'{name}.pt' for name in forms)}")
     return done
 
 
-def _encoder(source: Path, target: Path) -> float | None:
-    encoder = load_encoder(source)
-    rng = np.random.default_rng(0)
+def _encoder(source: Path) -> _Form:
+    encoder, rng = load_encoder(source), np.random.default_rng(0)
     examples = [_teeth(encoder, count, rng) for count in _BATCHES]
-
-    def wanted(given: Arrays) -> Arrays:
-        return _ours(encoder, given)
-
     interface = encoder_interface(encoder.config)
-    return onnx_file.write(
-        target, ExportableEncoder(encoder), interface, _about(source, encoder), examples, wanted
-    )
+    return encoder, ExportableEncoder(encoder), interface, examples, partial(_ours, encoder)
 
 
-def _decoder(source: Path, target: Path) -> float | None:
-    decoder = load_decoder(source)
-    rng = np.random.default_rng(0)
+def _decoder(source: Path) -> _Form:
+    decoder, rng = load_decoder(source), np.random.default_rng(0)
     features = decoder.config.features
     examples = [[rng.normal(0, 3, (n, 10 * n, features)).astype(np.float32)] for n in _BATCHES]
-
-    def wanted(given: Arrays) -> Arrays:
-        return _ours(decoder, given)
-
-    interface = decoder_interface(decoder.config)
-    return onnx_file.write(target, decoder, interface, _about(source, decoder), examples, wanted)
+    return decoder, decoder, decoder_interface(decoder.config), examples, partial(_ours, decoder)
 
 
-def _alignment_model(source: Path, target: Path) -> float | None:
-    alignment_model = load_alignment_model(source)
-    interface, about = alignment_model.interface(), _about(source, alignment_model)
-    rng = np.random.default_rng(0)
-    if isinstance(alignment_model, FullyConnectedModel):
-        network: torch.nn.Module = ExportableFullyConnectedModel(alignment_model)
-        examples = [_latents(alignment_model, count, rng) for count in _BATCHES]
-    elif isinstance(alignment_model, AttentionModel):
-        network = ExportableAttentionModel(alignment_model)
-        examples = [_mouths(alignment_model, count, rng) for count in _BATCHES]
+def _alignment_model(source: Path) -> _Form:
+    model, rng = load_alignment_model(source), np.random.default_rng(0)
+    if isinstance(model, FullyConnectedModel):
+        network: torch.nn.Module = ExportableFullyConnectedModel(model)
+        examples = [_latents(model, count, rng) for count in _BATCHES]
+
+        def wanted(given: Arrays) -> Arrays:
+            return [model.predict_latents(*given).numpy()]
+
+    elif isinstance(model, AttentionModel):
+        network = ExportableAttentionModel(model)
+        examples = [_mouths(model, count, rng) for count in _BATCHES]
+
+        def wanted(given: Arrays) -> Arrays:
+            points, pose, present, stays = given
+            placed = model.predict(Mouths.at_t1(points, pose, present, stays))
+            assert placed.expected_add_mm is not None
+            return [placed.pose, placed.expected_add_mm]
+
     else:
-        raise DentalignError(f"{source}: model {alignment_model.config.model!r} has no ONNX form yet")
-
-    def wanted(given: Arrays) -> Arrays:
-        if isinstance(alignment_model, FullyConnectedModel):
-            latents, present, stays = given
-            return [alignment_model.predict_latents(latents, present, stays).numpy()]
-        points, pose, present, stays = given
-        placed = alignment_model.predict(Mouths.at_t1(points, pose, present, stays))
-        assert placed.expected_add_mm is not None
-        return [placed.pose, placed.expected_add_mm]
-
-    return onnx_file.write(target, network, interface, about, examples, wanted)
+        raise DentalignError(f"{source}: model {model.config.model!r} has no ONNX form yet")
+    return model, network, model.interface(), examples, wanted
 
 
 def _about(source: Path, model: Encoder | Decoder | AlignmentModel) -> dict[str, str]:
@@ -145,30 +133,27 @@ def _masks(count: int, rng: np.random.Generator) -> tuple[NDArray[np.bool_], NDA
     return present, present & (rng.random((count, SLOT_COUNT)) < 0.9)
 
 
-def _latents(
-    alignment_model: FullyConnectedModel, count: int, rng: np.random.Generator
-) -> list[NDArray[Any]]:
+def _latents(model: FullyConnectedModel, count: int, rng: np.random.Generator) -> list[NDArray[Any]]:
     """Latents as the model's own code spreads them."""
-    basis, config = alignment_model.basis, alignment_model.config
+    basis, config = model.basis, model.config
     z = torch.from_numpy(rng.normal(size=(count, *basis.spread.shape)).astype(np.float32)) * basis.spread
     middle = basis.mean.reshape(SLOT_COUNT, config.points, config.features)
     latents = basis.add(middle.expand(count, *middle.shape), z).numpy()
     return [latents, *_masks(count, rng)]
 
 
-def _mouths(alignment_model: AttentionModel, count: int, rng: np.random.Generator) -> list[NDArray[Any]]:
+def _mouths(model: AttentionModel, count: int, rng: np.random.Generator) -> list[NDArray[Any]]:
     """Mouths like those it has learnt from: each tooth shaken about its mean, and the whole turned and moved.
 
     Others would tell nothing: of a tooth turned by nearly a half turn, single precision decides which way.
     """
-    network = alignment_model.network
-    local = directions(alignment_model.config.points) * rng.uniform(3, 5, (count, SLOT_COUNT, 1, 3))
+    network = model.network
+    local = directions(model.config.points) * rng.uniform(3, 5, (count, SLOT_COUNT, 1, 3))
     mean = network.t1_rotation.double().numpy()
     turned = mean @ rigid.rotation_matrix(rng.normal(0, 0.2, (count, SLOT_COUNT, 3)))
     place = network.t1_centroid.double().numpy() + rng.normal(0, 1, (count, SLOT_COUNT, 3))
-    whole = rigid.from_rotation(
-        rigid.rotation_matrix(rng.normal(0, 0.2, (count, 1, 3))), rng.normal(0, 10, (count, 1, 3))
-    )
+    turn = rigid.rotation_matrix(rng.normal(0, 0.2, (count, 1, 3)))
+    whole = rigid.from_rotation(turn, rng.normal(0, 10, (count, 1, 3)))
     pose = whole @ rigid.from_rotation(turned, place)
     present, stays = _masks(count, rng)
     pose[~present] = np.eye(4)

@@ -1,5 +1,6 @@
 """One network as an ONNX file that says what goes in and comes out, held to the network that it came from."""
 
+import functools
 import importlib.util
 import json
 import logging
@@ -34,11 +35,6 @@ def require_onnx() -> None:
         )
 
 
-def can_verify() -> bool:
-    """Whether onnxruntime is installed."""
-    return importlib.util.find_spec("onnxruntime") is not None
-
-
 def write(
     path: str | Path,
     network: nn.Module,
@@ -57,12 +53,11 @@ def write(
                 output; None where it could not be verified
     raises    : DentalignError where that is above `TOLERANCE`, and the file does not appear
     """
-    require_onnx()
     model = _exported(network.eval(), interface, examples[0])
     _describe(model, interface, about)
     with replacing(path) as part:
         part.write_bytes(model.SerializeToString(deterministic=True))
-        if not can_verify():
+        if importlib.util.find_spec("onnxruntime") is None:
             return None
         worst = 0.0
         for given in examples:
@@ -78,7 +73,7 @@ def write(
 
 
 def answers(path: str | Path, interface: Interface, given: Arrays) -> Arrays:
-    """What onnxruntime makes of a file, on the CPU, one thread."""
+    """Run a file in onnxruntime, on the CPU, one thread; returns its outputs."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -96,14 +91,11 @@ def differences(found: Arrays, wanted: Arrays, outputs: Sequence[Port]) -> dict[
     """
     shares = {}
     for port, ours, theirs in zip(outputs, found, wanted, strict=True):
-        parts = {"": (ours, theirs)}
         if port.shape[-2:] == (4, 4):
-            parts = {
-                " (rotation)": (ours[..., :3, :3], theirs[..., :3, :3]),
-                " (translation)": (ours[..., :3, 3], theirs[..., :3, 3]),
-            }
-        for part, (a, b) in parts.items():
-            shares[f"{port.name}{part}"] = _share(a, b)
+            shares[f"{port.name} (rotation)"] = _share(ours[..., :3, :3], theirs[..., :3, :3])
+            shares[f"{port.name} (translation)"] = _share(ours[..., :3, 3], theirs[..., :3, 3])
+        else:
+            shares[port.name] = _share(ours, theirs)
     return shares
 
 
@@ -119,10 +111,9 @@ def _share(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
 
 def _exported(network: nn.Module, interface: Interface, example: Arrays) -> Any:
     """The model as onnx's ModelProto."""
-    axes = {axis: torch.export.Dim(axis) for port in interface.inputs for axis in port.shape
-            if isinstance(axis, str)}  # fmt: skip
+    dim = functools.cache(torch.export.Dim)  # one object for each letter
     shapes = tuple(
-        {number: axes[axis] for number, axis in enumerate(port.shape) if isinstance(axis, str)}
+        {number: dim(axis) for number, axis in enumerate(port.shape) if isinstance(axis, str)}
         for port in interface.inputs
     )
     log = logging.getLogger("torch.onnx._internal.exporter._registration")  # misses torchvision, loudly

@@ -27,6 +27,8 @@ from dentalign.teeth import is_known, is_upper
 
 BEFORE, USUAL_AFTER = "ori", "final"
 JAWS = {"upper": ("upper", "maxilla", "U"), "lower": ("lower", "mandib", "L")}
+MOVED = "stood elsewhere, and were registered on the teeth that moved least"
+RESIDUAL = "residual of the registration, mean over a case's teeth (mm)"
 MAX_RESIDUAL_MM = 0.2
 FEWEST_COMMON = 6  # teeth in both scans
 MOST_PAIRS = 12  # of a patient; the set has 2.4 on the average
@@ -77,28 +79,24 @@ class Beijing(Importer):
             seen = f"{len(lost)} teeth cannot be used: " + ", ".join(str(defect.tooth) for defect in lost)
             raise CaseDefect("too_many_lost", seen, "leave the case out", file=file)
         erupted = after.crowns.keys() - before.crowns.keys() - {defect.tooth for defect in before.lost}
+        said = "the tooth is in the scan after only", "nothing, if it erupted; it is neither input nor label"
+        only_after = [ToothDefect("t2_only", *said, file=file, tooth=fdi) for fdi in sorted(erupted)]
         gone = failed | {defect.tooth for defect in unclear}
         kept = [fdi for fdi in before.crowns if fdi not in gone]
         local = before.local_crowns(poses)
+        scans = [_file_of(source, first, jaw, ".stl") for jaw in JAWS]
         return ImportedCase(
             crowns={fdi: local[fdi] for fdi in kept},
             t1={fdi: frame.to_head @ poses[fdi] for fdi in kept},
             t2={fdi: frame.to_head @ back @ found[fdi].motion @ poses[fdi] for fdi in kept if fdi in found},
-            lost=(*lost, *(_only_after(fdi, file) for fdi in sorted(erupted))),
+            lost=(*lost, *only_after),
             registrations=tuple(
                 (fdi, one.method, one.residual_mm, fdi not in failed) for fdi, one in found.items()
             ),
-            patient_marks=tuple(_hashes(source, first)),
-            notes={
-                "the scans after": "stood elsewhere, and were registered on the teeth that moved least"
-                if elsewhere
-                else "stand in the frame of those before",
-            },
-            figures={
-                "residual of the registration, mean over a case's teeth (mm)": fmean(
-                    one.residual_mm for one in found.values()
-                )
-            },
+            # The same scan in two folders is the same patient.
+            patient_marks=tuple(stl.mesh_sha256(source.read(scan, MAX_SCAN_MB)) for scan in scans),
+            notes={"the scans after": MOVED if elsewhere else "stand in the frame of those before"},
+            figures={RESIDUAL: fmean(one.residual_mm for one in found.values())},
         )
 
 
@@ -110,21 +108,10 @@ def _register(before: ScannedMouth, after: ScannedMouth, fdi: int, back: Array) 
     return register(before.crowns[fdi], after.crowns[fdi], points, start)
 
 
-def _hashes(source: SourceFolder, folder: str) -> list[str]:
-    """Hashes of the scans before: the same scan in two folders is the same patient."""
-    scans = [_file_of(source, folder, jaw, ".stl") for jaw in JAWS]
-    return [stl.mesh_sha256(source.read(scan, MAX_SCAN_MB)) for scan in scans]
-
-
 def _unexplained(fdi: int, one: Registration, file: str) -> ToothDefect:
     seen = f"the crowns before and after differ by {one.residual_mm:.2f} mm (RMS) after the best motion"
     fix = f"nothing: more than {MAX_RESIDUAL_MM:g} mm is another shape, or a wrong label"
     return ToothDefect("registration_residual", seen, fix, file=file, tooth=fdi)
-
-
-def _only_after(fdi: int, file: str) -> ToothDefect:
-    fix = "nothing, if it erupted; it is neither input nor label"
-    return ToothDefect("t2_only", "the tooth is in the scan after only", fix, file=file, tooth=fdi)
 
 
 def _read_mouth(source: SourceFolder, folder: str) -> ScannedMouth:
@@ -170,10 +157,8 @@ def _file_of(source: SourceFolder, folder: str, jaw: str, suffix: str) -> str:
     if source.has(usual):
         return usual
     place = source.folder / folder
-    names = sorted(file.name for file in place.iterdir()) if place.is_dir() else []
-    fitting = [
-        name for name in names if name.lower().endswith(suffix) and _jaw_of(name[: -len(suffix)]) == jaw
-    ]
+    files = place.iterdir() if place.is_dir() else ()
+    fitting = [file.name for file in files if file.suffix.lower() == suffix and _jaw_of(file.stem) == jaw]
     if len(fitting) == 1:
         return f"{folder}/{fitting[0]}"
     what = f"{'scan (STL)' if suffix == '.stl' else 'labels (JSON)'} of the {jaw} jaw"

@@ -58,8 +58,7 @@ def importer(name: str, matrices: str = "") -> Importer:
 
     matrices : of teethalign3d, one of matrix_reading.READINGS, or "" to let the data decide
     """
-    known: dict[str, Importer] = {one.name: one for one in (TeethAlign3D(matrices), Beijing(), Teeth3DS())}
-    return known[name]
+    return {one.name: one for one in (TeethAlign3D(matrices), Beijing(), Teeth3DS())}[name]
 
 
 def import_cases(importer: Importer, source_folder: Path, dest: Path) -> ImportResult:
@@ -122,11 +121,20 @@ def _import(
         teeth_used=sum(record.teeth - len({line.tooth for line in record.lost}) for record in done),
         teeth_dropped=len({(line.case_id, line.tooth) for line in lines if line.tooth}),
     )
-    listed = store.by_patient(done + earlier)
+    stored = sorted(done + earlier, key=lambda record: record.case_id)
+    listed = store.by_patient(stored)
     patients = len({case.patient_id for case in listed})
     result = ImportResult(totals, len(new), len(unchanged), len(earlier), patients, lines, decisions)
-    _write_lists(importer, opened.dest, listed, done + earlier, result)
-    if not done and not earlier:
+    if importer.shapes_only:
+        # Not cases.csv, which would be taken for a list to learn alignment from.
+        case_list.write(opened.dest / SHAPES, listed)
+        case_list.write(opened.dest / AUTOENCODER, case_list.for_autoencoder(listed, len(listed)))
+    else:
+        case_list.write(opened.dest / CASES, listed)
+    left_out.write_csv(opened.dest / LEFT_OUT, lines)
+    _write_registrations(opened.dest / REGISTRATION, stored)
+    _write_report(opened.dest / REPORT, importer.name, stored, result)
+    if not stored:
         first = "; ".join(f"{line.case_id}: {line.seen} ({line.fix}) [{line.file}]" for line in lines[:3])
         raise NothingUsable(f"{source.folder}: none of {len(found)} cases is usable; first: {first}")
     return result
@@ -154,28 +162,17 @@ def _check_name(case: FoundCase, source: SourceFolder, seen: set[str]) -> None:
     seen.add(case.case_id.casefold())
 
 
-def _write_lists(
-    importer: Importer,
-    dest: Path,
-    listed: list[case_list.ListedCase],
-    records: list[Record],
-    result: ImportResult,
-) -> None:
-    if importer.shapes_only:
-        # Not cases.csv, which would be taken for a list to learn alignment from.
-        case_list.write(dest / SHAPES, listed)
-        case_list.write(dest / AUTOENCODER, case_list.for_autoencoder(listed, len(listed)))
-    else:
-        case_list.write(dest / CASES, listed)
-    left_out.write_csv(dest / LEFT_OUT, result.lines)
-    records = sorted(records, key=lambda record: record.case_id)
+def _write_registrations(path: Path, records: list[Record]) -> None:
     rows = [
         [record.case_id, tooth, method, f"{residual_mm:.4f}", "yes" if used else "no"]
         for record in records
         for tooth, method, residual_mm, used in record.registrations
     ]
     if rows:
-        csv_table.write(dest / REGISTRATION, ["case_id", "tooth", "method", "residual_mm", "used"], rows)
+        csv_table.write(path, ["case_id", "tooth", "method", "residual_mm", "used"], rows)
+
+
+def _write_report(path: Path, data_set: str, records: list[Record], result: ImportResult) -> None:
     notes = Counter(f"{name}: {value}" for record in records for name, value in record.notes.items())
     figures: dict[str, list[float]] = defaultdict(list)
     for record in records:
@@ -183,7 +180,7 @@ def _write_lists(
             figures[name].append(value)
     reasons = Counter(line.code for line in result.lines)
     report = [
-        f"{importer.name}: {result}",
+        f"{data_set}: {result}",
         "",
         *(f"{name}: {value}" for name, value in sorted(result.decisions.items())),
         *(f"{text} ({count} cases)" for text, count in sorted(notes.items())),
@@ -191,4 +188,4 @@ def _write_lists(
         "",
         *(f"left out, {code}: {count}" for code, count in sorted(reasons.items())),
     ]
-    atomic.write_text(dest / REPORT, "\n".join(report).rstrip() + "\n")
+    atomic.write_text(path, "\n".join(report).rstrip() + "\n")

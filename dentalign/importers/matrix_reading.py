@@ -11,7 +11,7 @@ teeth in their places, and the contacts do not tell them apart: then the user mu
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, starmap
 
 import numpy as np
 from trimesh import Trimesh
@@ -74,15 +74,15 @@ def score(matrices: Mapping[int, Array], crowns: Mapping[int, Trimesh]) -> Readi
         poses = motions(reading, matrices, crowns)
         arches[reading] = rigid.apply(np.stack([poses[fdi] for fdi in order]), points)
     misfit = {reading: _misfit_mm(order, arch) for reading, arch in arches.items()}
-    apart = {
-        frozenset(pair): float(np.linalg.norm(arches[pair[0]] - arches[pair[1]], axis=-1).max())
-        for pair in combinations(READINGS, 2)
-    }
+
+    def alike(one: str, other: str) -> bool:
+        return float(np.linalg.norm(arches[one] - arches[other], axis=-1).max()) <= ALIKE_MM
+
     best, *others = sorted(READINGS, key=lambda reading: misfit[reading])
     second = misfit[others[0]]
     clear = misfit[best] <= second - CLEAR_MM and misfit[best] <= CLEAR_SHARE * second
-    alone = all(apart[frozenset((best, other))] > ALIKE_MM for other in others)
-    return ReadingScores(misfit, best if clear and alone else "", max(apart.values()) <= ALIKE_MM)
+    sure = clear and not any(alike(best, other) for other in others)
+    return ReadingScores(misfit, best if sure else "", all(starmap(alike, combinations(READINGS, 2))))
 
 
 def _misfit_mm(order: list[int], arch: Array) -> float:

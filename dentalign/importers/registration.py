@@ -35,9 +35,7 @@ class Registration:
     residual_mm: float
 
 
-def register(
-    first: Trimesh, second: Trimesh, points: tuple[Array, Array] | None, start: Array
-) -> Registration:
+def register(first: Trimesh, second: Trimesh, points: tuple[Array, Array], start: Array) -> Registration:
     """Find the motion of a tooth from one scan to another.
 
     first, second : the tooth in each scan, mm
@@ -46,7 +44,7 @@ def register(
     """
     corners = first.triangles.reshape(-1, 3), second.triangles.reshape(-1, 3)
     for method, pair in (("points", points), ("faces", corners)):
-        if pair is not None and pair[0].shape == pair[1].shape and len(pair[0]) >= MIN_POINTS:
+        if pair[0].shape == pair[1].shape and len(pair[0]) >= MIN_POINTS:
             motion = rigid.fit(*pair)
             residual = rigid.apply(motion, pair[0]) - pair[1]
             rms = float(np.sqrt((residual**2).sum(1).mean()))

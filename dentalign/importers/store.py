@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from dentalign.cases import case_document
 from dentalign.cases.case_list import ListedCase
@@ -27,7 +27,7 @@ HEADER = b"dentalign import, tooth-local, mm"
 _FEW_POINTS = Sample(points=8, oversampling=2)  # enough to see if a crown can be sampled
 
 
-class Record(BaseModel):
+class Record(BaseModel, frozen=True):
     """Record of an imported case.
 
     patient_id    : by its folder
@@ -37,8 +37,6 @@ class Record(BaseModel):
     lost          : lines of the teeth that are not in the case, or that the pipeline will drop
     registrations, notes, figures : see `ImportedCase`
     """
-
-    model_config = ConfigDict(frozen=True)
 
     case_id: str
     patient_id: str
@@ -136,21 +134,15 @@ def by_patient(records: Iterable[Record]) -> list[ListedCase]:
 
     A patient is called by the first of the ids that belong together.
     """
-    parent: dict[str, str] = {}
-
-    def root(key: str) -> str:
-        while parent.setdefault(key, key) != key:
-            key = parent[key]
-        return key
-
-    cases = sorted(records, key=lambda case: case.patient_id)
-    for case in cases:
-        for mark in case.patient_marks:
-            parent[root(f"mark {mark}")] = root(f"patient {case.patient_id}")
-    names: dict[str, str] = {}
-    for case in cases:
-        names.setdefault(root(f"patient {case.patient_id}"), case.patient_id)
-    return [ListedCase(case.case_id, names[root(f"patient {case.patient_id}")]) for case in cases]
+    groups: list[tuple[set[str], list[Record]]] = []  # patient ids and marks, and their cases
+    for case in records:
+        keys, cases = {f"patient {case.patient_id}", *(f"mark {mark}" for mark in case.patient_marks)}, [case]
+        for group in [group for group in groups if group[0] & keys]:
+            groups.remove(group)
+            keys, cases = keys | group[0], cases + group[1]
+        groups.append((keys, cases))
+    named = [(min(case.patient_id for case in cases), cases) for _, cases in groups]
+    return [ListedCase(case.case_id, name) for name, cases in named for case in cases]
 
 
 def _lines(case_id: str, document: case_document.CaseDocument, case: ImportedCase) -> tuple[LeftOut, ...]:

@@ -10,7 +10,7 @@ contradicts the set is left out.
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from dentalign.numbering import from_universal
 from dentalign.running.progress import track
 from dentalign.teeth import antimere
 
-CASE = re.compile(r"data_\d+")
+CASE = re.compile(r"data_(\d+)")
 FOLDERS = {"up": range(1, 17), "down": range(17, 33)}
 MATRICES = "target_matrix.txt"
 SIDE, READING = "number 1 is the third molar on the patient's", "matrices"
@@ -44,33 +44,30 @@ class TeethAlign3D(Importer):
     def __init__(self, matrices: str = ""):
         self._given = matrices
         self._decided: dict[str, str] = {}
-        self._scores: dict[str, ReadingScores] = {}
 
     def find(self, source: SourceFolder) -> list[FoundCase]:
         """Find every folder data_NNN, usable or not."""
         found = []
         for name in source.find("**/data_*"):
-            last = name.rpartition("/")[2]
-            if CASE.fullmatch(last):
+            if match := CASE.fullmatch(name.rpartition("/")[2]):
                 files = [f"{name}/crown/{jaw}/{number}.stl" for jaw in FOLDERS for number in FOLDERS[jaw]]
-                case_id = f"teethalign3d-{last.removeprefix('data_')}"
+                case_id = f"teethalign3d-{match[1]}"
                 found.append(FoundCase(case_id, case_id, name, (f"{name}/{MATRICES}", *files)))
         return sorted(found, key=lambda case: (case.case_id, case.place))
 
     def prepare(self, source: SourceFolder, found: list[FoundCase]) -> dict[str, str]:
         """Let evenly spread cases decide the side of number 1 and the reading of the matrices."""
         voters = found[:: max(1, math.ceil(len(found) / VOTES))]
-        sides: list[str] = []
-        readings: list[str] = []
+        votes: dict[str, list[str]] = {SIDE: [], READING: [self._given] if self._given else []}
         for case in track(voters, "conventions", total=len(voters)):
             try:
                 mouth, matrices = _read_files(source, case)
-                sides.append(_side(mouth, ""))
+                votes[SIDE].append(_side(mouth, ""))
                 if not self._given:
-                    readings.append(self._score(case, mouth, matrices).best)
+                    votes[READING].append(matrix_reading.score(matrices, mouth.crowns).best)
             except CaseDefect:
                 continue  # `read` tells why
-        self._decided = {SIDE: _decided(sides), READING: self._given or _decided(readings)}
+        self._decided = {name: _decided(values) for name, values in votes.items()}
         return dict(self._decided)
 
     def read(self, source: SourceFolder, case: FoundCase) -> ImportedCase:
@@ -82,7 +79,7 @@ class TeethAlign3D(Importer):
         if self._decided[SIDE] == "left":
             mouth = ScannedMouth({antimere(fdi): crown for fdi, crown in mouth.crowns.items()})
             matrices = {antimere(fdi): matrix for fdi, matrix in matrices.items()}
-        scores = self._score(case, mouth, matrices)
+        scores = matrix_reading.score(matrices, mouth.crowns)
         motions = matrix_reading.motions(self._reading(scores, file), matrices, mouth.crowns)
         frame = mouth.frame(file)
         poses = mouth.tooth_poses(frame)
@@ -100,12 +97,6 @@ class TeethAlign3D(Importer):
                 for name, value in scores.misfit_mm.items()
             },
         )
-
-    def _score(self, case: FoundCase, mouth: ScannedMouth, matrices: Mapping[int, Array]) -> ReadingScores:
-        """Score a case once; exchanged sides change nothing, as neighbours stay neighbours."""
-        if case.place not in self._scores:
-            self._scores[case.place] = matrix_reading.score(matrices, mouth.crowns)
-        return self._scores[case.place]
 
     def _refuse_other_side(self, side: str, file: str) -> None:
         """Raise CaseDefect if the side of the set is unclear, or the case contradicts it."""
