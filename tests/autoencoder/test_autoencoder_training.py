@@ -35,6 +35,6 @@ def test_before_the_first_epoch_a_latent_holds_its_point(clouds: Path) -> None:
 
 @pytest.mark.parametrize("features", [1, 2, 3])
 def test_a_latent_narrower_than_a_point_still_says_something_of_it(clouds: Path, features: int) -> None:
-    spread_mm = AutoencoderTask(clouds, Autoencoder(cases=""), torch.device("cpu")).network.encoder.scale
+    spread_mm = AutoencoderTask(clouds, Autoencoder(cases=""), torch.device("cpu")).encoder.scale
     nothing_mm = 3**0.5 * float(spread_mm)  # what every point called the middle would give
     assert reconstruction_mm(clouds, 32) < reconstruction_mm(clouds, features) < 0.9 * nothing_mm
