@@ -1,9 +1,11 @@
 """Error of the contacts between neighbouring crowns against the plan, differentiable: a term of the loss.
 
-Coarser than `geometry.contacts`, which measures: a crown is its few points and the outward normals there. A
-point of one tooth is inside the other by as much as it lies behind the tangent plane at the other's nearest
-point (signed distance to oriented points, Hoppe et al. 1992, doi:10.1145/133994.134011). Touching crowns so
-seem to overlap by up to 0.2 mm, in the plan as in the prediction: only the difference of the two counts.
+It keeps crowns from penetrating each other, and from leaving gaps where the plan has none. Coarser than
+`geometry.contacts`, which measures: a crown is its few points and the outward normals there. A point of one
+tooth is inside the other by as much as it lies behind the tangent plane at the other's nearest point (the
+signed distance to oriented points of Hoppe et al. 1992, doi:10.1145/133994.134011). Between points the plane
+lies outside the curved surface by up to a tenth of a millimetre or two, so that touching crowns seem to
+overlap; in the plan just as in the prediction, which is why only the difference of the two counts.
 """
 
 import functools
@@ -16,7 +18,9 @@ from dentalign.alignment.attention.posed_teeth import PosedTeeth, thinned
 from dentalign.geometry.sampling import closed_surface, directions
 from dentalign.teeth import ARCHES
 
-_PROBES = 16  # points nearest to the neighbour's centroid; the deepest is among them in 99 of 100 pairs
+# Of every second point of a tooth, so many are compared with its neighbour: those nearest to the neighbour's
+# centroid. The deepest is among them in 99 of 100 pairs.
+_PROBES = 16
 
 
 class Neighbours(NamedTuple):
@@ -37,7 +41,8 @@ class Neighbours(NamedTuple):
 def neighbours(teeth: torch.Tensor, counted: torch.Tensor) -> Neighbours:
     """Pairs of neighbours among teeth (N, 32) bool, empty slots skipped.
 
-    counted : (N, 32) bool, those that the loss counts: both of a pair; the others still stand in between
+    counted : (N, 32) bool, those of the teeth that the loss counts. A pair needs both of its teeth among
+              them; a tooth that is not counted still stands between those on either side of it
     """
     pairs = []
     for name in ARCHES:
@@ -80,17 +85,9 @@ def depth_mm(teeth: PosedTeeth, normals: torch.Tensor, pairs: Neighbours) -> tor
     halves = teeth.points.unflatten(2, (2, -1))
     depth = []
     for probing, standing in ((left, right), (right, left)):
-        surface = teeth.points[mouth, standing]
-        back = teeth.rotation[mouth, standing].mT  # head -> frame of the standing tooth
-        away = teeth.centroid[mouth, probing] - teeth.centroid[mouth, standing]
-        rotation, translation = back @ teeth.rotation[mouth, probing], (back @ away[..., None]).mT
-        probes = halves[mouth, probing, :, ::2].flatten(1, 2) @ rotation.mT + translation  # (K, p, 3)
-        count = min(_PROBES, probes.shape[1])
-        facing = probes.detach().square().sum(-1).topk(count, 1, largest=False, sorted=False).indices
-        probes = _at(probes, facing)
-        nearest = _nearest(probes.detach(), surface)
-        behind = (_at(surface, nearest) - probes) * _at(normals[mouth, standing], nearest)
-        depth.append(behind.sum(-1).max(1).values)
+        probes, surface = halves[mouth, probing, :, ::2].flatten(1, 2), teeth.points[mouth, standing]
+        motion = _between(probing, standing, mouth, teeth)
+        depth.append(_one_way_mm(probes, *motion, surface, normals[mouth, standing]))
     return torch.maximum(*depth)
 
 
@@ -114,6 +111,37 @@ def _faces(sampled: int, count: int, device: torch.device) -> tuple[torch.Tensor
     faces = torch.from_numpy(closed_surface(np.ascontiguousarray(thinned(directions(sampled), count))))
     corners = torch.zeros(len(faces), count).scatter_(1, faces, 1)
     return faces.to(device), corners.to(device)
+
+
+def _between(
+    probing: torch.Tensor, standing: torch.Tensor, mouth: torch.Tensor, teeth: PosedTeeth
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Motion (K, 3, 3), (K, 3) from the frame of the probing tooth to that of the standing one, mm."""
+    back = teeth.rotation[mouth, standing].mT
+    away = teeth.centroid[mouth, probing] - teeth.centroid[mouth, standing]
+    return back @ teeth.rotation[mouth, probing], (back @ away[..., None])[..., 0]
+
+
+def _one_way_mm(
+    probes: torch.Tensor,
+    rotation: torch.Tensor,
+    translation: torch.Tensor,
+    surface: torch.Tensor,
+    normals: torch.Tensor,
+) -> torch.Tensor:
+    """Depth (K,), mm, of the deepest of the probes (K, p, 3), moved, below the surface (K, q, 3)."""
+    with torch.no_grad():  # choosing the deepest point and the one nearest to it has no gradient
+        moved = probes @ rotation.mT + translation[:, None]
+        count = min(_PROBES, moved.shape[1])
+        facing = moved.square().sum(-1).topk(count, 1, largest=False, sorted=False).indices
+        moved = _at(moved, facing)
+        nearest = _nearest(moved, surface)
+        depth = ((_at(surface, nearest) - moved) * _at(normals, nearest)).sum(-1)
+        deepest = depth.argmax(1, keepdim=True)
+        probe, nearest = facing.gather(1, deepest), nearest.gather(1, deepest)
+    # Only the deepest point is computed with a gradient, which goes to the poses.
+    moved = _at(probes, probe) @ rotation.mT + translation[:, None]
+    return ((_at(surface, nearest) - moved) * _at(normals, nearest)).sum(-1)[:, 0]
 
 
 def _at(points: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
