@@ -25,7 +25,7 @@ class TrainSection(Section):
 
     model: str = "fc"
     epochs: Positive = 500
-    patience: Positive = 60
+    patience: Positive = 100
     seed: NotNegative = 0
     threads: Positive = 2
     device: Device = "auto"
