@@ -32,7 +32,7 @@ def read_triangles(data: bytes, *, file: str, tooth: int) -> NDArray[np.float64]
 
     if not data:
         raise defect("empty_mesh", "the file is empty")
-    if data[:64].lstrip().lower().startswith((b"<!doctype", b"<html")):
+    if not _has_promised_size(data) and data[:64].lstrip().lower().startswith((b"<!doctype", b"<html")):
         raise defect("not_a_mesh", "a web page; check the address of the meshes, or the token")
     if _is_ascii(data):
         triangles = _ascii(data, defect)
@@ -51,10 +51,15 @@ def read_triangles(data: bytes, *, file: str, tooth: int) -> NDArray[np.float64]
     return triangles
 
 
+def _has_promised_size(data: bytes) -> bool:
+    """True for a whole binary file, whatever text its header holds."""
+    promised = int.from_bytes(data[80:_HEADER_BYTES], "little")
+    return len(data) == _HEADER_BYTES + _FACET.itemsize * promised
+
+
 def _is_ascii(data: bytes) -> bool:
     """True for text that begins with "solid"; a binary file may, too, but has the size that it promises."""
-    promised = int.from_bytes(data[80:_HEADER_BYTES], "little")
-    if len(data) == _HEADER_BYTES + _FACET.itemsize * promised:
+    if _has_promised_size(data):
         return False
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     return start.startswith(b"solid") and b"\0" not in data[:4096]

@@ -40,8 +40,9 @@ def test_both_forms_are_read_as_trimesh_reads_them(data: bytes) -> None:
     assert read(data).dtype == np.float64
 
 
-def test_a_binary_file_that_begins_with_solid_is_binary() -> None:
-    np.testing.assert_allclose(read(b"solid exported".ljust(80) + binary()[80:]), SPHERE.triangles, atol=1e-6)
+@pytest.mark.parametrize("header", [b"solid exported", b"<!doctype html>", b"<html>"])
+def test_a_binary_file_is_binary_whatever_its_header_begins_with(header: bytes) -> None:
+    np.testing.assert_allclose(read(header.ljust(80) + binary()[80:]), SPHERE.triangles, atol=1e-6)
 
 
 def test_bytes_after_the_last_triangle_do_no_harm() -> None:
