@@ -1,12 +1,11 @@
-"""One network as an ONNX file that says what goes in and comes out, held to the network that it came from."""
+"""Model as an ONNX file that describes its inputs and outputs, compared with the model itself."""
 
-import functools
 import importlib.util
 import json
 import logging
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,42 @@ from torch import nn
 
 from dentalign.autoencoder.interface import Interface, Port
 from dentalign.errors import DentalignError
+from dentalign.export.exportable import gathered_bag
 from dentalign.files.atomic import replacing
-
-OPSET = 18
-TOLERANCE = 1e-4  # of the largest value of an output
 
 Arrays = Sequence[NDArray[Any]]
 
+OPSET = 18
+TOLERANCE = 1e-4  # of the largest value of an output
+_BATCHES = (2, 1, 5)  # the first is exported with; the others show that the batch may be of any length
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """Model with all that its export needs.
+
+    network  : module of operators that ONNX has; its arguments are the interface's inputs
+    config   : plain values, for the file's metadata
+    examples : arguments of the network with a batch of a given length, at random
+    expected : results of the model that the file is compared with; by default those of the network
+    """
+
+    network: nn.Module
+    interface: Interface
+    config: dict[str, Any]
+    examples: Callable[[int, np.random.Generator], Arrays]
+    expected: Callable[[Arrays], Arrays] | None = None
+
+    @torch.inference_mode()
+    def results(self, given: Arrays) -> Arrays:
+        """Results of the model."""
+        if self.expected is not None:
+            return self.expected(given)
+        return [self.network(*(torch.from_numpy(array) for array in given)).numpy()]
+
 
 def require_onnx() -> None:
-    """Raise DentalignError where a package that writes ONNX files is missing."""
+    """Raise DentalignError if a package that writes ONNX files is missing."""
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise DentalignError(
@@ -35,111 +60,102 @@ def require_onnx() -> None:
         )
 
 
-def write(
-    path: str | Path,
-    network: nn.Module,
-    interface: Interface,
-    about: dict[str, str],
-    examples: Sequence[Arrays],
-    wanted: Callable[[Arrays], Arrays],
-) -> float | None:
-    """Write a network as ONNX, all or nothing, and verify it where onnxruntime is installed.
+def write(path: str | Path, exportable: Exportable, about: dict[str, str]) -> float | None:
+    """Write a model as ONNX, all or nothing, and verify it if onnxruntime is installed.
 
-    network   : made of operators that ONNX has; its arguments are the interface's inputs
-    about     : what the file's metadata says, beside the interface
-    examples  : arguments in batches of different length; the first serves to export, all to verify
-    wanted    : computes the answers that the file must give, from the same arguments
-    returns   : the largest difference from them over all examples, as a share of the largest value of that
-                output; None where it could not be verified
-    raises    : DentalignError where that is above `TOLERANCE`, and the file does not appear
+    about   : metadata of the file, beside the interface
+    returns : the largest difference from the model's results, as a share of the largest value of that output;
+              None if it could not be verified
+    raises  : DentalignError if that is above `TOLERANCE`; then no file is written
     """
-    model = _exported(network.eval(), interface, examples[0])
+    rng = np.random.default_rng(0)
+    examples = [exportable.examples(count, rng) for count in _BATCHES]
+    interface = exportable.interface
+    model = _exported(exportable.network.eval(), interface, examples[0])
     _describe(model, interface, about)
     with replacing(path) as part:
         part.write_bytes(model.SerializeToString(deterministic=True))
         if importlib.util.find_spec("onnxruntime") is None:
             return None
-        worst = 0.0
+        shares: dict[str, float] = {}
         for given in examples:
-            shares = differences(answers(part, interface, given), wanted(given), interface.outputs)
-            worst = max(worst, *shares.values())
-            if not worst <= TOLERANCE:
-                name = max(shares, key=lambda key: shares[key])
-                raise DentalignError(
-                    f"{path}: not written: in onnxruntime {name} differs by {worst:.1e} of its largest "
-                    f"value, at most {TOLERANCE:g} is allowed"
-                )
-    return worst
+            found = differences(run(part, interface, given), exportable.results(given), interface.outputs)
+            shares = {name: max(share, shares.get(name, 0.0)) for name, share in found.items()}
+        name = max(shares, key=lambda output: shares[output])
+        if not shares[name] <= TOLERANCE:
+            raise DentalignError(
+                f"{path}: not written: in onnxruntime {name} differs by {shares[name]:.1e} of its largest "
+                f"value, at most {TOLERANCE:g} is allowed"
+            )
+    return shares[name]
 
 
-def answers(path: str | Path, interface: Interface, given: Arrays) -> Arrays:
-    """Run a file in onnxruntime, on the CPU, one thread; returns its outputs."""
+def run(path: str | Path, interface: Interface, given: Arrays) -> Arrays:
+    """Run a file in onnxruntime, on the CPU, one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [port.name for port in interface.inputs]
-    found: Arrays = session.run(None, dict(zip(names, given, strict=True)))
-    return found
+    results: Arrays = session.run(
+        None, {port.name: array for port, array in zip(interface.inputs, given, strict=True)}
+    )
+    return results
 
 
-def differences(found: Arrays, wanted: Arrays, outputs: Sequence[Port]) -> dict[str, float]:
-    """By output the largest difference as a share of the largest value; infinite where shapes or NaNs differ.
+def differences(found: Arrays, expected: Arrays, outputs: Sequence[Port]) -> dict[str, float]:
+    """Largest difference of each output as a share of its largest value; infinite if shapes or NaNs differ.
 
     Rotation and translation of a pose are measured apart: the first has no unit.
     """
     shares = {}
-    for port, ours, theirs in zip(outputs, found, wanted, strict=True):
+    for port, a, b in zip(outputs, found, expected, strict=True):
         if port.shape[-2:] == (4, 4):
-            shares[f"{port.name} (rotation)"] = _share(ours[..., :3, :3], theirs[..., :3, :3])
-            shares[f"{port.name} (translation)"] = _share(ours[..., :3, 3], theirs[..., :3, 3])
+            shares[f"{port.name} (rotation)"] = _share(a[..., :3, :3], b[..., :3, :3])
+            shares[f"{port.name} (translation)"] = _share(a[..., :3, 3], b[..., :3, 3])
         else:
-            shares[port.name] = _share(ours, theirs)
+            shares[port.name] = _share(a, b)
     return shares
 
 
-def _share(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
-    if ours.shape != theirs.shape or not (np.isnan(ours) == np.isnan(theirs)).all():
+def _share(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    if found.shape != expected.shape or not (np.isnan(found) == np.isnan(expected)).all():
         return float("inf")
-    known = np.isfinite(theirs)
-    if not known.any():
-        return 0.0
-    away = np.abs(ours[known].astype(np.float64) - theirs[known])
-    return float(away.max() / max(float(np.abs(theirs[known]).max()), 1e-30))
+    away = np.nan_to_num(np.abs(found.astype(np.float64) - expected))
+    return float(away.max(initial=0) / max(np.nan_to_num(np.abs(expected)).max(initial=0), 1e-30))
 
 
 def _exported(network: nn.Module, interface: Interface, example: Arrays) -> Any:
-    """The model as onnx's ModelProto."""
-    dim = functools.cache(torch.export.Dim)  # one object for each letter
+    """Export a module as onnx's ModelProto; axes that the interface names by letters may have any length."""
+    letters = {axis for port in interface.inputs for axis in port.shape if isinstance(axis, str)}
+    dims = {letter: torch.export.Dim(letter) for letter in letters}
     shapes = tuple(
-        {number: dim(axis) for number, axis in enumerate(port.shape) if isinstance(axis, str)}
-        for port in interface.inputs
+        {k: dims[axis] for k, axis in enumerate(port.shape) if axis in dims} for port in interface.inputs
     )
-    log = logging.getLogger("torch.onnx._internal.exporter._registration")  # misses torchvision, loudly
-    level = log.level
-    log.setLevel(logging.ERROR)
+    bags = (torch.ops.aten.embedding_bag.padding_idx, torch.ops.aten._embedding_bag_forward_only.default)
+    logging.disable(logging.WARNING)  # of the exporter, about its own parts
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the exporter's, about its own parts
-            program = torch.onnx.export(
-                network,
-                tuple(torch.from_numpy(np.array(array)) for array in example),
+            warnings.simplefilter("ignore")
+            arguments = tuple(torch.from_numpy(np.array(array)) for array in example)
+            program = torch.export.export(network, arguments, dynamic_shapes=shapes)
+            exported = torch.onnx.export(
+                program.run_decompositions(dict.fromkeys(bags, gathered_bag)),
                 input_names=[port.name for port in interface.inputs],
                 output_names=[port.name for port in interface.outputs],
-                dynamic_shapes=shapes,
                 opset_version=OPSET,
                 dynamo=True,
+                optimize=False,  # onnxscript's optimiser drops small constants such as that of x + 1e-12
                 verbose=False,
             )
     finally:
-        log.setLevel(level)
-    assert program is not None
-    return program.model_proto
+        logging.disable(logging.NOTSET)
+    assert exported is not None
+    return exported.model_proto
 
 
 def _describe(model: Any, interface: Interface, about: dict[str, str]) -> None:
-    """Put the interface into the model, and take out where on this machine the code lies."""
+    """Put the interface into the model, and remove the paths of this machine's code."""
     graph = model.graph
     values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
     for part in (model, graph, *graph.node, *values):
@@ -149,14 +165,12 @@ def _describe(model: Any, interface: Interface, about: dict[str, str]) -> None:
         for value, port in zip(named, ports, strict=True):
             value.doc_string = f"{port.shape_text} {port.dtype}, {port.unit}: {port.meaning}"
     model.doc_string = f"{interface.title}: {interface.task}"
-    said = {
+    metadata = about | {
         "title": interface.title,
         "task": interface.task,
         "inputs": json.dumps([asdict(port) for port in interface.inputs]),
         "outputs": json.dumps([asdict(port) for port in interface.outputs]),
         "outside": interface.outside,
-        **about,
     }
-    for key, value in sorted(said.items()):
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, value
+    for key, value in sorted(metadata.items()):
+        model.metadata_props.add(key=key, value=value)

@@ -54,6 +54,11 @@ class FullyConnectedModel(AlignmentModel):
         self.code_mean.copy_(basis.mean)
         self.code_basis.copy_(basis.basis)
 
+    def forward(self, latents: torch.Tensor, present: torch.Tensor, stays: torch.Tensor) -> torch.Tensor:
+        """Latents at T2 of latents (N, 32, P, F) at T1; present and stays (N, 32) bool."""
+        basis = self.basis
+        return basis.add(latents, self.network(basis.encode(latents), present, stays))
+
     @torch.inference_mode()
     def predict_latents(
         self, latents: NDArray[Any], present: NDArray[np.bool_], stays: NDArray[np.bool_]
@@ -65,12 +70,10 @@ class FullyConnectedModel(AlignmentModel):
         stays   : (N, 32) bool, teeth of them at T2
         returns : (N, 32, P, F) float32, arbitrary in slots where no tooth stays
         """
-        basis, device = self.basis, self.code_mean.device
+        device = self.code_mean.device
         t1 = torch.from_numpy(np.ascontiguousarray(latents)).to(device).float()
-        change = self.network(
-            basis.encode(t1), torch.from_numpy(present).to(device), torch.from_numpy(stays).to(device)
-        )
-        return basis.add(t1, change)
+        t2: torch.Tensor = self(t1, torch.from_numpy(present).to(device), torch.from_numpy(stays).to(device))
+        return t2
 
     @torch.inference_mode()
     def predict(self, mouths: Mouths) -> PredictedT2:
