@@ -46,7 +46,7 @@ class Row:
 _FC, _ALIGNMENT = "dentalign/alignment/fc/training.py", "dentalign/alignment/fc/model.py"
 _ATTENTION, _POSES = "dentalign/alignment/attention/training.py", "dentalign/alignment/attention/model.py"
 _CHANGE = "change = self.network(self.z[part].to(self.device), present[:, T1], present[:, T2])"
-_T2_PREDICTED = "return basis.add(t1, change)"
+_T2_PREDICTED = "return self.basis.add(latents, change)"
 
 ROWS = {
     "fc": (
@@ -72,7 +72,7 @@ ROWS = {
                 Edit(_FC, "(z[case, :, T2] - z[case, :, T1]) * pairs", "z[case, :, T2] * pairs"),
                 Edit(_FC, " - (z[:, T2] - start)", " - z[:, T2]"),
                 Edit(_FC, _CHANGE, _CHANGE + " - self.z[part].to(self.device)"),
-                Edit(_ALIGNMENT, _T2_PREDICTED, "return basis.add(t1, change - basis.encode(t1))"),
+                Edit(_ALIGNMENT, _T2_PREDICTED, "return self.basis.add(latents, change - code)"),
             ),
         ),
         Row(

@@ -56,8 +56,9 @@ class FullyConnectedModel(AlignmentModel):
 
     def forward(self, latents: torch.Tensor, present: torch.Tensor, stays: torch.Tensor) -> torch.Tensor:
         """Latents at T2 of latents (N, 32, P, F) at T1; present and stays (N, 32) bool."""
-        basis = self.basis
-        return basis.add(latents, self.network(basis.encode(latents), present, stays))
+        code = self.basis.encode(latents)
+        change = self.network(code, present, stays)
+        return self.basis.add(latents, change)
 
     @torch.inference_mode()
     def predict_latents(
