@@ -135,7 +135,7 @@ def edited(edits: tuple[Edit, ...]) -> Iterator[None]:
 
 
 def dvc(*arguments: str) -> str:
-    """What `dvc` prints; ends the program where it fails."""
+    """Run `dvc` and return its output; ends the program if it fails."""
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False
     )
@@ -153,7 +153,7 @@ def shown() -> dict[str, dict[str, str]]:
 
 
 def _column(row: dict[str, str], name: str) -> str:
-    """Of a table in which a name may be led by its file."""
+    """Column of a table in which a name may be led by its file."""
     return next(value for key, value in row.items() if key == name or key.endswith(f":{name}"))
 
 

@@ -74,7 +74,7 @@ def variation(points: np.ndarray) -> float:
 
 
 def draw_many(part: tuple[list[Path], int, int]) -> int:
-    """How many of the draws came short; crowns, doubled shells, thin plates in turn."""
+    """Number of the draws that came short; crowns, doubled shells, thin plates in turn."""
     files, first, draws = part
     shapes = []
     for file in files:

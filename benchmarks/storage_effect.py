@@ -21,7 +21,7 @@ class InSinglePrecision(MouthStore):
     encoder: ToothEncoder
 
     def column(self, name: str, rows: Any = slice(None)) -> np.ndarray:
-        """As the file's, latents in float32."""
+        """Column as in the file, latents in float32."""
         if not name.endswith("/latents"):
             return super().column(name, rows)
         found = []

@@ -31,6 +31,7 @@ from dentalign.errors import ParamError
 from dentalign.geometry import stl
 from dentalign.geometry.rigid import Array
 from dentalign.teeth import SLOT_INDEX
+from tests.support.realteeth_defects import CODES
 
 MODEL = "demo-0002"  # the good case of which the others here are made: all 28 teeth
 SHARDS = ("shard-000", "shard-001")
@@ -346,22 +347,6 @@ def test_a_place_without_cases_or_meshes_is_wrong_usage(good: Path) -> None:
 
 
 def test_realteeth_defects_are_named_or_read_right(realteeth: Path) -> None:
-    codes = {
-        "malformed_json": ("", "not_json"),
-        "t2_stage_out_of_range": ("", "bad_t2_stage"),
-        "zero_quaternion": ("16", "zero_quaternion"),
-        "nan_translation": ("16", "pose_not_finite"),
-        "unknown_tooth_number": ("99", "unknown_tooth"),
-        "primary_and_permanent_in_one_slot": ("55", "slot_conflict"),
-        "path_traversal_case_id": ("", "case_id_differs"),
-        "missing_stl": ("16", "missing_mesh"),
-        "truncated_stl": ("16", "truncated_mesh"),
-        "empty_stl": ("16", "empty_mesh"),
-        "no_facets": ("16", "empty_mesh"),
-        "zero_area_mesh": ("16", "mesh_without_area"),
-        "mesh_in_metres": ("16", "mesh_size"),
-        "mesh_in_micrometres": ("16", "mesh_size"),
-    }
     with check.locate(realteeth) as places:
         result = check.check(places)
     found = reasons(result.lines)
@@ -370,7 +355,7 @@ def test_realteeth_defects_are_named_or_read_right(realteeth: Path) -> None:
         if name == "duplicate_case_id":  # of two files with one id, the one of that name stands
             case_id, expected = f"{case_id}-copy", [("", "case_id_differs")]
         else:
-            expected = [] if defect["expect"] == "accept" else [codes[name]]
+            expected = [] if defect["expect"] == "accept" else [CODES[name]]
         assert found.pop(case_id, []) == expected, name
     assert not found  # no good case has a line
     assert result.totals.add_up

@@ -1,5 +1,6 @@
 """Case of a public data set in our frames, and the interface of every importer."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -59,7 +60,7 @@ class ImportedCase:
         return CaseDocument.model_validate({"CaseID": case_id, "T2Stage": 1, "Staging": stages})
 
 
-class Importer:
+class Importer(ABC):
     """Base class, one subclass per data set; `find` and `prepare` run once, then `read` for each case.
 
     shapes_only : True if T2 is T1: good for the tooth autoencoder alone
@@ -70,14 +71,14 @@ class Importer:
     shapes_only = False
     missing: str
 
+    @abstractmethod
     def find(self, source: SourceFolder) -> list[FoundCase]:
         """Find the cases of the download, sorted by id, usable or not."""
-        raise NotImplementedError
 
     def prepare(self, source: SourceFolder, found: list[FoundCase]) -> dict[str, str]:
         """Decide what holds for the whole set: name -> decision, for the report and later runs."""
         return {}
 
+    @abstractmethod
     def read(self, source: SourceFolder, case: FoundCase) -> ImportedCase:
         """Read one case; raises CaseDefect if it cannot be used as a whole."""
-        raise NotImplementedError

@@ -1,1 +1,1 @@
-"""How well the models do on the test split: figures, tables, pictures, the report."""
+"""Quality of the models on the test split: figures, tables, pictures, the report."""

@@ -1,4 +1,4 @@
-"""Which teeth mouths lack and lose: what is particular about one, and how many others are like it."""
+"""Patterns of absent and extracted teeth: what is particular about one, and how many others are like it."""
 
 from dataclasses import asdict
 from typing import Any

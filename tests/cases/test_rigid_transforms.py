@@ -24,6 +24,7 @@ from dentalign.geometry import rigid
 from dentalign.mouth import T1, T2
 from dentalign.teeth import SLOT_INDEX
 from tests.support.http_server import Reply, Server
+from tests.support.realteeth_defects import CODES, IN_THE_MESH
 
 Build = Callable[..., dict[str, Any]]
 Serve = Callable[[], Server]
@@ -308,27 +309,6 @@ def test_a_file_that_is_no_manifest_is_refused_by_name(tmp_path: Path, text: str
         Manifest.load(tmp_path / "m.json")
 
 
-# What the reader does with each defect of realteeth; the others are in the meshes, for sample_clouds.
-REALTEETH = {
-    "malformed_json": ("", "not_json"),
-    "t2_stage_out_of_range": ("", "bad_t2_stage"),
-    "zero_quaternion": ("16", "zero_quaternion"),
-    "nan_translation": ("16", "pose_not_finite"),
-    "unknown_tooth_number": ("99", "unknown_tooth"),
-    "primary_and_permanent_in_one_slot": ("55", "slot_conflict"),
-    "path_traversal_case_id": ("", "case_id_differs"),
-    "missing_stl": ("16", "missing_mesh"),
-}
-IN_THE_MESH = {
-    "truncated_stl",
-    "empty_stl",
-    "no_facets",
-    "zero_area_mesh",
-    "mesh_in_metres",
-    "mesh_in_micrometres",
-}
-
-
 def test_the_two_stages_read_realteeth_and_name_each_defect(realteeth: Path, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(
         f"source: {{cases: list.csv, json: '{realteeth}/json', meshes: '{realteeth}/stl'}}\n"
@@ -365,7 +345,7 @@ def test_the_two_stages_read_realteeth_and_name_each_defect(realteeth: Path, tmp
             assert found == [], name
             assert entries[case_id].present[T1].sum() >= 24, name
         else:
-            assert found == [REALTEETH[name]], name
+            assert found == [CODES[name]], name
             assert (case_id in entries) == bool(found[0][0]), name
 
     for mouth in entries.values():  # the arches come out right: upper above lower, patient's left at +x

@@ -74,7 +74,7 @@ class Visit:
         page.mouse.move(0, 0)
 
     def position(self, fdi: int) -> Any:
-        """Of a tooth, mm, head frame; None where it is not shown."""
+        """Position of a tooth, mm, head frame; None if it is not shown."""
         return self.page.evaluate("fdi => dentalign.toothPosition(fdi)", fdi)
 
     def rotation(self, fdi: int) -> Any:
@@ -110,7 +110,7 @@ class Visit:
         return np.asarray(seen.convert("RGB")).astype(int)
 
     def colours(self) -> int:
-        """How many different colours the picture has."""
+        """Number of different colours in the picture."""
         return len(np.unique(self.pixels().reshape(-1, 3), axis=0))
 
 

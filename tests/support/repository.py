@@ -1,4 +1,4 @@
-"""Where this repository lies."""
+"""Root of this repository."""
 
 from pathlib import Path
 

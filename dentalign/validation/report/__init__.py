@@ -1,1 +1,1 @@
-"""What the stage `validate` leaves for people: the HTML report, pictures, tables, model cards."""
+"""Outputs of the stage `validate` for people: the HTML report, pictures, tables, model cards."""

@@ -119,7 +119,7 @@ def test_normals_point_outwards_whatever_the_points_are_taken_from(sampled: int,
 def plain_depth_mm(
     points: torch.Tensor, normals: torch.Tensor, vector: torch.Tensor, centroid: torch.Tensor, pair: list[int]
 ) -> torch.Tensor:
-    """Of one pair, in the mouth's own frame, every distance looked at: () mm."""
+    """Depth () mm of one pair, in the mouth's own frame, by every distance."""
     depths = []
     for probing, standing in (pair, pair[::-1]):
         turned = points[probing] @ rotations.matrix(vector[probing]).mT
