@@ -184,7 +184,8 @@ class _Copier:
                 lines = left_out.from_list(known["left_out"])
                 return _Copy(name, lines, known["meshes"], whole=True, unchanged=True)
             note.unlink(missing_ok=True)
-            data = self.documents.read(f"{case_id}.json", int(self.limits.max_json_mb * 1e6))
+            given = self.documents.spelled(f"{case_id}.json")
+            data = self.documents.read(given, int(self.limits.max_json_mb * 1e6))
             read = case_document.parse(data, case_id, max_mb=self.limits.max_json_mb)
         except CaseDefect as defect:
             _remove_case(self.dest, name)  # an earlier version of it
@@ -227,7 +228,8 @@ class _Copier:
 
     def _state(self, case_id: str, files: list[str]) -> str:
         """Digest that changes when a file of the case does, the limits, or the program; raises CaseDefect."""
-        parts = [self.code, self.limits.model_dump_json(), self.documents.version(f"{case_id}.json")]
+        given = self.documents.spelled(f"{case_id}.json")
+        parts = [self.code, self.limits.model_dump_json(), self.documents.version(given)]
         for file in files:
             try:
                 parts.append(f"{file} {self.meshes.version(f'{case_id}/{file}')}")

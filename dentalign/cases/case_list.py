@@ -116,15 +116,17 @@ def find(store: str | Path, stage: str = "list") -> tuple[list[ListedCase], list
         raise DentalignError(f"{folder}: no such folder; a case store has json/<case_id>.json")
     left_out: list[LeftOut] = []
     ids: dict[str, str] = {}
-    for number, file in enumerate(sorted(folder.iterdir()), 1):
+    # Of 1.json and 1.JSON the first is the one that a source opens.
+    files = sorted(folder.iterdir(), key=lambda file: (file.stem, file.suffix.swapcase()))
+    for number, file in enumerate(files, 1):
         try:
-            if file.suffix != ".json" or not file.is_file():
+            if file.suffix.lower() != ".json" or not file.is_file():
                 raise CaseDefect("not_a_case", "not named <case_id>.json", "move it out of json/")
             check_id(file.stem)
-            if ids.setdefault(file.stem.casefold(), file.stem) != file.stem:
-                raise CaseDefect(
-                    "duplicate_case_id", "an id that differs from another by case only", "rename it"
-                )
+            if file.stem.casefold() in ids:
+                seen = "a name that differs from another one by letter case only"
+                raise CaseDefect("duplicate_case_id", seen, "rename it")
+            ids[file.stem.casefold()] = file.stem
         except CaseDefect as defect:
             defect.file = str(file)
             left_out.append(LeftOut.of(f"entry {number}", stage, defect))

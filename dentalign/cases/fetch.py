@@ -93,7 +93,7 @@ def fetch_cases(
                 (part / f"{case_id}.json").write_bytes(outcome.kept.data)
                 splits[case_id] = outcome.case.split
                 unchanged += outcome.unchanged
-                file = store.location(f"{case_id}.json")
+                file = store.location(store.spelled(f"{case_id}.json"))
                 unknown = unknown_tooth_keys(outcome.kept.unknown_tooth_keys, file)
                 lines += [LeftOut.of(case_id, STAGE, defect) for defect in unknown]
             if outcome.defect is not None:
@@ -126,9 +126,10 @@ class _Fetcher:
         self._rules = hashing.sha256_file(case_document.__file__)
 
     def __call__(self, case: ListedCase) -> _Outcome:
-        name = f"{case.case_id}.json"
+        usual = f"{case.case_id}.json"
         validator, cached = self._cached(case.case_id)
         try:
+            name = self._source.spelled(usual)
             content = self._source.read_if_changed(name, self._limit, validator)
             if content is None and cached is not None:
                 return _Outcome(case, cached, unchanged=True)
@@ -137,7 +138,7 @@ class _Fetcher:
             document = case_document.parse(content.data, case.case_id, file, self._max_mb)
         except CaseDefect as defect:
             if not isinstance(defect, Unreachable) or defect.code == "not_found":
-                (self._cache / name).unlink(missing_ok=True)  # what the source no longer has is not kept here
+                (self._cache / usual).unlink(missing_ok=True)  # what the source no longer has
             return _Outcome(case, defect=defect)
         kept = _Sanitised(case_document.canonical(document), document.unknown_tooth_keys)
         self._keep(case.case_id, content.validator, len(content.data), kept)

@@ -18,7 +18,7 @@ from dentalign.cases.settings import BuccalAxis, Limits
 from dentalign.cases.slots import in_our_frame, place, without_rivals
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.errors import CaseDefect, ToothDefect
-from dentalign.geometry import stl
+from dentalign.geometry import mesh_file
 from dentalign.geometry.arch_fit import find_arches
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, T2, Mouth
@@ -83,7 +83,7 @@ def read_case(
     """Read a case: its mouth with points on the crowns, and the crowns themselves.
 
     plan, leaving, raises : as for `read_poses`
-    flat    : the store holds the crowns of this case alone, as `<FDI>.stl`
+    flat    : the store holds the crowns of this case alone, not in a folder of its id
     returns : the mouth; slot -> triangles (F, 3, 3) of its crown, tooth-local mm, the exporter's frame
     """
     mouth = read_poses(
@@ -93,14 +93,11 @@ def read_case(
 
     def read_mesh(slot: int) -> tuple[Array, str]:
         fdi = int(mouth.fdi[slot])
-        name = f"{fdi}.stl" if flat else meshes.name(findings.case_id, fdi)
-        try:
-            meshes.refresh(name)  # checks the size, and fetches what is remote
-            data = meshes.mesh_path(name).read_bytes()
-        except CaseDefect as defect:
-            raise meshes.tooth_defect(defect, name, fdi) from defect
-        crowns[slot] = stl.read_triangles(data, file=meshes.location(name), tooth=fdi)
-        return crowns[slot], meshes.location(name)
+        folder = "" if flat else findings.case_id
+        meshes.refresh(folder, fdi)  # checks the size, and fetches what is remote
+        path, file = meshes.mesh_path(folder, fdi)
+        crowns[slot] = mesh_file.read_triangles(path.read_bytes(), file=file, tooth=fdi)
+        return crowns[slot], file
 
     mouth = read_crowns(mouth, read_mesh, sampler, findings, plan=plan)
     return mouth, {slot: crowns[slot] for slot in np.flatnonzero(mouth.present[T1]).tolist()}

@@ -15,9 +15,8 @@ from dentalign.cases.left_out import LeftOut, dropped_teeth, excluded_cases, fro
 from dentalign.cases.manifests import Manifest, ManifestCase, path_of
 from dentalign.cases.reading import read_poses
 from dentalign.cases.settings import BuccalAxis, Fetch, Limits, Source
-from dentalign.cases.sources.base import Unreachable
-from dentalign.cases.sources.meshes import MeshStore
-from dentalign.errors import CaseDefect, DentalignError, NothingUsable
+from dentalign.cases.sources.meshes import MeshStore, MeshUnreachable
+from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ToothDefect
 from dentalign.files import atomic
 from dentalign.mouth import T1, Mouth
 from dentalign.running import pool as worker_pool
@@ -122,7 +121,7 @@ class _ReadCase:
     findings: Findings
     entry: ManifestCase | None = None
     meshes: int = 0
-    unreachable: list[Unreachable] = field(default_factory=list)
+    unreachable: list[MeshUnreachable] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -154,14 +153,13 @@ class _Reader:
         hashes = {}
         for slot in np.flatnonzero(mouth.present[T1]).tolist():
             fdi = int(mouth.fdi[slot])
-            name = self.meshes.name(read.findings.case_id, fdi)
             read.meshes += 1
             try:
-                hashes[slot] = self.meshes.refresh(name)
-            except CaseDefect as defect:
-                if isinstance(defect, Unreachable) and defect.code != "not_found":
+                hashes[slot] = self.meshes.refresh(read.findings.case_id, fdi)
+            except ToothDefect as defect:
+                if isinstance(defect, MeshUnreachable):
                     read.unreachable.append(defect)
-                read.findings.add(self.meshes.tooth_defect(defect, name, fdi))
+                read.findings.add(defect)
         return hashes
 
 

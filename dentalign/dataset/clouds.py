@@ -13,8 +13,8 @@ from dentalign.cases.manifests import Manifest, ManifestCase
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.dataset import mouth_store
 from dentalign.dataset.mouth_store import Layout
-from dentalign.errors import CaseDefect, DentalignError
-from dentalign.geometry import stl
+from dentalign.errors import CaseDefect, DentalignError, ToothDefect
+from dentalign.geometry import mesh_file
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import Mouth
 from dentalign.running import pool, profiling
@@ -40,11 +40,11 @@ def sample_case(
             data = path.read_bytes()
         except OSError as error:
             raise DentalignError(f"{file}: cannot be read: {error.strerror}") from None
-        if stl.mesh_sha256(data) != case.mesh_sha256[slot]:
+        if mesh_file.mesh_sha256(data, file=file) != case.mesh_sha256[slot]:
             raise DentalignError(
                 f"{file}: has changed since rigid_transforms read it; run `dvc repro -f -s rigid_transforms`"
             )
-        return stl.read_triangles(data, file=file, tooth=int(case.mouth.fdi[slot])), file
+        return mesh_file.read_triangles(data, file=file, tooth=int(case.mouth.fdi[slot])), file
 
     findings = Findings(case.mouth.case_id, STAGE, before)
     try:
@@ -86,12 +86,12 @@ def _files(case: ManifestCase, meshes: MeshStore) -> dict[int, tuple[Path, str]]
     """Mesh files by slot: path to read, and location as the user knows it."""
     files = {}
     for slot in case.mesh_sha256:
-        name = meshes.name(case.mouth.case_id, int(case.mouth.fdi[slot]))
-        try:  # absolute, as a worker elsewhere has another working folder
-            files[slot] = meshes.mesh_path(name).absolute(), meshes.location(name)
-        except CaseDefect as defect:  # it was there when rigid_transforms made the manifest
+        try:
+            path, file = meshes.mesh_path(case.mouth.case_id, int(case.mouth.fdi[slot]))
+            files[slot] = path.absolute(), file  # as a worker elsewhere has another working folder
+        except ToothDefect as defect:  # it was there when rigid_transforms made the manifest
             raise DentalignError(
-                f"{meshes.location(name)}: {defect.seen}, and rigid_transforms had it; "
+                f"{defect.file}: {defect.seen}, and rigid_transforms had it; "
                 "see to the store, then run `dvc repro -f -s rigid_transforms`"
             ) from defect
     return files

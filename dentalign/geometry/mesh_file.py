@@ -104,11 +104,14 @@ def without_text(data: bytes, *, file: str, tooth: int) -> bytes:
     return _obj(vertices, faces) if kind == "obj" else _ply(vertices, faces)
 
 
-def mesh_sha256(data: bytes, *, file: str, tooth: int) -> str:
-    """SHA-256, hexadecimal, of a mesh whatever text its file holds beside; arguments and errors: `read`."""
+def mesh_sha256(data: bytes, *, file: str) -> str:
+    """SHA-256, hexadecimal, of a mesh whatever text its file holds beside; of all bytes if it is no mesh."""
     if kind_of(file) == "stl":
-        return stl.mesh_sha256(data, file=file, tooth=tooth)
-    return sha256(read_triangles(data, file=file, tooth=tooth).astype("<f8").tobytes())
+        return stl.mesh_sha256(data)
+    try:
+        return sha256(read_triangles(data, file=file, tooth=0).astype("<f8").tobytes())
+    except ToothDefect:
+        return sha256(data)
 
 
 def _read_obj(data: bytes) -> tuple[Array, Array]:

@@ -143,9 +143,15 @@ def without_text(data: bytes, *, file: str = "", tooth: int = 0) -> bytes:
     return b"".join([b"solid\n", *facets, b"endsolid\n"])
 
 
-def mesh_sha256(data: bytes, *, file: str = "", tooth: int = 0) -> str:
-    """SHA-256, hexadecimal, of an STL `without_text`: another header is the same mesh. Raises as that."""
-    return sha256(without_text(data, file=file, tooth=tooth))
+def mesh_sha256(data: bytes) -> str:
+    """SHA-256, hexadecimal, of an STL `without_text`: another header is the same mesh.
+
+    Of all bytes where the file cannot be read; `read_triangles` says why.
+    """
+    try:
+        return sha256(without_text(data))
+    except ToothDefect:
+        return sha256(data)
 
 
 def as_binary(vertices: NDArray[Any], faces: NDArray[Any], header: bytes = b"") -> bytes:

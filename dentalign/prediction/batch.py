@@ -109,7 +109,7 @@ def _json_files(cases: Path) -> list[Path]:
             raise DentalignError(f"{cases}: no such file or folder")
         return [cases]
     folder = cases / "json" if (cases / "json").is_dir() else cases
-    files = sorted(folder.glob("*.json"))
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".json")
     if not files:
         raise NothingUsable(f"{folder}: holds no <case_id>.json")
     return files

@@ -153,13 +153,13 @@ def test_a_mesh_file_of_200_gb_is_refused_by_its_size(tmp_path: Path) -> None:
     with open(tmp_path / "a" / "11.stl", "wb") as file:
         file.write(bytes(80) + (2**32 - 1).to_bytes(4, "little"))
         file.truncate(84 + 50 * (2**32 - 1))  # what the header promises; sparse
-    with MeshStore(str(tmp_path), Limits()) as meshes, pytest.raises(CaseDefect, match="over 64 MB"):
-        meshes.refresh("a/11.stl")
+    with MeshStore(str(tmp_path), Limits()) as meshes, pytest.raises(ToothDefect, match="over 64 MB"):
+        meshes.refresh("a", 11)
 
 
 def test_a_log_in_page_is_no_mesh() -> None:
     page = b"<!DOCTYPE html><html><title>Log in</title>" + b" " * 500
-    with pytest.raises(ToothDefect, match="not_a_mesh: a web page"):
+    with pytest.raises(ToothDefect, match="not_a_mesh: not an STL: a web page"):
         stl.read_triangles(page, file="a/11.stl", tooth=11)
 
 
@@ -169,7 +169,7 @@ def test_a_log_in_page_is_no_mesh() -> None:
         ("/etc/passwd", {"link_out_of_folder"}),
         ("/dev/zero", {"link_out_of_folder"}),
         ("../../secret.stl", {"link_out_of_folder"}),
-        ("12.stl", {"unreadable", "not_found"}),  # which points back
+        ("12.stl", {"unreadable", "missing"}),  # which points back
         ("11.stl", {"unreadable", "not_found"}),
         ("../a", {"no_file"}),
         ("pipe", {"no_file"}),  # reading it would wait for ever
@@ -186,9 +186,9 @@ def test_a_link_in_the_mesh_store_is_followed_to_plain_files_inside_only(
     (folder / "11.stl").symlink_to(target)
     with MeshStore(str(tmp_path / "stl"), Limits()) as meshes:
         for use in (meshes.refresh, meshes.mesh_path):
-            with pytest.raises(CaseDefect) as caught:
-                use("a/11.stl")
-            assert caught.value.code in codes
+            with pytest.raises(ToothDefect) as caught:
+                use("a", 11)
+            assert caught.value.code.removeprefix("mesh_") in codes
 
 
 def test_a_case_folder_that_is_a_link_out_of_the_store_is_refused(tmp_path: Path) -> None:
@@ -198,9 +198,9 @@ def test_a_case_folder_that_is_a_link_out_of_the_store_is_refused(tmp_path: Path
     (tmp_path / "stl" / "a").symlink_to(tmp_path / "elsewhere")
     with (
         MeshStore(str(tmp_path / "stl"), Limits()) as meshes,
-        pytest.raises(CaseDefect, match="link_out_of_folder"),
+        pytest.raises(ToothDefect, match="link_out_of_folder"),
     ):
-        meshes.refresh("a/11.stl")
+        meshes.refresh("a", 11)
 
 
 # --- servers

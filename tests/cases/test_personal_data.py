@@ -47,10 +47,10 @@ def test_the_mirror_of_remote_meshes_is_without_the_names_in_stl_files(
     server.put("a/12.stl", text.encode())
     server.put("a/13.stl", b"solid Ivan Petrovich".ljust(80) + binary[80:])
     with MeshStore(server.url, Limits(), Fetch()) as meshes:
-        digests = [meshes.refresh(f"a/{fdi}.stl") for fdi in (11, 12, 13)]
+        digests = [meshes.refresh("a", fdi) for fdi in (11, 12, 13)]
         assert digests[0] == digests[2] == stl.mesh_sha256(bytes(80) + binary[80:])
         assert leaks(state, ("Ivan", "Petrovich", "petrovich")) == []
         for fdi in (11, 12, 13):
-            data = meshes.mesh_path(f"a/{fdi}.stl").read_bytes()
+            data = meshes.mesh_path("a", fdi)[0].read_bytes()
             assert stl.read_triangles(data, file="", tooth=fdi).shape == sphere.triangles.shape
     assert struct.unpack("<I", binary[80:84])[0] == len(sphere.faces)

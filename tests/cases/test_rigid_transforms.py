@@ -19,8 +19,8 @@ from dentalign.cases.manifests import Manifest, ManifestCase, path_of
 from dentalign.cases.rigid_transforms import ManifestCounts
 from dentalign.cases.settings import Fetch, Limits, Source
 from dentalign.cases.sources.meshes import MeshStore
-from dentalign.errors import CaseDefect, DentalignError, NothingUsable
-from dentalign.geometry import rigid
+from dentalign.errors import DentalignError, NothingUsable, ToothDefect
+from dentalign.geometry import rigid, stl
 from dentalign.mouth import T1, T2
 from dentalign.teeth import SLOT_INDEX
 from tests.support.http_server import Reply, Server
@@ -31,6 +31,12 @@ Serve = Callable[[], Server]
 SHARDS = ("shard-000", "shard-001", "shard-002")
 REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("state")
+
+
+def mesh(text: str) -> bytes:
+    """A binary STL of one triangle, another one for each text."""
+    corners = np.frombuffer(hashlib.sha256(text.encode()).digest()[:9], np.uint8).reshape(3, 3)
+    return stl.as_binary(corners, np.array([[0, 1, 2]]))
 
 
 class Clinic:
@@ -52,7 +58,7 @@ class Clinic:
         self.splits[case_id] = "train"
         (self.stl / case_id).mkdir()
         for fdi in teeth:
-            (self.stl / case_id / f"{fdi}.stl").write_bytes(f"mesh {case_id} {fdi}".encode())
+            (self.stl / case_id / f"{fdi}.stl").write_bytes(mesh(f"{case_id} {fdi}"))
 
     def run(
         self,
@@ -114,7 +120,7 @@ def test_a_manifest_holds_poses_and_hashes_of_its_cases(clinic: Clinic, document
     entry = clinic.entry("a")
     slots = {11: SLOT_INDEX[11], 36: SLOT_INDEX[36], 55: SLOT_INDEX[15]}
     assert {int(entry.mouth.fdi[slot]): slot for slot in entry.mesh_sha256} == slots
-    assert entry.mesh_sha256[slots[11]] == hashlib.sha256(b"mesh a 11").hexdigest()
+    assert entry.mesh_sha256[slots[11]] == hashlib.sha256(mesh("a 11")).hexdigest()
     for stage, y in ((T1, 0), (T2, 2)):
         wanted = rigid.from_rotation(np.eye(3), [11, y, 0])
         np.testing.assert_array_equal(entry.mouth.pose[stage, slots[11]], wanted)
@@ -144,9 +150,9 @@ def test_many_cases_are_read_side_by_side_with_the_same_bytes_and_the_same_reaso
 ) -> None:
     for index in range(20):
         clinic.add(document(f"c{index:02}"))
-    mesh = clinic.stl / "c07" / "12.stl"
-    mesh.unlink()
-    mesh.symlink_to(mesh)  # leads round in a circle, so that it cannot be read
+    file = clinic.stl / "c07" / "12.stl"
+    file.unlink()
+    file.symlink_to(file)  # leads round in a circle, so that it cannot be read
     monkeypatch.setattr(rigid_transforms, "_FEW_CASES", 1)
     found = {}
     for cores in (1, 3):
@@ -240,23 +246,24 @@ def test_remote_meshes_are_mirrored_and_asked_for_again_only_by_their_etag(
     assert clinic.manifest("a").cases[0].mesh_sha256 == local.cases[0].mesh_sha256
     assert server.answered == [200] * 4
 
-    server.put("stl/a/12.stl", b"another")
+    server.put("stl/a/12.stl", mesh("another"))
     server.answered.clear()
     clinic.run(url)
     assert sorted(server.answered) == [200, 304, 304, 304]
     server.answered.clear()
     with MeshStore(url, Limits()) as store:
-        mesh = store.mesh_path("a/12.stl")
-        assert mesh.read_bytes() == b"another"
+        file, location = store.mesh_path("a", 12)
+        assert location == f"{url}/a/12.stl"
+        assert file.read_bytes() == mesh("another")
         assert server.answered == []
 
-        mesh.write_bytes(b"damaged")
-        assert store.refresh("a/12.stl") == hashlib.sha256(b"another").hexdigest()
-        assert mesh.read_bytes() == b"another"
-        mesh.unlink()
-        assert store.mesh_path("a/12.stl").read_bytes() == b"another"
-        with pytest.raises(CaseDefect, match="not_found"):
-            store.mesh_path("a/99.stl")
+        file.write_bytes(b"damaged")
+        assert store.refresh("a", 12) == hashlib.sha256(mesh("another")).hexdigest()
+        assert file.read_bytes() == mesh("another")
+        file.unlink()
+        assert store.mesh_path("a", 12)[0].read_bytes() == mesh("another")
+        with pytest.raises(ToothDefect, match="missing_mesh"):
+            store.mesh_path("a", 99)
 
 
 def test_meshes_of_a_server_are_asked_for_side_by_side(clinic: Clinic, document: Build, serve: Serve) -> None:

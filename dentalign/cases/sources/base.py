@@ -47,6 +47,14 @@ class CaseSource(ABC):
         """Path or URL of the file, as the user knows it."""
         return f"{self.prefix.rstrip('/')}/{name}"
 
+    def names(self, folder: str) -> list[str] | None:
+        """Names of what lies in a folder below the prefix, sorted; None if the source is not a folder."""
+        return None
+
+    def spelled(self, name: str) -> str:
+        """Return the name as the file has it, which may differ in the letter case of the extension."""
+        return name
+
     def local_path(self, name: str) -> Path | None:
         """Path of the file itself if the source is a folder, else None; raises as `read_if_changed`."""
         return None

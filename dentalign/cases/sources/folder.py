@@ -17,6 +17,7 @@ class LocalSource(CaseSource):
         self.prefix = str(directory)
         self._root = Path(directory).resolve()
         self._last: tuple[str, Path] | None = None
+        self._listed: tuple[str, list[str] | None] | None = None
         if not self._root.is_dir():
             fix = "correct it on the command line, or under `source` in params.yaml"
             raise DentalignError(f"{directory}: no such folder; {fix}")
@@ -40,6 +41,25 @@ class LocalSource(CaseSource):
         if not stat.S_ISREG(mode):
             raise CaseDefect("no_file", "not a plain file", "put the file itself there", file=file)
         return real
+
+    def names(self, folder: str) -> list[str] | None:
+        """Names of what lies in a folder, listed once; None, too, if it is a link out of the source."""
+        last = self._listed  # one object, as several threads ask
+        if last is None or last[0] != folder:
+            try:
+                home = self._resolve(folder)
+                found = sorted(os.listdir(home)) if home.is_relative_to(self._root) else None
+            except (OSError, RuntimeError) as error:
+                raise unreadable(error, self.location(folder)) from error
+            self._listed = last = folder, found
+        return last[1]
+
+    def spelled(self, name: str) -> str:
+        if os.path.lexists(self._root / name):
+            return name
+        stem = name.rpartition(".")[0]
+        others = (one for one in self.names("") or () if one.lower() == name.lower())
+        return next((one for one in others if one.startswith(stem)), name)
 
     def version(self, name: str) -> str:
         """Text that changes when the file does; raises as `read_if_changed`."""
