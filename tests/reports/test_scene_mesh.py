@@ -75,6 +75,19 @@ def test_a_large_mesh_is_decimated_and_keeps_its_shape() -> None:
     assert again.faces.tobytes() == packed.faces.tobytes()
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(30, 250), (8, 900)])
+@pytest.mark.parametrize("most_faces", [1_000, 3_000])
+def test_a_surface_of_long_thin_triangles_stays_whole(rows: int, columns: int, most_faces: int) -> None:
+    mesh = trimesh.creation.uv_sphere(radius=BALL_MM, count=[rows, columns])
+    vertices, faces = welded(np.asarray(mesh.vertices) * [1, 1, 1.6], np.asarray(mesh.faces))
+    packed = pack(tooth(vertices=vertices, faces=faces), most_faces=most_faces)
+    given = trimesh.Trimesh(vertices, faces, process=False)
+    drawn = trimesh.Trimesh(unpacked(packed), packed.faces, process=False)
+    assert most_faces / 8 < len(packed.faces) <= most_faces < len(faces)
+    assert drawn.area == pytest.approx(given.area, rel=0.02)
+    assert np.abs(drawn.bounds - given.bounds).max() < 0.1
+
+
 def test_a_doubled_shell_is_packed_once() -> None:
     vertices, faces = ball(2)
     packed = pack(tooth(vertices=vertices, faces=np.concatenate([faces, faces])))
