@@ -29,6 +29,7 @@ _OTHERS = [
         (rb"%PDF|\x89PNG|\xff\xd8\xff", "a picture or PDF", _EXPORT),
     )
 ]  # fmt: skip
+_ARTICLES = {"stl": "an", "ply": "a", "obj": "an"}
 _MESHES = {
     "ply": re.compile(rb"ply\s"),
     "stl": re.compile(rb"[^\0]*?\bfacet\s+(normal|outer)\b", re.IGNORECASE),
@@ -50,7 +51,7 @@ def refuse_other(data: bytes, kind: str, *, file: str, tooth: int) -> None:
         other = next((name for name, begins in _MESHES.items() if begins.match(start)), None)
         if other is None:
             return
-        found = f"{other.upper()} text", f"give it the extension .{other}"
+        found = f"{_ARTICLES[other]} {other.upper()} file", f"give it the extension .{other}"
     what, fix = found
-    article = "a" if kind == "ply" else "an"
-    raise ToothDefect("not_a_mesh", f"not {article} {kind.upper()}: {what}", fix, file=file, tooth=tooth)
+    seen = f"not {_ARTICLES[kind]} {kind.upper()}: {what}"
+    raise ToothDefect("not_a_mesh", seen, fix, file=file, tooth=tooth)

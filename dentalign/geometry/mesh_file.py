@@ -69,7 +69,7 @@ def read(data: bytes, *, file: str, tooth: int) -> Surface:
     except BufferError as error:
         raise defect("contradictory_mesh", str(error)) from None
     except MemoryError as error:
-        raise defect("mesh_too_large", str(error)) from None
+        raise defect("malformed_mesh", str(error)) from None
     except (ValueError, LookupError, OverflowError) as error:
         seen = f"not readable as {kind.upper()} ({type(error).__name__})"
         if re.search(rb"(?m)^(v\s+)?[-+]?\d*,\d+\s", data):
@@ -78,7 +78,7 @@ def read(data: bytes, *, file: str, tooth: int) -> Surface:
     if not len(corners):
         raise defect("empty_mesh", "the file holds no face")
     if not ((corners >= 0) & (corners < len(vertices)) & (corners % 1 == 0)).all():
-        raise defect("malformed_mesh", f"a face has a vertex that is none of the {len(vertices)} in the file")
+        raise defect("malformed_mesh", f"a face of a vertex that is none of the file's {len(vertices)}")
     faces = corners.astype(np.int64)
     if not np.isfinite(vertices[faces]).all():
         raise defect("mesh_not_finite", "a coordinate is NaN or infinite")
