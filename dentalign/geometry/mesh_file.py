@@ -143,7 +143,7 @@ def _read_ply(data: bytes) -> tuple[Array, Array]:
     vertices = corners = np.zeros((0, 3))
     for element, count, properties in elements:
         if any(length for _, _, length in properties):
-            polygons = _ply_polygons(body, count, properties)
+            polygons = _ply_polygons(body, count, properties, element == "face")
             corners = polygons if element == "face" else corners
             continue
         table = body.table([kind for _, kind, _ in properties], count)
@@ -206,8 +206,8 @@ class _PlyBody:
         return not self._body[self.at :].strip(b"\0\r\n") if self._order else self.at == len(self._numbers)
 
 
-def _ply_polygons(body: _PlyBody, count: int, properties: Sequence[_Property]) -> Array:
-    """Corners (F, 3) of the triangles of an element's polygons."""
+def _ply_polygons(body: _PlyBody, count: int, properties: Sequence[_Property], faces: bool) -> Array:
+    """Corners (F, 3) of the triangles of polygons; lists of another element than `faces` are passed over."""
     _check_count(count, MOST_FACES)
     lists = [name for name, _, length in properties if length]
     wanted = next((name for name in ("vertex_indices", "vertex_index") if name in lists), lists[0])
@@ -230,7 +230,7 @@ def _ply_polygons(body: _PlyBody, count: int, properties: Sequence[_Property]) -
         for name, kind, length in properties:
             size = int(body.table([length], 1)[0, 0]) if length else 1
             entries = body.table([kind], size)
-            if name == wanted:
+            if faces and name == wanted:
                 corners.extend(_fan(entries[:, 0].tolist()))
                 _check_count(len(corners) // 3, MOST_FACES)
     return np.array(corners).reshape(-1, 3)

@@ -18,7 +18,7 @@ _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute
 _FIX = "export the mesh again"
 
 # ASCII STL in lower case. No quantifier gives back what it took, so that no text takes long.
-_NUMBER = rb"((?:[-+]?(?:\d++\.?\d*+|\.\d++)(?:[ed][-+]?\d++)?|[-+]?(?:nan|inf))(?!\S))"
+_NUMBER = rb"((?:[-+]?(?:\d++\.?\d*+|\.\d++)(?:[ed][-+]?\d++)?|[-+]?(?:nan|inf(?:inity)?))(?!\S))"
 _VERTEX = rb"\s++vertex" + 3 * (rb"\s++" + _NUMBER)
 _ASCII_FACET = re.compile(
     rb"\bfacet(?:\s++normal(?:\s++(?!outer\b)\S++){0,3})?\s++outer\s++loop"
@@ -30,7 +30,7 @@ _FACET_BEGINS = rb"\bfacet\s+(?:normal\s+(?:[-+.\d]|nan|outer\b)|outer\b)"
 _NAME = re.compile(rb"solid\b(?:(?!" + _FACET_BEGINS + rb")[^\n])*+")  # of "endsolid", too
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x19\x1b-\x1f]")
 _KEYWORDS = re.compile(rb"\b(?:(outer)\s+loop|(endloop)|(endfacet))\b")
-_DECIMAL_COMMA = re.compile(rb"\bvertex\s+[-+]?\d*,\d")
+_DECIMAL_COMMA = re.compile(rb"\bvertex\s+(?:\S+\s+){0,2}?[-+]?\d*,\d")
 _PLAIN_FACET = b"facet normal 0 0 0\nouter loop\n" + 3 * b"vertex %b %b %b\n" + b"endloop\nendfacet\n"
 
 MakeDefect = Callable[[str, str], ToothDefect]

@@ -1,7 +1,9 @@
 """Reading STL: both forms, and everything that a broken export may hold."""
 
 import contextlib
+import gzip
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +47,26 @@ def test_a_binary_file_is_binary_whatever_its_header_begins_with(header: bytes) 
     np.testing.assert_allclose(read(header.ljust(80) + binary()[80:]), SPHERE.triangles, atol=1e-6)
 
 
-def test_bytes_after_the_last_triangle_do_no_harm() -> None:
-    np.testing.assert_array_equal(read(binary() + b"\0\0\0"), read(binary()))
+@pytest.mark.parametrize("tail", [b"\0\0\0", b"x" * 49, bytes(4096)])
+def test_a_few_bytes_or_zeros_after_the_last_triangle_do_no_harm(tail: bytes) -> None:
+    np.testing.assert_array_equal(read(binary() + tail), read(binary()))
+
+
+@pytest.mark.parametrize(
+    ("data", "figures"),
+    [
+        (binary()[:80] + (100).to_bytes(4, "little") + binary()[84:], "counts 100 triangles.*room for 320"),
+        (binary()[:80] + bytes(4) + binary()[84:], "counts 0 triangles.*room for 320"),
+        (binary() + binary(), "counts 320 triangles.*room for 641"),
+        (binary() + ascii_(), "counts 320 triangles.*room for"),
+        (binary() + b"x" * 50, "counts 320 triangles.*room for 321"),
+    ],
+)
+def test_a_binary_file_that_holds_more_than_its_count_says_both_figures(data: bytes, figures: str) -> None:
+    for start in (b"", b"solid Jane"):
+        defect = refused(start.ljust(80, b"\0") + data[80:])
+        assert defect.code == "contradictory_mesh"
+        assert re.search(figures, defect.seen)
 
 
 @pytest.mark.parametrize("cut", [1, 40, 83, 84, 100, 133, 5000])
@@ -74,10 +94,140 @@ def test_a_coordinate_that_is_no_number_is_refused(value: float) -> None:
     assert refused(bytes(data)).code == "mesh_not_finite"
 
 
-@pytest.mark.parametrize("damage", [(b"vertex", b"vertix"), (b"endloop", b""), (b"4.0", b"four")])
-def test_a_damaged_ascii_file_is_refused_or_read_whole(damage: tuple[bytes, bytes]) -> None:
-    with contextlib.suppress(ToothDefect):
-        np.testing.assert_allclose(read(ascii_().replace(*damage)), SPHERE.triangles, atol=1e-6)
+def with_name(name: str) -> bytes:
+    return ascii_().replace(b"solid ", b"solid " + name.encode("latin-1") + b" ")
+
+
+def changed(*pairs: tuple[str, str]) -> bytes:
+    text = ascii_().decode()
+    for pattern, new in pairs:
+        text = re.sub(pattern, new, text)
+    return text.encode("latin-1")
+
+
+ODD_ASCII = {
+    "name Facette": with_name("Facette_11"),
+    "name Vertex": with_name("Vertex 11"),
+    "name with a space before": with_name("   Vertex"),
+    "name of keywords": with_name("facet something outer loop endloop endfacet vertex"),
+    "name facet normal": with_name("facet normal"),
+    "name of the end": with_name("endsolid"),
+    "name that is not UTF-8": with_name("L\xfccke \xe9"),
+    "words behind endsolid": ascii_() + b"; 320 facets written, facet normals kept\n; vertex count 960\n",
+    "words on the line of endsolid": ascii_().rstrip() + b" // exported by solid works",
+    "comments between facets": changed(("endfacet\n", "endfacet\n; next\n")),
+    "words before solid": b"# written by a script\n" + ascii_(),
+    "CR line ends": ascii_().replace(b"\n", b"\r"),
+    "CRLF line ends": ascii_().replace(b"\n", b"\r\n"),
+    "no line ends": ascii_().replace(b"\n", b" "),
+    "blank lines": ascii_().replace(b"\n", b"\n\n \t\n"),
+    "tabs": changed((" +", "\t")),
+    "capitals": ascii_().upper(),
+    "byte order mark": b"\xef\xbb\xbf" + ascii_(),
+    "trailing NUL": ascii_() + bytes(700),
+    "trailing Ctrl-Z": ascii_() + b"\x1a",
+    "no normals": changed(("facet normal .*", "facet")),
+    "normals without numbers": changed(("facet normal .*", "facet normal")),
+    "normals NaN": changed(("facet normal .*", "facet normal nan -nan(ind) 1.#QNAN")),
+    "exponents": changed((r"(-?\d+\.\d+)(?=\s)", r"\1E+00")),
+    "Fortran exponents": changed((r"(-?\d+\.\d+)(?=\s)", r"\1D+00")),
+    "plus signs": changed((r"(?<=\s)(\d+\.\d+)", r"+\1")),
+    "several solids": ascii_().replace(b"endfacet", b"endfacet\nendsolid upper\n\nsolid lower\n", 100),
+    "no line 'solid'": ascii_().split(b"\n", 1)[1],
+}
+
+
+@pytest.mark.parametrize("kind", ODD_ASCII)
+def test_an_odd_ascii_file_is_read_and_its_text_goes(kind: str) -> None:
+    data = ODD_ASCII[kind]
+    np.testing.assert_allclose(read(data), SPHERE.triangles, atol=1e-6)
+    clean = stl.without_text(data)
+    np.testing.assert_array_equal(read(clean), read(data))
+    assert set(re.findall(rb"[a-zA-Z]{2,}", clean)) == set(
+        b"solid facet normal outer loop vertex endloop endfacet endsolid".split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "seen"),
+    [
+        (b"4.0", b"four", "facet"),
+        (b"vertex", b"vertix", "facet 1 is not"),
+        (b"endloop", b"", "facet 1 is not"),
+        (b"outer loop", b"outer", "facet 1 is not"),
+        (b"outer loop", b"outer loop\nvertex 0 0 0", "facet 1 is not"),
+    ],
+)
+def test_one_damaged_facet_is_named_and_nothing_is_cut_short(old: bytes, new: bytes, seen: str) -> None:
+    defect = refused(ascii_().replace(old, new, 1))
+    assert defect.code == "malformed_mesh"
+    assert seen in defect.seen
+
+
+@pytest.mark.parametrize("bad", ["1.0.0", "1e", "--1", "0x1", "1_0", "1.0f", "x", "#QNAN"])
+@pytest.mark.parametrize("place", [0, 500, 959])
+def test_a_token_that_is_no_number_drops_the_mesh_wherever_it_stands(bad: str, place: int) -> None:
+    vertices = [match.span(1) for match in re.finditer(rb"vertex \S+ (\S+)", ascii_())]
+    start, end = vertices[place]
+    defect = refused(ascii_()[:start] + bad.encode() + ascii_()[end:])
+    assert defect.code == "malformed_mesh"
+    assert f"facet {place // 3 + 1} " in defect.seen
+    assert bad not in defect.seen  # it may be a name
+
+
+@pytest.mark.parametrize("value", ["nan", "NaN", "inf", "-Infinity", "1e999"])
+def test_an_ascii_coordinate_that_is_not_finite_is_named_so(value: str) -> None:
+    data = re.sub(rb"vertex \S+", b"vertex " + value.encode(), ascii_(), count=1)
+    assert refused(data).code == "mesh_not_finite"
+
+
+@pytest.mark.parametrize("pattern", [r"(\d)\.(\d)", r"(vertex -?\d+)\.(\d)", r"(vertex \S+ \S+ -?\d+)\.(\d)"])
+@pytest.mark.parametrize("count", [0, 1])  # 0: all
+def test_decimal_commas_are_named_as_such(pattern: str, count: int) -> None:
+    text = re.sub("normal .*", "normal 0 0 1", ascii_().decode())
+    defect = refused(re.sub(pattern, r"\1,\2", text, count=count).encode())
+    assert defect.code == "malformed_mesh"
+    assert "decimal commas" in defect.seen
+
+
+def test_an_ascii_file_joined_with_a_binary_one_is_refused() -> None:
+    assert refused(ascii_() + binary()).code == "malformed_mesh"
+
+
+def test_two_ascii_files_joined_are_two_solids() -> None:
+    assert len(read(ascii_() + ascii_())) == 2 * len(SPHERE.faces)
+
+
+@pytest.mark.parametrize("end", [b"solid lower\n", b"solid lower\nfacet normal 0 0 1\nouter loop\nvertex 1"])
+def test_a_file_that_ends_in_its_second_solid_is_truncated(end: bytes) -> None:
+    assert refused(ascii_() + end).code == "truncated_mesh"
+
+
+OTHER_FILES = {
+    "a gzip file": gzip.compress(binary()),
+    "a zip archive": b"PK\x03\x04" + binary(),
+    "a compressed file": b"BZh9" + binary(),
+    "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 76084\n",
+    "a git-annex pointer": b"/annex/objects/SHA256E-s76084--4d7a.stl\n",
+    "a web page": b"\xef\xbb\xbf\n<!-- 1 --><!DOCTYPE html><html>" + b" " * 500,
+    "an XML document": b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
+    "a JSON document": b'{"CaseID": "1"}',
+    "a PLY file": bytes(SPHERE.export(file_type="ply")),
+    "an OBJ file": b"# Jane\nmtllib x.mtl\n" + SPHERE.export(file_type="obj").encode(),
+    "a text in UTF-16": ascii_().decode().encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_FILES)
+def test_what_is_no_stl_is_named_with_a_fix(kind: str) -> None:
+    defect = refused(OTHER_FILES[kind])
+    assert (defect.code, defect.seen) == ("not_a_mesh", f"not an STL: {kind}")
+    assert defect.fix
+
+
+@pytest.mark.parametrize("header", [b"\x1f\x8b", b"PK\x03\x04", b"ply\n", b"version https://git-lfs.github.com/"])
+def test_a_whole_binary_stl_is_read_whatever_its_header_looks_like(header: bytes) -> None:
+    assert len(read(header.ljust(80, b"\0") + binary()[80:])) == len(SPHERE.faces)
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.5, 0.8])
