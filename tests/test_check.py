@@ -117,6 +117,12 @@ def as_binary_named_solid(path: Path) -> None:
     path.write_bytes(b"solid " + path.read_bytes()[6:])
 
 
+def saved_as(path: Path, name: str, **options: Any) -> None:
+    data = trimesh.load_mesh(path).export(file_type=name.lower()[-3:], **options)
+    path.with_name(name).write_bytes(data if isinstance(data, bytes) else data.encode())
+    path.unlink()
+
+
 # What is repaired while it is read: tooth -> how its mesh is odd. None of it may change where the points lie.
 ODD_MESHES: dict[int, Callable[[Path], None]] = {
     11: as_ascii,
@@ -126,6 +132,10 @@ ODD_MESHES: dict[int, Callable[[Path], None]] = {
     15: lambda path: as_triangles(path, lambda t: np.delete(t, slice(0, len(t) // 50), axis=0)),  # a hole
     16: lambda path: as_triangles(path, lambda t: np.concatenate([t, t[:9, :1].repeat(3, 1)])),  # no area
     17: as_binary_named_solid,
+    21: lambda path: saved_as(path, "21.ply"),
+    22: lambda path: saved_as(path, "22.PLY", encoding="ascii"),
+    23: lambda path: saved_as(path, "23.Obj"),
+    24: lambda path: saved_as(path, "24.STL"),
 }
 
 
@@ -309,6 +319,25 @@ def test_check_of_a_good_store_prints_no_table_and_ends_with_0(good: Path) -> No
     result = run(good)
     assert (result.exit_code, result.stdout) == (0, "")
     assert "1 cases listed = 1 used + 0 excluded" in result.stderr
+
+
+def test_extensions_in_capitals_are_found_by_list_and_check(good: Path) -> None:
+    (good / "json" / "demo-0001.json").rename(good / "json" / "demo-0001.JSON")
+    for mesh in list((good / "stl" / "demo-0001").iterdir()):
+        mesh.rename(mesh.with_suffix(".STL"))
+    result = run(good)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "1 cases listed = 1 used + 0 excluded" in result.stderr
+    listed = CliRunner().invoke(app, ["list", str(good), "--out", "cases.csv"])
+    assert (listed.exit_code, Path("cases.csv").read_text()) == (0, "case_id\ndemo-0001\n")
+
+
+def test_of_a_case_document_in_two_letter_cases_one_is_used(good: Path) -> None:
+    (good / "json" / "demo-0001.JSON").write_text("{")
+    result = run(good)
+    assert result.exit_code == 1
+    assert "duplicate_case_id" in result.stdout
+    assert "2 cases listed = 1 used + 1 excluded" in result.stderr
 
 
 def test_check_says_so_where_no_case_is_usable(good: Path) -> None:

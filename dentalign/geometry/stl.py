@@ -94,7 +94,7 @@ def _binary_count(data: bytes, defect: MakeDefect) -> int:
     if count > held:
         raise defect("truncated_mesh", f"the header promises {count} triangles, the file holds {held}")
     if count < held and data[_HEADER_BYTES + count * _FACET.itemsize :].strip(b"\0"):
-        seen = f"the header counts {count} triangles, the file has room for {held}: two files joined?"
+        seen = f"the header counts {count} triangles, the file has room for {held}"
         raise defect("contradictory_mesh", seen)
     return count
 

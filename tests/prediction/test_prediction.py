@@ -532,6 +532,17 @@ def test_a_bad_case_of_a_folder_is_listed_and_the_good_one_is_predicted(
     assert (tmp_path / "out" / "json" / f"{CASE}.json").is_file()
 
 
+def test_file_names_in_capitals_change_nothing(predictor: Predictor, store: Path, tmp_path: Path) -> None:
+    usual = predict(predictor, store)
+    (store / "json" / f"{CASE}.json").rename(store / "json" / f"{CASE}.JSON")
+    for mesh in list((store / "stl" / CASE).iterdir()):
+        mesh.rename(mesh.with_suffix(".STL"))
+    for meshes in (store / "stl", store / "stl" / CASE):  # a folder per case, and a flat one
+        done = predict_cases(store, meshes, tmp_path / meshes.name, predictor, POSES_ONLY)
+        assert (len(done.files), done.left_out) == (1, ())
+    assert np.array_equal(predictor.predict(store / "json" / f"{CASE}.JSON", meshes).pose, usual.pose)
+
+
 def test_predicting_twice_writes_the_same_bytes(predictor: Predictor, store: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
         prediction_files.write(tmp_path / name, predict(predictor, store), OutputOptions(True, "stl"))
