@@ -272,7 +272,7 @@ def test_what_cannot_be_carried_over_is_listed_and_counted_without_a_name(practi
     first = name_of("case-0")
     assert sorted(practice.left_out()) == sorted([
         (first, "13", "contradictory_mesh", f"stl/{first}/13.stl"),
-        (first, "14", "truncated_mesh", f"stl/{first}/14.stl"),
+        (first, "14", "not_a_mesh", f"stl/{first}/14.stl"),
         (first, "15", "mesh_link_out_of_folder", f"stl/{first}/15.stl"),
         (first, "?", "not_a_mesh", f"stl/{first}"),
         (name_of("case-1"), "", "case_id_differs", f"json/{name_of('case-1')}.json"),

@@ -9,7 +9,8 @@ UTF8_BOM = b"\xef\xbb\xbf"
 _EXPORT = "export the mesh itself"
 _UNPACK = "unpack it"
 
-# What a file begins with, what it then is, and the fix. The first one that fits counts.
+# What a file begins with, what it then is, and the fix; the first one that fits counts. The header of a
+# binary STL may be any text, but zeros follow.
 _OTHERS = [
     (re.compile(begins, re.IGNORECASE), what, fix)
     for begins, what, fix in (
@@ -20,8 +21,8 @@ _OTHERS = [
         (rb"\S*annex/objects/\S", "a git-annex pointer", "run `git annex get` on it"),
         (rb"\s*<[^\0]{0,1000}?<?(!doctype html|html|head|body)\b", "a web page",
          "check the address of the meshes, or the token"),
-        (rb"\s*<[?!a-z]", "an XML document", _EXPORT),
-        (rb"\s*[{\[]", "a JSON document", _EXPORT),
+        (rb"\s*<[?!a-z][^\0]*\Z", "an XML document", _EXPORT),
+        (rb"\s*[{\[][^\0]*\Z", "a JSON document", _EXPORT),
         (rb"\xff\xfe|\xfe\xff", "a text in UTF-16", "save it as plain ASCII"),
         (rb"OFF\s", "an OFF file", "export the mesh as STL, PLY or OBJ"),
         (rb"# vtk DataFile", "a VTK file", "export the mesh as STL, PLY or OBJ"),

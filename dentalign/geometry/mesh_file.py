@@ -77,7 +77,7 @@ def read(data: bytes, *, file: str, tooth: int) -> Surface:
         raise defect("malformed_mesh", seen) from None
     if not len(corners):
         raise defect("empty_mesh", "the file holds no face")
-    if not ((corners >= 0) & (corners < len(vertices)) & (corners % 1 == 0)).all():
+    if not ((corners >= 0) & (corners < len(vertices)) & (corners == np.floor(corners))).all():
         raise defect("malformed_mesh", f"a face of a vertex that is none of the file's {len(vertices)}")
     faces = corners.astype(np.int64)
     if not np.isfinite(vertices[faces]).all():
@@ -198,7 +198,8 @@ class _PlyBody:
         if not self._order:
             return self._numbers[start : self.at].reshape(count, len(types))
         rows = np.frombuffer(self._body, row, count, start)
-        return np.stack([rows[str(column)].astype(np.float64) for column in range(len(types))], axis=1)
+        with np.errstate(invalid="ignore"):  # NaN is refused later, without numpy's warning
+            return np.stack([rows[str(column)].astype(np.float64) for column in range(len(types))], axis=1)
 
     @property
     def is_read(self) -> bool:

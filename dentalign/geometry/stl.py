@@ -52,7 +52,8 @@ def read_triangles(data: bytes, *, file: str, tooth: int) -> NDArray[np.float64]
         triangles = np.fromiter(numbers, np.float64).reshape(-1, 3, 3)
     else:
         count = _binary_count(data, defect)
-        triangles = np.frombuffer(data, _FACET, count, _HEADER_BYTES)["corners"].astype(np.float64)
+        with np.errstate(invalid="ignore"):  # NaN is refused below, without numpy's warning
+            triangles = np.frombuffer(data, _FACET, count, _HEADER_BYTES)["corners"].astype(np.float64)
     if not len(triangles):
         raise defect("empty_mesh", "the file holds no triangle")
     if not np.isfinite(triangles).all():
@@ -106,6 +107,8 @@ def _ascii_numbers(data: bytes, defect: MakeDefect) -> list[bytes]:
     """
     text = data.removeprefix(UTF8_BOM).rstrip(b"\0").lower().replace(b"\r", b"\n")
     text = _NAME.sub(b"solid ", text)
+    if b"solid" not in text and b"facet" not in text:
+        raise defect("not_a_mesh", "not an STL: a text without a facet")
     parts = _ASCII_FACET.split(text)  # what stands between two facets, then nine numbers, and so on
     _, end, rest = parts[-1].rpartition(b"endsolid")
     if not end or re.search(rb"(?m)^\s*solid\b|" + _FACET_BEGINS, rest):

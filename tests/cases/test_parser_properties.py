@@ -1,5 +1,6 @@
 """Documents and meshes that hypothesis makes up, and a short coverage-guided run if atheris is here."""
 
+import contextlib
 import importlib.util
 import json
 import subprocess
@@ -9,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trimesh
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dentalign.cases import case_document
 from dentalign.errors import CaseDefect, ToothDefect
-from dentalign.geometry import stl
+from dentalign.geometry import mesh_file, stl
 from tests.fuzz.fuzz_parsers import HERE, TARGETS, one_document, one_mesh
 
 CORPUS = sorted(path for path in (HERE / "corpus").rglob("*") if path.is_file())
@@ -157,6 +159,21 @@ def test_a_mesh_cut_or_changed_anywhere_is_triangles_or_has_a_reason(
     place = data.draw(st.integers(0, len(mesh) - 1))
     mesh[place : place + data.draw(st.integers(0, 200))] = data.draw(st.binary(max_size=16))
     one_mesh(bytes(mesh))
+
+
+@given(st.sampled_from(["ply", "ply ascii", "obj"]), st.data())
+def test_a_ply_or_obj_cut_or_changed_anywhere_is_triangles_or_has_a_reason(kind: str, data: Any) -> None:
+    options = {"encoding": "ascii"} if "ascii" in kind else {}
+    exported = trimesh.creation.box().export(file_type=kind[:3], **options)
+    mesh = bytearray(exported if isinstance(exported, bytes) else exported.encode())
+    place = data.draw(st.integers(0, len(mesh) - 1))
+    mesh[place : place + data.draw(st.integers(0, 60))] = data.draw(st.binary(max_size=16))
+    with contextlib.suppress(ToothDefect):
+        found = mesh_file.read_triangles(bytes(mesh), file=f"11.{kind[:3]}", tooth=11)
+        assert len(found)
+        assert np.isfinite(found).all()
+        clean = mesh_file.without_text(bytes(mesh), file=f"11.{kind[:3]}", tooth=11)
+        assert np.array_equal(mesh_file.read_triangles(clean, file=f"11.{kind[:3]}", tooth=11), found)
 
 
 @given(

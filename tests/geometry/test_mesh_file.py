@@ -120,7 +120,7 @@ ODD_OBJ: dict[str, Callable[[bytes], bytes]] = {
     "normals alone": lambda data: data.replace(b"/1/1", b"//1"),
     "corners alone": lambda data: data.replace(b"/1/1", b""),
     "negative indices": lambda data: re.sub(rb"(\d)/1/1", _counted_back, data),
-    "vertices after faces": lambda data: b"\n".join(sorted(data.split(b"\n"), key=lambda line: line[:1])),
+    "vertices after faces": lambda data: data[data.index(b"f ") :] + b"\n" + data[: data.index(b"f ")],
     "colours": lambda data: re.sub(rb"(\nv .*)", rb"\1 0.5 0.5 0.5", data),
     "tabs": lambda data: data.replace(b" ", b"\t"),
     "CR line ends": lambda data: data.replace(b"\n", b"\r"),

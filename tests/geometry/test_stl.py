@@ -225,6 +225,16 @@ def test_what_is_no_stl_is_named_with_a_fix(kind: str) -> None:
     assert defect.fix
 
 
+@pytest.mark.parametrize("header", [b"{", b"<x>", b"[mm]", b"PLY-like", b"OFF-line"])
+def test_a_binary_file_with_a_tail_is_not_taken_for_what_its_header_looks_like(header: bytes) -> None:
+    np.testing.assert_array_equal(read(header.ljust(80, b"\0") + binary()[80:] + b"tail"), read(binary()))
+
+
+@pytest.mark.parametrize("text", [b"Jane Doe", b"FDI,file\n11,11.stl\n", b"../../cache/11.stl"])
+def test_a_text_that_is_no_stl_is_named_without_a_word_of_it(text: bytes) -> None:
+    assert str(refused(text)).startswith("not_a_mesh: not an STL: a text without a facet")
+
+
 @pytest.mark.parametrize("header", [b"\x1f\x8b", b"PK\x03\x04", b"ply\n", b"version https://git-lfs.github.com/"])
 def test_a_whole_binary_stl_is_read_whatever_its_header_looks_like(header: bytes) -> None:
     assert len(read(header.ljust(80, b"\0") + binary()[80:])) == len(SPHERE.faces)
