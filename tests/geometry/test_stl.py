@@ -235,7 +235,9 @@ def test_a_text_that_is_no_stl_is_named_without_a_word_of_it(text: bytes) -> Non
     assert str(refused(text)).startswith("not_a_mesh: not an STL: a text without a facet")
 
 
-@pytest.mark.parametrize("header", [b"\x1f\x8b", b"PK\x03\x04", b"ply\n", b"version https://git-lfs.github.com/"])
+@pytest.mark.parametrize(
+    "header", [b"\x1f\x8b", b"PK\x03\x04", b"ply\n", b"version https://git-lfs.github.com/"]
+)
 def test_a_whole_binary_stl_is_read_whatever_its_header_looks_like(header: bytes) -> None:
     assert len(read(header.ljust(80, b"\0") + binary()[80:])) == len(SPHERE.faces)
 

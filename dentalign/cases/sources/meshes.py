@@ -94,7 +94,9 @@ class MeshStore:
             more = f" and {len(near) - _MOST_NAMES} more" if len(near) > _MOST_NAMES else ""
             shown = ", ".join(near[:_MOST_NAMES]).encode("utf-8", "backslashreplace").decode("utf-8")
             seen += f"; there is {shown}{more}"
-            fix = f"if that is the tooth, name it {fdi}.stl, .ply or .obj as it is; else {fix}"
+            kind = mesh_file.kind_of(near[0])
+            wanted = f"name it {fdi}.{kind}" if kind in mesh_file.KINDS else f"save it as {fdi}.stl"
+            fix = f"if that is the tooth, {wanted}; else {fix}"
         raise ToothDefect("missing_mesh", seen, fix, file=file, tooth=fdi)
 
     def _first(self, names: list[str], fdi: int, read: Callable[[str, int], Found]) -> Found:

@@ -71,23 +71,25 @@ def test_two_meshes_of_one_tooth_drop_it_and_no_other(tmp_path: Path, second: st
 
 
 @pytest.mark.parametrize(
-    ("there", "named"),
+    ("there", "named", "fix"),
     [
-        (["11_crown.stl", "21.stl", "notes.txt"], "there is 11_crown.stl"),
-        (["AAnL_end_11.stl", "21.stl"], "there is AAnL_end_11.stl"),
-        (["11.stl.gz"], "there is 11.stl.gz"),
-        (["11.vtp", "12.vtp"], "there is 11.vtp"),
-        (["8.stl", "9.stl"], "there is 8.stl, 9.stl"),
-        ([f"tooth{n}.stl" for n in range(1, 8)], "tooth1.stl, tooth2.stl, tooth3.stl and 4 more"),
+        (["11_crown.stl", "21.stl", "notes.txt"], "there is 11_crown.stl", "name it 11.stl"),
+        (["AAnL_end_11.PLY", "21.stl"], "there is AAnL_end_11.PLY", "name it 11.ply"),
+        (["11.stl.gz"], "there is 11.stl.gz", "save it as 11.stl"),
+        (["11.vtp", "12.vtp"], "there is 11.vtp", "save it as 11.stl"),
+        (["8.obj", "9.obj"], "there is 8.obj, 9.obj", "name it 11.obj"),
+        ([f"t{n}.stl" for n in range(1, 8)], "t1.stl, t2.stl, t3.stl and 4 more", "name it 11.stl"),
     ],
 )
-def test_a_missing_mesh_names_what_does_lie_there(tmp_path: Path, there: list[str], named: str) -> None:
+def test_a_missing_mesh_names_what_does_lie_there(
+    tmp_path: Path, there: list[str], named: str, fix: str
+) -> None:
     put(tmp_path, *(f"a/{name}" for name in there))
     with MeshStore(str(tmp_path), Limits()) as store:
         defect = defect_of(store)
     assert defect.code == "missing_mesh"
     assert defect.seen.endswith(named)
-    assert "name it 11.stl, .ply or .obj" in defect.fix
+    assert defect.fix.startswith(f"if that is the tooth, {fix}; else")
     assert defect.file == f"{tmp_path}/a/11.stl"
 
 
