@@ -9,6 +9,7 @@ has drops its tooth.
 """
 
 import functools
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -35,9 +36,13 @@ FEWEST = 3  # crowns that say something about a mouth
 AT_POSE_MM = 5.0  # a crown in head coordinates lies this near to where the tooth's pose has it
 SIZES = (0.6, 1.7)  # width and depth relative to average crowns, median over the mouth
 # Of squared Mahalanobis distances: most real crowns have 20 to 150 from their own average.
-CLEARLY = 20.0  # a crown that fits otherwise by so much better
-CLEARLY_SHARE = 0.7  # and with at most so much of its misfit left
-FITS = 150.0  # a crown with more fits nothing
+CLEARLY = 12.0  # a crown that fits otherwise by so much better,
+CLEARLY_OF_APART = 0.15  # and by such a share of what lies between the two averages,
+CLEARLY_SHARE = 0.8  # and with at most so much of its misfit left
+APART = 18.0  # between two averages: nearer ones cannot be told apart,
+APART_MIRRORED = 45.0  # nor a crown from its mirror image, but for upper molars
+SAME_MM = 0.01  # largest difference of the distances of one mesh under two numbers
+FITS = 200.0  # a crown with more fits nothing
 MOST_COUNTED = 20.0  # of one crown, in the mean over a mouth
 MOUTH_CLEARLY = 4.0  # mean over the crowns of a mouth
 FITS_NOTHING = 400.0  # median over the crowns of a mouth: these are no crowns
@@ -69,12 +74,14 @@ class CrownShape:
 
     centre, extent : (3,) of its bounding box, mm, in the frame of the file
     points         : (256, 3) on its surface, tooth-local mm, our frame
+    distances      : (98,) of the surface from the centre of the box, see `surface_distances`
     file           : path or URL, for the errors
     """
 
     centre: Array
     extent: Array
     points: Array
+    distances: Array
     file: str
 
 
@@ -86,7 +93,8 @@ def shape_of(triangles: Array, to_ours: Array, file: str) -> CrownShape:
     raises    : ValueError where all triangles have area 0
     """
     low, high = triangles.min((0, 1)), triangles.max((0, 1))
-    return CrownShape((low + high) / 2, high - low, surface_points(triangles) @ to_ours.T, file)
+    points = surface_points(triangles) @ to_ours.T
+    return CrownShape((low + high) / 2, high - low, points, surface_distances(points), file)
 
 
 def wrong_crowns(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits) -> dict[int, ToothDefect]:
@@ -100,7 +108,9 @@ def wrong_crowns(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits)
     fits = {slot: _Fit(int(mouth.fdi[slot]), shape) for slot, shape in shapes.items() if slot not in wrong}
     compared = {slot: fit for slot, fit in fits.items() if fit.average is not None}
     _refuse_other_shapes(mouth, compared)
-    return wrong | {slot: defect for slot, fit in compared.items() if (defect := _misfit(fit)) is not None}
+    wrong |= _same_twice(compared)
+    alone = {slot: _misfit(fit) for slot, fit in compared.items() if slot not in wrong}
+    return wrong | {slot: defect for slot, defect in alone.items() if defect is not None}
 
 
 def _far_off(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits) -> dict[int, ToothDefect]:
@@ -171,7 +181,7 @@ class _Fit:
         self.fdi, self.shape, self.average = fdi, shape, average_crown(fdi)
         if self.average is None:
             return
-        self.distances = self._as_on_one_side(surface_distances(shape.points))
+        self.distances = self._as_on_one_side(shape.distances)
         self.as_it_is = float(self.average.misfit(self.distances))
         self.otherwise = self.average.misfit(self.distances[_orders()])
 
@@ -214,11 +224,35 @@ def _refuse_other_shapes(mouth: Mouth, fits: Mapping[int, _Fit]) -> None:
         raise CaseDefect("not_crowns", seen, "export the crowns, not roots or gum", file=first)
 
 
+def _same_twice(fits: Mapping[int, _Fit]) -> dict[int, ToothDefect]:
+    """Find crowns that two teeth have: the one that fits its tooth worse is wrong, or both if that is not clear.
+
+    A crown that is its own mirror image, such as one of a library, may be that of both sides.
+    """
+    found = {}
+    for one, other in itertools.combinations(fits, 2):
+        here, there = fits[one].shape.distances, fits[other].shape.distances
+        if abs(here[0] - there[0]) > SAME_MM or np.abs(here - there).max() > SAME_MM or np.abs(here - there[_orders()[1]]).max() < 10 * SAME_MM:
+            continue
+        worse = fits[one].as_it_is - fits[other].as_it_is
+        for slot, twin in ((one, other), (other, one)):
+            if (worse if slot == one else -worse) > -CLEARLY:
+                seen = f"the mesh is that of tooth {fits[twin].fdi}, too"
+                fix = "export each tooth's own mesh"
+                found[slot] = ToothDefect(
+                    "same_mesh", seen, fix, file=fits[slot].shape.file, tooth=fits[slot].fdi
+                )
+    return found
+
+
 def _misfit(fit: _Fit) -> ToothDefect | None:
     """Find what is wrong with one crown; None if it may be right."""
     assert fit.average is not None
-    best = int(fit.otherwise.argmin())
-    if _clearly_better(fit, float(fit.otherwise[best])):
+    flips = fit.average.misfit(fit.average.mean[_orders()])
+    flips[(np.array(list(_FLIPS.values())) == MIRRORED) & (flips < APART_MIRRORED)] = 0
+    kinds = _other_kinds(fit.fdi)
+    best = _clearly_best(fit, fit.otherwise, flips)
+    if best is not None:
         code = list(_FLIPS.values())[best]
         away = fit.average.away_mm(fit.distances), fit.average.away_mm(fit.distances[_orders()[best]])
         seen = f"the crown is {away[0]:.1f} mm off an average one (RMS), {_FLIP_NAMES[code]} {away[1]:.1f} mm"
@@ -226,26 +260,33 @@ def _misfit(fit: _Fit) -> ToothDefect | None:
         if code == MIRRORED:
             fix = f"see whether it is the crown of tooth {antimere(fit.fdi)}, or mirrored"
         return ToothDefect(code, seen, fix, file=fit.shape.file, tooth=fit.fdi)
-    others = _other_kinds(fit.fdi)
-    misfits = [float(other.misfit(fit.distances)) for _, other in others]
-    nearest = int(np.argmin(misfits))
-    if _clearly_better(fit, misfits[nearest]):
-        fdi, other = others[nearest]
-        away = fit.average.away_mm(fit.distances), other.away_mm(fit.distances)
-        seen = f"the crown is {away[0]:.1f} mm off an average one (RMS), {away[1]:.1f} mm off that of tooth {fdi}"
-        return ToothDefect(
-            "other_tooth", seen, "see whether meshes are exchanged", file=fit.shape.file, tooth=fit.fdi
+    misfits = np.array([float(other.misfit(fit.distances)) for _, other in kinds])
+    best = _clearly_best(fit, misfits, np.array([float(other.misfit(fit.average.mean)) for _, other in kinds]))
+    if best is not None:
+        away = fit.average.away_mm(fit.distances), kinds[best][1].away_mm(fit.distances)
+        seen = (
+            f"the crown is {away[0]:.1f} mm off an average one (RMS), "
+            f"{away[1]:.1f} mm off that of tooth {kinds[best][0]}"
         )
+        fix = "see whether meshes are exchanged"
+        return ToothDefect("other_tooth", seen, fix, file=fit.shape.file, tooth=fit.fdi)
     return None
 
 
-def _clearly_better(fit: _Fit, misfit: float) -> bool:
-    """True if a crown fits otherwise, and so much better that no small rotation explains it."""
+def _clearly_best(fit: _Fit, misfits: Array, apart: Array) -> int | None:
+    """Index of the least misfit (N,) if the crown is clearly better so than as it is, also if that is turned.
+
+    apart : (N,) misfit of the tooth's average crown itself
+    """
+    possible = np.where(apart > APART, misfits, np.inf)
+    best = int(possible.argmin())
 
     def better_than(as_it_is: float) -> bool:
-        return misfit < min(as_it_is - CLEARLY, as_it_is * CLEARLY_SHARE, FITS)
+        gain = as_it_is - float(possible[best])
+        return gain > max(CLEARLY, CLEARLY_OF_APART * apart[best], (1 - CLEARLY_SHARE) * as_it_is)
 
-    return better_than(fit.as_it_is) and better_than(fit.at_best)
+    found = possible[best] < FITS and better_than(fit.as_it_is) and better_than(fit.at_best)
+    return best if found else None
 
 
 @functools.cache

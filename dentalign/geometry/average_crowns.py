@@ -55,7 +55,7 @@ class AverageCrown:
     def misfit(self, distances: Array) -> Array:
         """Squared Mahalanobis distance (...) of crowns from the average, by `distances` (..., 98)."""
         rest = distances - self.mean
-        return np.einsum("...i,ij,...j->...", rest, self.precision, rest)
+        return np.asarray((rest @ self.precision * rest).sum(-1))
 
     def away_mm(self, distances: Array) -> float:
         """Root mean square difference to the average crown, mm, by `distances` (98,)."""
