@@ -2,16 +2,16 @@
 
     python benchmarks/wrong_crowns.py CASES [--mouths 200] [--buccal-axis=-y]
 
-CASES is a case store (json/ and stl/) of good cases. Each mouth is checked as it is, which must say nothing, and then
-spoilt in each way, in memory. Of a kind that concerns the whole mouth the case must be excluded, of one that
-concerns a tooth, drawn at random, that tooth must be dropped (or the case excluded).
+CASES is a case store (json/ and stl/) of good cases. Each mouth is checked as it is and changed in ways
+that must pass, and then spoilt in each way, in memory. Of a kind that concerns the whole mouth the case
+must be excluded; of one that concerns a tooth, drawn at random, that tooth must be dropped (or the case
+excluded).
 """
 
 import argparse
-import functools
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,9 @@ def in_head(mouth: Mouth, crowns: Crowns, slot: int, rng: Rng) -> Array:
 
 def in_jaw(mouth: Mouth, crowns: Crowns, slot: int, rng: Rng) -> Array:
     """Coordinates of a jaw as exports have it: some 27 mm behind the incisors."""
-    jaw = rigid.from_rotation(rigid.rotation_matrix(np.array([0.01, -0.01, 0.01])), np.array([0.4, 27.0, -2.0]))
+    jaw = rigid.from_rotation(
+        rigid.rotation_matrix(np.array([0.01, -0.01, 0.01])), np.array([0.4, 27.0, -2.0])
+    )
     return rigid.apply(rigid.inverse(jaw) @ mouth.pose[T1, slot], crowns[slot])
 
 
@@ -110,7 +112,7 @@ def of_antimere(mouth: Mouth, crowns: Crowns, slot: int, rng: Rng) -> Array | No
     return crowns.get(SLOT_INDEX[antimere(SLOTS[slot])])
 
 
-def of(kinds: dict[int, tuple[int, ...]]) -> Callable[..., Array | None]:
+def of(kinds: Mapping[int, tuple[int, ...]]) -> Callable[..., Array | None]:
     """The crown of another tooth of the same quadrant: number -> numbers of which one is drawn.
 
     It is made 1 % smaller: such a mesh is found by its shape, and not because two teeth have it.
@@ -268,7 +270,9 @@ class Tally:
             hit = bool(code) if way.whole and not way.right else bool(code or set(dropped) & set(changed))
             self.found[name] += hit
             self.accused[name] += not way.whole and bool(set(dropped) - set(changed))
-            self.codes[name].update([code] if code else [dropped[slot] for slot in changed if slot in dropped])
+            self.codes[name].update(
+                [code] if code else [dropped[slot] for slot in changed if slot in dropped]
+            )
             if way.right:
                 self.lines += [f"{case_id}, {name}: {code} {dropped}"] if code or dropped else []
 
@@ -332,7 +336,9 @@ def measure(mouths: Iterable[tuple[str, Mouth, Crowns]], most: int) -> Tally:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("cases", type=Path)
     parser.add_argument("--mouths", type=int, default=200)
     parser.add_argument("--buccal-axis", choices=("+y", "-y"), default="+y")

@@ -2,14 +2,15 @@
 
     python -m tools.average_crowns MAKE_CASES
 
-MAKE_CASES is the script that makes cases from the statistical shape model of real crowns
-(dentalign/geometry/average_crowns.NOTICE.md). Its crowns and those of the demo clinic count the same. As laboratories
-differ in where they cut a crown at the gum and in the axes of a tooth, each crown is turned a little at random,
-and half of them are cut open.
+MAKE_CASES is the script that makes cases from the statistical shape model of real crowns (see
+dentalign/geometry/average_crowns.NOTICE.md). Its crowns and those of the demo clinic count the same. As
+laboratories cut crowns differently at the gum and differ in the axes of a tooth, each crown is turned a
+little at random, and half of them are cut open.
 """
 
 import argparse
 import importlib.util
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,8 +41,6 @@ def shape_model(make_cases: Path) -> Crowns:
     spec = importlib.util.spec_from_file_location("make_cases", make_cases)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    import sys
-
     sys.modules["make_cases"] = module
     spec.loader.exec_module(module)
     model = module.ShapeModel()
@@ -96,11 +95,8 @@ def main(make_cases: Path) -> None:
         table["mean"].append(mean[key])
         table["spread"].append(kept)
         table["rest"].append(max(float(np.sqrt(values[:-DEVIATIONS].mean())), LEAST_MM))
-    np.savez_compressed(
-        OUT,
-        fdi=np.array(table["fdi"], np.uint8),
-        **{name: np.array(table[name], np.float16) for name in ("extent", "mean", "spread", "rest")},
-    )
+    numbers = {name: np.array(rows, np.float16) for name, rows in table.items() if name != "fdi"}
+    np.savez_compressed(OUT, fdi=np.array(table["fdi"], np.uint8), **numbers)  # type: ignore[arg-type]
     print(f"{OUT}: {len(mean)} crowns, {OUT.stat().st_size} bytes")
 
 

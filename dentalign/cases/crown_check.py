@@ -1,16 +1,19 @@
-"""Check that crowns are those of their teeth and stand upright in tooth-local coordinates.
+"""Check that crowns are those of their teeth, and stand upright in tooth-local coordinates.
 
-A crown in head coordinates, upside down, mirrored or of another tooth gives a heap of teeth, and a model that learns
-from it. Place and length are measured; for the rest a crown is compared with the average crown of its tooth, as it is
-and turned over, turned around, mirrored, or as that of another tooth (`dentalign.geometry.average_crowns`). It is
-suspected only if it fits clearly better so, and no small rotation makes it fit as it is; a crown that fits
-nothing, worn, in part, or with gum, passes. What most of the crowns have in common excludes the case, what one crown
-has drops its tooth.
+A crown in head coordinates, upside down, mirrored or of another tooth makes a heap of the mouth, and a
+model would learn from it. Place and length are measured. For the rest a crown is compared with the average
+crown of its tooth (`dentalign.geometry.average_crowns`): as it is, with its axes flipped, and with the
+average crowns of other kinds of teeth. It is suspected only if it clearly fits better otherwise, and no
+small rotation makes it fit as it is. A crown that fits nothing (worn, in part, with gum) passes.
+
+What most crowns of a mouth have in common is the fault of an export and excludes the case; what a single
+crown has drops its tooth. Third molars and primary teeth, which have no average crown here, are checked for
+place, length and double meshes alone.
 """
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,43 +32,58 @@ from dentalign.geometry.average_crowns import (
 )
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, Mouth
-from dentalign.teeth import antimere, is_upper
+from dentalign.teeth import antimere
 
-MOST = 0.5  # of the crowns: what more have in common is the export's fault, not a tooth's
+CODES = (
+    "mesh_far_off",
+    "whole_tooth",
+    "crown_size",
+    "crown_upside_down",
+    "crown_turned",
+    "crown_mirrored",
+    "not_crowns",
+    "same_mesh",
+    "other_tooth",
+)
+
+MOST = 0.5  # of the crowns: what more have in common is of the export
 FEWEST = 3  # crowns that say something about a mouth
 AT_POSE_MM = 5.0  # a crown in head coordinates lies this near to where the tooth's pose has it
-SIZES = (0.6, 1.7)  # width and depth relative to average crowns, median over the mouth
-# Of squared Mahalanobis distances: most real crowns have 20 to 150 from their own average.
-CLEARLY = 12.0  # a crown that fits otherwise by so much better,
-CLEARLY_OF_APART = 0.15  # and by such a share of what lies between the two averages,
-CLEARLY_SHARE = 0.8  # and with at most so much of its misfit left
-APART = 18.0  # between two averages: nearer ones cannot be told apart,
-APART_MIRRORED = 45.0  # nor a crown from its mirror image, but for upper molars
-SAME_MM = 0.01  # largest difference of the distances of one mesh under two numbers
-FITS = 200.0  # a crown with more fits nothing
+SIZES = 0.6, 1.7  # width and depth relative to average crowns, median over a mouth
+SAME_MM = 0.01  # largest difference between the distances of one mesh under two numbers
+
+# Misfits are squared Mahalanobis distances: most real crowns have 20 to 150 from their own average. A crown
+# that is suspected fits otherwise better by all three of these,
+CLEARLY = 12.0
+CLEARLY_OF_APART = 0.15  # of what lies between the two averages
+CLEARLY_OF_MISFIT = 0.2  # of its misfit as it is
+FITS = 200.0  # and fits otherwise at all.
+APART = 18.0  # Averages nearer to each other cannot be told apart,
+APART_MIRRORED = 45.0  # nor crowns from their mirror images, but for upper molars.
 MOST_COUNTED = 20.0  # of one crown, in the mean over a mouth
-MOUTH_CLEARLY = 4.0  # mean over the crowns of a mouth
-FITS_NOTHING = 400.0  # median over the crowns of a mouth: these are no crowns
-# Rotation vectors (12, 3): the axes of a tooth differ between exporters, most in how far a front tooth is tipped.
-_TURNS = np.radians([angle * axis for angle in (-35.0, -18.0, 18.0, 35.0) for axis in np.eye(3)])
+MOUTH_CLEARLY = 4.0  # the mean by which the crowns of a mouth fit better otherwise
+FITS_NOTHING = 400.0  # median over a mouth: these are no crowns
 
 TURNED, MIRRORED, UPSIDE_DOWN = "crown_turned", "crown_mirrored", "crown_upside_down"
-# Signs by which the axes of a wrong crown are multiplied -> reason code.
-_FLIPS = {
-    (-1, -1, 1): TURNED,
-    (-1, 1, 1): MIRRORED,
-    (1, -1, 1): MIRRORED,
-    (1, -1, -1): UPSIDE_DOWN,
-    (-1, 1, -1): UPSIDE_DOWN,
-    (1, 1, -1): UPSIDE_DOWN,
-    (-1, -1, -1): UPSIDE_DOWN,
-}
-_FLIP_NAMES = {
-    TURNED: "turned by 180 deg about z",
-    MIRRORED: "mirrored",
-    UPSIDE_DOWN: "upside down",
-}
-_AXES = "+z from root to crown tip, +y buccal, x = y cross z (right-handed)"
+# Signs of the axes of a wrong crown, and its reason code.
+_FLIPS = (
+    ((-1, -1, 1), TURNED),
+    ((-1, 1, 1), MIRRORED),
+    ((1, -1, 1), MIRRORED),
+    ((1, -1, -1), UPSIDE_DOWN),
+    ((-1, 1, -1), UPSIDE_DOWN),
+    ((1, 1, -1), UPSIDE_DOWN),
+    ((-1, -1, -1), UPSIDE_DOWN),
+)
+_SAID = {TURNED: "turned by 180 deg about z", MIRRORED: "mirrored", UPSIDE_DOWN: "upside down"}
+_ORDERS = np.stack([mirrored_directions(*signs) for signs, _ in _FLIPS])  # of the distances: (7, 98)
+_MIRROR_X = mirrored_directions(-1, 1, 1)
+_IS_MIRRORED = np.array([code == MIRRORED for _, code in _FLIPS])
+# Exporters' axes of a tooth differ, most in how far a front tooth is inclined: (12, 3, 3).
+_TURNS = rigid.rotation_matrix(
+    np.radians([angle * axis for angle in (-35.0, -18.0, 18.0, 35.0) for axis in np.eye(3)])
+)
+_AXES = "+z from root to crown tip, +y buccal, x = y cross z"
 
 
 @dataclass(frozen=True)
@@ -92,7 +110,8 @@ def shape_of(triangles: Array, to_ours: Array, file: str) -> CrownShape:
     to_ours   : (3, 3) rotation from the exporter's tooth-local frame to ours
     raises    : ValueError where all triangles have area 0
     """
-    low, high = triangles.min((0, 1)), triangles.max((0, 1))
+    corners = np.ascontiguousarray(triangles.reshape(-1, 9).T)  # contiguous: a tenth of the time
+    low, high = corners.min(1).reshape(3, 3).min(0), corners.max(1).reshape(3, 3).max(0)
     points = surface_points(triangles) @ to_ours.T
     return CrownShape((low + high) / 2, high - low, points, surface_distances(points), file)
 
@@ -100,240 +119,251 @@ def shape_of(triangles: Array, to_ours: Array, file: str) -> CrownShape:
 def wrong_crowns(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits) -> dict[int, ToothDefect]:
     """Find the crowns that cannot be those of their teeth: slot -> defect, which drops the tooth.
 
-    mouth  : poses at T1 and FDI numbers count
+    mouth  : its poses at T1 and FDI numbers count
     shapes : slot -> its crown
-    raises : CaseDefect where most crowns have the same fault, or fit no teeth at all
+    raises : CaseDefect where most crowns have the same fault, or are no crowns at all
     """
-    wrong = _far_off(mouth, shapes, limits) | _with_root(mouth, shapes, limits)
-    fits = {slot: _Fit(int(mouth.fdi[slot]), shape) for slot, shape in shapes.items() if slot not in wrong}
-    compared = {slot: fit for slot, fit in fits.items() if fit.average is not None}
-    _refuse_other_shapes(mouth, compared)
-    wrong |= _same_twice(compared)
-    alone = {slot: _misfit(fit) for slot, fit in compared.items() if slot not in wrong}
-    return wrong | {slot: defect for slot, defect in alone.items() if defect is not None}
+    wrong = _whole_teeth(mouth, shapes, limits)
+    wrong |= _far_off(mouth, {slot: shape for slot, shape in shapes.items() if slot not in wrong}, limits)
+    wrong |= _same_meshes(mouth, {slot: shape for slot, shape in shapes.items() if slot not in wrong})
+    fits = {}
+    for slot, shape in shapes.items():
+        fdi = int(mouth.fdi[slot])
+        if slot not in wrong and (average := average_crown(fdi)) is not None:
+            fits[slot] = _Fit(fdi, shape, average)
+    _refuse_other_shapes(mouth, list(fits.values()))
+    for slot, fit in fits.items():
+        if (defect := _flipped(fit) or _of_other_kind(fit)) is not None:
+            wrong[slot] = defect
+    return wrong
+
+
+def _whole_teeth(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits) -> dict[int, ToothDefect]:
+    """Find meshes that are too long from root to tip for a crown."""
+    long = {slot: float(shape.extent[2]) for slot, shape in shapes.items()}
+    found = [slot for slot in shapes if long[slot] > limits.max_crown_height_mm]
+    most = f"a crown is at most {limits.max_crown_height_mm:g} mm from root to tip"
+    fix = "export crowns without roots (limits.max_crown_height_mm)"
+    if _are_most(found, shapes):
+        seen = f"{len(found)} of {len(shapes)} meshes are {_range(long[slot] for slot in found)} mm long"
+        raise CaseDefect("whole_tooth", f"{seen} along z; {most}", fix, file=shapes[found[0]].file)
+    defects = {}
+    for slot in found:
+        seen = f"the mesh is {long[slot]:.3g} mm long along z; {most}"
+        defects[slot] = _defect("whole_tooth", seen, fix, mouth, shapes, slot)
+    return defects
 
 
 def _far_off(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits) -> dict[int, ToothDefect]:
     """Find crowns that do not lie at the origin of their tooth-local frame."""
     away = {slot: float(np.linalg.norm(shape.centre)) for slot, shape in shapes.items()}
-    far = [slot for slot in shapes if away[slot] > limits.max_from_origin_mm]
-    at_pose = {slot: float(np.linalg.norm(shapes[slot].centre - mouth.pose[T1, slot, :3, 3])) for slot in far}
-    fix = "export meshes in tooth-local coordinates, with the origin at the crown (limits.max_from_origin_mm)"
-    if _are_most(far, shapes):
-        seen = f"the centres of {len(far)} of {len(shapes)} crowns lie {_range(away[slot] for slot in far)} mm from "
-        seen += "the tooth's origin: the meshes are in "
-        if median(np.array(list(at_pose.values()))) < AT_POSE_MM:
-            seen += (
-                f"head coordinates ({_range(at_pose.values())} mm from where the poses at T1 have the teeth)"
-            )
-        else:
-            seen += "one common frame (a jaw's or a scan's)"
-        raise CaseDefect("mesh_far_off", seen, fix, file=shapes[far[0]].file)
-    return {
-        slot: ToothDefect(
-            "mesh_far_off",
-            f"the crown's centre lies {away[slot]:.3g} mm from the tooth's origin"
-            + (
-                f": it is in head coordinates ({at_pose[slot]:.1f} mm from where its pose at T1 has the tooth)"
-                if at_pose[slot] < AT_POSE_MM
-                else ": it is in the frame of a jaw or a scan?"
-            ),
-            fix,
-            file=shapes[slot].file,
-            tooth=int(mouth.fdi[slot]),
-        )
-        for slot in far
+    found = [slot for slot in shapes if away[slot] > limits.max_from_origin_mm]
+    by_pose = {
+        slot: float(np.linalg.norm(shapes[slot].centre - mouth.pose[T1, slot, :3, 3])) for slot in found
     }
-
-
-def _with_root(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits) -> dict[int, ToothDefect]:
-    """Find meshes that are too long from root to tip for a crown."""
-    tall = {slot: float(shape.extent[2]) for slot, shape in shapes.items()}
-    found = [slot for slot in shapes if tall[slot] > limits.max_crown_height_mm]
-    fix = "export crowns without roots (limits.max_crown_height_mm)"
-    most = f"a crown is at most {limits.max_crown_height_mm:g} mm from root to tip (z)"
+    fix = "export meshes in tooth-local coordinates, their origin at the crown (limits.max_from_origin_mm)"
     if _are_most(found, shapes):
+        where = "one common frame, of a jaw or a scan"
+        if median(np.array(list(by_pose.values()))) < AT_POSE_MM:
+            where = (
+                f"head coordinates ({_range(by_pose.values())} mm from where the poses at T1 have the teeth)"
+            )
         seen = (
-            f"{len(found)} of {len(shapes)} meshes are {_range(tall[slot] for slot in found)} mm long; {most}"
+            f"the centres of {len(found)} of {len(shapes)} crowns lie "
+            f"{_range(away[slot] for slot in found)} mm from the origins of their teeth: they are in {where}"
         )
-        raise CaseDefect("whole_tooth", seen, fix, file=shapes[found[0]].file)
-    return {
-        slot: ToothDefect(
-            "whole_tooth",
-            f"the mesh is {tall[slot]:.3g} mm long; {most}",
-            fix,
-            file=shapes[slot].file,
-            tooth=int(mouth.fdi[slot]),
-        )
-        for slot in found
-    }
+        raise CaseDefect("mesh_far_off", seen, fix, file=shapes[found[0]].file)
+    defects = {}
+    for slot in found:
+        where = "the frame of a jaw or a scan?"
+        if by_pose[slot] < AT_POSE_MM:
+            where = f"head coordinates ({by_pose[slot]:.1f} mm from where its pose at T1 has the tooth)"
+        seen = f"the crown's centre lies {away[slot]:.3g} mm from the tooth's origin: it is in {where}"
+        defects[slot] = _defect("mesh_far_off", seen, fix, mouth, shapes, slot)
+    return defects
+
+
+def _same_meshes(mouth: Mouth, shapes: Mapping[int, CrownShape]) -> dict[int, ToothDefect]:
+    """Find meshes that two teeth have: the one that fits worse is wrong, or both if that is unclear.
+
+    A crown that is its own mirror image may be that of both sides, such as one of a library.
+    """
+    defects = {}
+    for slots in itertools.combinations(shapes, 2):
+        here, there = (shapes[slot].distances for slot in slots)
+        if abs(here[0] - there[0]) > SAME_MM or np.abs(here - there).max() > SAME_MM:
+            continue
+        if np.abs(here - there[_MIRROR_X]).max() < 10 * SAME_MM:
+            continue
+        fdis = [int(mouth.fdi[slot]) for slot in slots]
+        averages = [average_crown(fdi) for fdi in fdis]
+        misfits = [
+            _Fit(fdi, shapes[slot], average).as_it_is
+            for fdi, slot, average in zip(fdis, slots, averages, strict=True)
+            if average is not None
+        ]
+        if len(misfits) < 2:
+            misfits = [0.0, 0.0]
+        for own, other in ((0, 1), (1, 0)):
+            if misfits[own] > misfits[other] - CLEARLY:
+                seen, fix = f"the mesh is that of tooth {fdis[other]} as well", "export each tooth's own mesh"
+                defects[slots[own]] = _defect("same_mesh", seen, fix, mouth, shapes, slots[own])
+    return defects
 
 
 class _Fit:
-    """Misfits of a crown to the average crown of its tooth: as it is, and with its axes multiplied by signs.
+    """Misfit of a crown to the average crown of its tooth.
 
-    average   : None for teeth that have no average crown
-    as_it_is  : squared Mahalanobis distance
-    otherwise : (7,) the same, in the order of _FLIPS
+    distances : (98,) as on the side of the average crowns
+    as_it_is  : misfit of the crown as it is
+    flipped   : (7,) the same with its axes flipped, in the order of _FLIPS
     """
 
-    def __init__(self, fdi: int, shape: CrownShape):
-        self.fdi, self.shape, self.average = fdi, shape, average_crown(fdi)
-        if self.average is None:
-            return
-        self.distances = self._as_on_one_side(shape.distances)
-        self.as_it_is = float(self.average.misfit(self.distances))
-        self.otherwise = self.average.misfit(self.distances[_orders()])
+    def __init__(self, fdi: int, shape: CrownShape, average: AverageCrown):
+        self.fdi, self.shape, self.average = fdi, shape, average
+        self.distances = self._on_one_side(shape.distances)
+        self.as_it_is = float(average.misfit(self.distances))
+        self.flipped = average.misfit(self.distances[_ORDERS])
 
     @functools.cached_property
     def at_best(self) -> float:
-        """Least misfit as it is, also under small rotations."""
-        assert self.average is not None
-        turned = [self._as_on_one_side(surface_distances(self.shape.points @ turn.T)) for turn in _turns()]
+        """Least misfit as it is, under small rotations too."""
+        turned = [self._on_one_side(surface_distances(self.shape.points @ turn.T)) for turn in _TURNS]
         return min(self.as_it_is, float(self.average.misfit(np.stack(turned)).min()))
 
-    def _as_on_one_side(self, distances: Array) -> Array:
+    def clearly_best(self, misfits: Array, apart: Array) -> int | None:
+        """Index of the least of other misfits (N,), if the crown clearly fits better so than as it is.
+
+        apart : (N,) the same misfits of the average crown of this tooth
+        """
+        possible = np.where(apart > APART, misfits, np.inf)
+        best = int(possible.argmin())
+        if not possible[best] < FITS:
+            return None
+
+        def is_better_than(misfit: float) -> bool:
+            gain = misfit - possible[best]
+            return bool(gain > max(CLEARLY, CLEARLY_OF_APART * apart[best], CLEARLY_OF_MISFIT * misfit))
+
+        return best if is_better_than(self.as_it_is) and is_better_than(self.at_best) else None
+
+    def defect(self, code: str, otherwise: str, otherwise_mm: float, fix: str) -> ToothDefect:
+        """Defect of a crown that fits otherwise."""
+        seen = (
+            f"the crown is {self.average.away_mm(self.distances):.1f} mm (RMS) off an average {self.fdi}, "
+            f"{otherwise} {otherwise_mm:.1f} mm"
+        )
+        return ToothDefect(code, seen, fix, file=self.shape.file, tooth=self.fdi)
+
+    def _on_one_side(self, distances: Array) -> Array:
         """Mirror the distances of a crown of quadrant 2 or 4, whose +x is distal."""
-        return distances[mirrored_directions(-1, 1, 1)] if self.fdi // 10 % 2 == 0 else distances
+        return distances[_MIRROR_X] if self.fdi // 10 % 2 == 0 else distances
 
 
-def _refuse_other_shapes(mouth: Mouth, fits: Mapping[int, _Fit]) -> None:
-    """Raise CaseDefect where the crowns of a mouth are all too large or small, no crowns, or all flipped."""
+def _refuse_other_shapes(mouth: Mouth, fits: Sequence[_Fit]) -> None:
+    """Raise CaseDefect where the crowns of a mouth are too large, too small, all flipped, or no crowns."""
     if len(fits) < FEWEST:
         return
-    averages = [fit.average for fit in fits.values() if fit.average is not None]
-    first = next(iter(fits.values())).shape.file
-    widths = np.array([fit.shape.extent[:2].sum() for fit in fits.values()])
-    size = float(median(widths / [average.extent[:2].sum() for average in averages]))
+    file, count = fits[0].shape.file, f"median of {len(fits)}"
+    size = _median(fit.shape.extent[:2].sum() / fit.average.extent[:2].sum() for fit in fits)
     if not SIZES[0] < size < SIZES[1]:
-        seen = f"the crowns are {size:.2g} times as wide as average ones (median of {len(fits)})"
-        raise CaseDefect("crown_size", seen, "check the unit of the export (mm)", file=first)
-    better = np.stack([fit.as_it_is - fit.otherwise for fit in fits.values()])
-    worst = int(_mean_of(better).argmax())
-    if _mean_of(better)[worst] > 0:  # then it pays to look closer
-        better += np.array([fit.at_best - fit.as_it_is for fit in fits.values()])[:, None]
-        worst = int(_mean_of(better).argmax())
-    if _mean_of(better)[worst] > MOUTH_CLEARLY:
-        code = list(_FLIPS.values())[worst]
-        many = int((better[:, worst] > 0).sum())
-        seen = f"{many} of {len(fits)} crowns fit average ones better {_FLIP_NAMES[code]} than as they are"
-        raise CaseDefect(code, seen, _fix_of_all(code, mouth), file=first)
-    if (nothing := float(median(np.array([fit.as_it_is for fit in fits.values()])))) > FITS_NOTHING:
-        off = median(np.array([fit.average.away_mm(fit.distances) for fit in fits.values() if fit.average]))
-        seen = f"the meshes differ from average crowns by {off:.1f} mm (RMS, median of {len(fits)})"
-        raise CaseDefect("not_crowns", seen, "export the crowns, not roots or gum", file=first)
+        seen = f"the crowns are {size:.2g} times as wide as average ones ({count})"
+        raise CaseDefect("crown_size", seen, "check the unit of the export (mm)", file=file)
+    gain = np.stack([fit.as_it_is - fit.flipped for fit in fits])
+    if _counted(gain).max() > 0:  # only then it pays to try small rotations
+        gain += np.array([[fit.at_best - fit.as_it_is] for fit in fits])
+    best = int(_counted(gain).argmax())
+    if _counted(gain)[best] > MOUTH_CLEARLY:
+        code = _FLIPS[best][1]
+        many = int((gain[:, best] > 0).sum())
+        seen = f"{many} of {len(fits)} crowns fit average ones better {_SAID[code]} than as they are"
+        raise CaseDefect(code, seen, _fix_of_all(code, mouth), file=file)
+    if _median(fit.as_it_is for fit in fits) > FITS_NOTHING:
+        away = _median(fit.average.away_mm(fit.distances) for fit in fits)
+        seen = f"the meshes are {away:.1f} mm (RMS) off average crowns ({count}), and fit no other way"
+        raise CaseDefect("not_crowns", seen, "export the crowns: no roots, gum or models", file=file)
 
 
-def _same_twice(fits: Mapping[int, _Fit]) -> dict[int, ToothDefect]:
-    """Find crowns that two teeth have: the one that fits its tooth worse is wrong, or both if that is not clear.
-
-    A crown that is its own mirror image, such as one of a library, may be that of both sides.
-    """
-    found = {}
-    for one, other in itertools.combinations(fits, 2):
-        here, there = fits[one].shape.distances, fits[other].shape.distances
-        if abs(here[0] - there[0]) > SAME_MM or np.abs(here - there).max() > SAME_MM or np.abs(here - there[_orders()[1]]).max() < 10 * SAME_MM:
-            continue
-        worse = fits[one].as_it_is - fits[other].as_it_is
-        for slot, twin in ((one, other), (other, one)):
-            if (worse if slot == one else -worse) > -CLEARLY:
-                seen = f"the mesh is that of tooth {fits[twin].fdi}, too"
-                fix = "export each tooth's own mesh"
-                found[slot] = ToothDefect(
-                    "same_mesh", seen, fix, file=fits[slot].shape.file, tooth=fits[slot].fdi
-                )
-    return found
+def _flipped(fit: _Fit) -> ToothDefect | None:
+    """Find out if a crown is turned, mirrored or upside down."""
+    apart = _apart_if_flipped(fit.average)
+    best = fit.clearly_best(fit.flipped, apart)
+    if best is None:
+        return None
+    code = _FLIPS[best][1]
+    fix = f"export the mesh with {_AXES}"
+    if code == MIRRORED:
+        fix = f"see whether it is the crown of tooth {antimere(fit.fdi)}; {fix}"
+    return fit.defect(code, _SAID[code], fit.average.away_mm(fit.distances[_ORDERS[best]]), fix)
 
 
-def _misfit(fit: _Fit) -> ToothDefect | None:
-    """Find what is wrong with one crown; None if it may be right."""
-    assert fit.average is not None
-    flips = fit.average.misfit(fit.average.mean[_orders()])
-    flips[(np.array(list(_FLIPS.values())) == MIRRORED) & (flips < APART_MIRRORED)] = 0
-    kinds = _other_kinds(fit.fdi)
-    best = _clearly_best(fit, fit.otherwise, flips)
-    if best is not None:
-        code = list(_FLIPS.values())[best]
-        away = fit.average.away_mm(fit.distances), fit.average.away_mm(fit.distances[_orders()[best]])
-        seen = f"the crown is {away[0]:.1f} mm off an average one (RMS), {_FLIP_NAMES[code]} {away[1]:.1f} mm"
-        fix = f"export the mesh with {_AXES}"
-        if code == MIRRORED:
-            fix = f"see whether it is the crown of tooth {antimere(fit.fdi)}, or mirrored"
-        return ToothDefect(code, seen, fix, file=fit.shape.file, tooth=fit.fdi)
-    misfits = np.array([float(other.misfit(fit.distances)) for _, other in kinds])
-    best = _clearly_best(fit, misfits, np.array([float(other.misfit(fit.average.mean)) for _, other in kinds]))
-    if best is not None:
-        away = fit.average.away_mm(fit.distances), kinds[best][1].away_mm(fit.distances)
-        seen = (
-            f"the crown is {away[0]:.1f} mm off an average one (RMS), "
-            f"{away[1]:.1f} mm off that of tooth {kinds[best][0]}"
-        )
-        fix = "see whether meshes are exchanged"
-        return ToothDefect("other_tooth", seen, fix, file=fit.shape.file, tooth=fit.fdi)
-    return None
+def _of_other_kind(fit: _Fit) -> ToothDefect | None:
+    """Find out if a crown is that of a tooth of another kind."""
+    others = _other_kinds(fit.fdi)
+    best = fit.clearly_best(
+        np.array([average.misfit(fit.distances) for _, average in others]),
+        np.array([average.misfit(fit.average.mean) for _, average in others]),
+    )
+    if best is None:
+        return None
+    fdi, average = others[best]
+    away = average.away_mm(fit.distances)
+    return fit.defect("other_tooth", f"off a {fdi}", away, "see whether meshes or numbers are exchanged")
 
 
-def _clearly_best(fit: _Fit, misfits: Array, apart: Array) -> int | None:
-    """Index of the least misfit (N,) if the crown is clearly better so than as it is, also if that is turned.
-
-    apart : (N,) misfit of the tooth's average crown itself
-    """
-    possible = np.where(apart > APART, misfits, np.inf)
-    best = int(possible.argmin())
-
-    def better_than(as_it_is: float) -> bool:
-        gain = as_it_is - float(possible[best])
-        return gain > max(CLEARLY, CLEARLY_OF_APART * apart[best], (1 - CLEARLY_SHARE) * as_it_is)
-
-    found = possible[best] < FITS and better_than(fit.as_it_is) and better_than(fit.at_best)
-    return best if found else None
+def _apart_if_flipped(average: AverageCrown) -> Array:
+    """Misfit (7,) of an average crown with its own axes flipped; 0 where that is too little to be told."""
+    apart = average.misfit(average.mean[_ORDERS])
+    return np.where(_IS_MIRRORED & (apart < APART_MIRRORED), 0.0, apart)
 
 
 @functools.cache
 def _other_kinds(fdi: int) -> list[tuple[int, AverageCrown]]:
-    """Average crowns of other kinds of tooth (incisor, canine, premolar, molar), of both arches."""
-    kinds = [10 * quadrant + number for quadrant in (1, 3) for number in range(1, 8)]
-    side = fdi // 10 in (2, 3)
-    named = [(number if is_upper(number) != side else antimere(number)) for number in kinds]
-    found = [(number, average_crown(number)) for number in named if _kind(number) != _kind(fdi)]
-    return [(number, crown) for number, crown in found if crown is not None]
+    """Average crowns of the other kinds of tooth, of both arches, numbered as on this tooth's side."""
+    found = []
+    for quadrant, number in itertools.product((1, 3), range(1, 8)):
+        average = average_crown(10 * quadrant + number)
+        if average is not None and _kind(number) != _kind(fdi):
+            same_side = (fdi // 10 in (1, 4)) == (quadrant == 1)
+            other = 10 * quadrant + number
+            found.append((other if same_side else antimere(other), average))
+    return found
 
 
-def _kind(fdi: int) -> int:
-    return (0, 0, 0, 1, 2, 2, 3, 3, 3)[fdi % 10]
+def _kind(fdi: int) -> str:
+    """Kind of tooth: incisor, canine, premolar or molar, by its initial."""
+    return "iicppmmm"[fdi % 10 - 1]
 
 
 def _fix_of_all(code: str, mouth: Mouth) -> str:
-    if code == TURNED:
-        arches = find_arches(mouth.pose[T1], np.flatnonzero(mouth.present[T1]))
-        if not any(
-            arch.normal is not None for arch in arches
-        ):  # nothing has compared the poses with the arch
-            return 'set source.buccal_axis: "-y" in params.yaml (if it is "-y" already: "+y")'
-        return "the poses have buccal where it belongs: export the meshes in the same tooth-local frame, +y buccal"
-    return f"export tooth-local meshes with {_AXES}"
+    if code != TURNED:
+        return f"export tooth-local meshes with {_AXES}"
+    arches = find_arches(mouth.pose[T1], np.flatnonzero(mouth.present[T1]))
+    if any(arch.normal is not None for arch in arches):  # the frame check has seen that the poses are right
+        return "the poses have buccal where it belongs: export the meshes in the same frame, +y buccal"
+    return 'set source.buccal_axis: "-y" in params.yaml (if it is "-y" already: "+y")'
 
 
-def _are_most(found: list[int], shapes: Mapping[int, CrownShape]) -> bool:
+def _defect(
+    code: str, seen: str, fix: str, mouth: Mouth, shapes: Mapping[int, CrownShape], slot: int
+) -> ToothDefect:
+    return ToothDefect(code, seen, fix, file=shapes[slot].file, tooth=int(mouth.fdi[slot]))
+
+
+def _are_most(found: Sequence[int], shapes: Mapping[int, CrownShape]) -> bool:
     return len(found) >= FEWEST and len(found) > MOST * len(shapes)
 
 
-def _mean_of(better: Array) -> Array:
-    return np.clip(better, -MOST_COUNTED, MOST_COUNTED).mean(0)
+def _counted(gain: Array) -> NDArray[np.float64]:
+    """Mean over the crowns of what flips gain (N, 7), no crown counting too much."""
+    return np.asarray(gain.clip(-MOST_COUNTED, MOST_COUNTED).mean(0))
+
+
+def _median(values: Iterable[float]) -> float:
+    return float(median(np.array(list(values))))
 
 
 def _range(values: Iterable[float]) -> str:
     """Least and most, such as "21 to 48"."""
     every = sorted(values)
     return f"{every[0]:.2g} to {every[-1]:.2g}"
-
-
-@functools.cache
-def _orders() -> NDArray[np.intp]:
-    """Permutations (7, 98) of the distances of a crown, in the order of _FLIPS."""
-    return np.stack([mirrored_directions(*signs) for signs in _FLIPS])
-
-
-@functools.cache
-def _turns() -> Array:
-    return rigid.rotation_matrix(_TURNS)

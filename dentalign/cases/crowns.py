@@ -1,4 +1,4 @@
-"""Crown mesh -> ordered points on it, the same points at T1 and T2; crowns are checked against their teeth."""
+"""Crown mesh -> ordered points on it, the same at T1 and T2, where the crown is that of its tooth."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,17 +38,17 @@ class Sampler:
         triangles : (F, 3, 3) mm in the exporter's tooth-local frame
         raises    : ToothDefect where the mesh cannot be one in mm, or has no surface
         """
-        extent = float(np.ptp(triangles, axis=(0, 1)).max())
-        limits = self.limits
+        try:
+            shape = crown_check.shape_of(triangles, to_our_frame(self.buccal_axis), file)
+        except ValueError:
+            seen, fix = "all triangles have area 0", "export the mesh again"
+            raise ToothDefect("mesh_without_area", seen, fix, file=file, tooth=fdi) from None
+        extent, limits = float(shape.extent.max()), self.limits
         if not limits.min_crown_mm <= extent <= limits.max_crown_mm:
             wanted = f"{limits.min_crown_mm:g} to {limits.max_crown_mm:g} mm"
             seen = f"the mesh is {extent:.3g} mm long; a crown is {wanted}"
             raise ToothDefect("mesh_size", seen, "check the unit of the export (mm)", file=file, tooth=fdi)
-        try:
-            return crown_check.shape_of(triangles, to_our_frame(self.buccal_axis), file)
-        except ValueError:
-            seen, fix = "all triangles have area 0", "export the mesh again"
-            raise ToothDefect("mesh_without_area", seen, fix, file=file, tooth=fdi) from None
+        return shape
 
     def points(self, triangles: Array) -> NDArray[np.float64]:
         """Sample ordered points (P, 3) on a crown, tooth-local mm, our frame.

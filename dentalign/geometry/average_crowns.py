@@ -19,7 +19,7 @@ from dentalign.geometry.rigid import Array
 from dentalign.teeth import antimere
 
 POINTS = 256  # on a crown: enough for distances within 0.1 mm
-_SHARPNESS = 20.0  # a point counts for directions within some 13 degrees
+_SHARPNESS = np.float32(20)  # a point counts for directions within some 13 degrees
 
 
 def _directions() -> Array:
@@ -37,6 +37,7 @@ def _directions() -> Array:
 
 
 DIRECTIONS = _directions()
+_DIRECTIONS_32 = DIRECTIONS.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -90,27 +91,29 @@ def surface_points(triangles: Array) -> Array:
 
     raises: ValueError where the area is 0
     """
-    a = triangles[:, 0]
-    ab, ac = triangles[:, 1] - a, triangles[:, 2] - a
-    area = np.linalg.norm(np.cross(ab, ac), axis=1)
+    # Component by component: a third of the time of numpy's cross product.
+    ax, ay, az, bx, by, bz, cx, cy, cz = np.ascontiguousarray(triangles.reshape(-1, 9).T)
+    ux, uy, uz, vx, vy, vz = bx - ax, by - ay, bz - az, cx - ax, cy - ay, cz - az
+    area = np.sqrt((uy * vz - uz * vy) ** 2 + (uz * vx - ux * vz) ** 2 + (ux * vy - uy * vx) ** 2)
     before = np.cumsum(area)
     if not before[-1] > 0:
         raise ValueError("the mesh has no area")
     number = np.arange(POINTS)
     chosen = np.searchsorted(before, (number + 0.5) * (before[-1] / POINTS)).clip(0, len(area) - 1)
-    # The two-dimensional sequence of least discrepancy of the kind (Roberts 2018, "R2").
+    # Roberts' R2 sequence, which spreads evenly over the unit square.
     u, v = (number * 0.7548776662466927) % 1, (number * 0.5698402909980532) % 1
     fold = u + v > 1
     u, v = np.where(fold, 1 - u, u)[:, None], np.where(fold, 1 - v, v)[:, None]
-    return np.asarray(a[chosen] + u * ab[chosen] + v * ac[chosen])
+    a, b, c = np.moveaxis(triangles[chosen], 1, 0)
+    return np.asarray(a + u * (b - a) + v * (c - a))
 
 
 def surface_distances(points: Array) -> Array:
-    """Distance (98,) of the surface, given by points on it (P, 3), from the centre of its box, in DIRECTIONS."""
+    """Distances (98,) of a surface from the centre of its box in DIRECTIONS, by points (P, 3) on it."""
     centred = points - (points.min(0) + points.max(0)) / 2
     distance = np.sqrt(np.einsum("ij,ij->i", centred, centred))
-    cosine = DIRECTIONS @ (centred / np.maximum(distance, 1e-9)[:, None]).T
-    weight = np.exp((_SHARPNESS * (cosine - 1)).astype(np.float32))
+    towards = (centred / np.maximum(distance, 1e-9)[:, None]).astype(np.float32)
+    weight = np.exp(_SHARPNESS * (_DIRECTIONS_32 @ towards.T - 1))
     return np.asarray((weight @ distance) / weight.sum(1), np.float64)
 
 
