@@ -190,7 +190,7 @@ def coarse(mouth: Mouth, crowns: Crowns, slot: int, rng: Rng) -> Array:
 
 
 INCISORS, MOLARS = (1, 2), (6, 7)
-OTHER_KIND = {**dict.fromkeys((1, 2), (4, 5, 6, 7)), 3: (6, 7), **dict.fromkeys((4, 5), (1, 2, 6, 7))}
+OTHER_KIND = {**dict.fromkeys((1, 2, 3), (4, 5, 6, 7)), **dict.fromkeys((4, 5), (1, 2, 3, 6, 7))}
 OTHER_KIND |= dict.fromkeys((6, 7), (1, 2, 3, 4, 5))
 NEXT_OF_KIND = {1: (2,), 2: (1,), 4: (5,), 5: (4,), 6: (7,), 7: (6,)}
 
@@ -228,7 +228,8 @@ WAYS = {
     "a premolar or canine mirrored": Spoilt(only((3, 4, 5), axes(-1, 1, 1)), told=False),
     "an incisor mirrored": Spoilt(only(INCISORS, axes(-1, 1, 1)), told=False),
     "two teeth of a kind exchanged (24 and 25)": Spoilt(of(NEXT_OF_KIND), told=False),
-    "canine as premolar or incisor": Spoilt(of({1: (3,), 2: (3,), 4: (3,), 5: (3,)}), told=False),
+    "a canine as an incisor": Spoilt(of({1: (3,), 2: (3,)}), told=False),
+    "an incisor as a canine": Spoilt(of({3: (1, 2)}), told=False),
     "one turned by 20 deg about z": Spoilt(turned(20), told=False),
     "one turned by 90 deg about z": Spoilt(turned(90), told=False),
 }

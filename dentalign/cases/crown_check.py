@@ -55,11 +55,14 @@ SAME_MM = 0.01  # largest difference between the distances of one mesh under two
 # Misfits are squared Mahalanobis distances: most real crowns have 20 to 150 from their own average. A crown
 # that is suspected fits otherwise better by all three of these,
 CLEARLY = 12.0
-CLEARLY_OF_APART = 0.15  # of what lies between the two averages
 CLEARLY_OF_MISFIT = 0.2  # of its misfit as it is
+CLEARLY_OF_APART, CLEARLY_OF_KINDS = (
+    0.15,
+    0.55,
+)  # of what an average crown would gain, flipped, of another kind
 FITS = 200.0  # and fits otherwise at all.
-APART = 18.0  # Averages nearer to each other cannot be told apart,
-APART_MIRRORED = 45.0  # nor crowns from their mirror images, but for upper molars.
+# Crowns that would gain less cannot be told apart; of the mirrored ones that leaves the upper molars.
+APART, APART_MIRRORED, APART_KINDS = 18.0, 45.0, 38.0
 MOST_COUNTED = 20.0  # of one crown, in the mean over a mouth
 MOUTH_CLEARLY = 4.0  # the mean by which the crowns of a mouth fit better otherwise
 FITS_NOTHING = 400.0  # median over a mouth: these are no crowns
@@ -231,19 +234,20 @@ class _Fit:
         turned = [self._on_one_side(surface_distances(self.shape.points @ turn.T)) for turn in _TURNS]
         return min(self.as_it_is, float(self.average.misfit(np.stack(turned)).min()))
 
-    def clearly_best(self, misfits: Array, apart: Array) -> int | None:
+    def clearly_best(self, misfits: Array, apart: Array, share: float) -> int | None:
         """Index of the least of other misfits (N,), if the crown clearly fits better so than as it is.
 
-        apart : (N,) the same misfits of the average crown of this tooth
+        apart : (N,) what an average crown would gain; 0 where that is too little to tell
+        share : of that, which the crown must gain
         """
-        possible = np.where(apart > APART, misfits, np.inf)
+        possible = np.where(apart > 0, misfits, np.inf)
         best = int(possible.argmin())
         if not possible[best] < FITS:
             return None
 
         def is_better_than(misfit: float) -> bool:
             gain = misfit - possible[best]
-            return bool(gain > max(CLEARLY, CLEARLY_OF_APART * apart[best], CLEARLY_OF_MISFIT * misfit))
+            return bool(gain > max(CLEARLY, CLEARLY_OF_MISFIT * misfit, share * apart[best]))
 
         return best if is_better_than(self.as_it_is) and is_better_than(self.at_best) else None
 
@@ -286,8 +290,9 @@ def _refuse_other_shapes(mouth: Mouth, fits: Sequence[_Fit]) -> None:
 
 def _flipped(fit: _Fit) -> ToothDefect | None:
     """Find out if a crown is turned, mirrored or upside down."""
-    apart = _apart_if_flipped(fit.average)
-    best = fit.clearly_best(fit.flipped, apart)
+    apart = fit.average.misfit(fit.average.mean[_ORDERS])
+    told = apart > np.where(_IS_MIRRORED, APART_MIRRORED, APART)
+    best = fit.clearly_best(fit.flipped, np.where(told, apart, 0.0), CLEARLY_OF_APART)
     if best is None:
         return None
     code = _FLIPS[best][1]
@@ -300,21 +305,14 @@ def _flipped(fit: _Fit) -> ToothDefect | None:
 def _of_other_kind(fit: _Fit) -> ToothDefect | None:
     """Find out if a crown is that of a tooth of another kind."""
     others = _other_kinds(fit.fdi)
-    best = fit.clearly_best(
-        np.array([average.misfit(fit.distances) for _, average in others]),
-        np.array([average.misfit(fit.average.mean) for _, average in others]),
-    )
+    misfits = np.array([average.misfit(fit.distances) for _, average in others])
+    apart = np.array([fit.average.misfit(average.mean) for _, average in others])
+    best = fit.clearly_best(misfits, np.where(apart > APART_KINDS, apart, 0.0), CLEARLY_OF_KINDS)
     if best is None:
         return None
     fdi, average = others[best]
     away = average.away_mm(fit.distances)
     return fit.defect("other_tooth", f"off a {fdi}", away, "see whether meshes or numbers are exchanged")
-
-
-def _apart_if_flipped(average: AverageCrown) -> Array:
-    """Misfit (7,) of an average crown with its own axes flipped; 0 where that is too little to be told."""
-    apart = average.misfit(average.mean[_ORDERS])
-    return np.where(_IS_MIRRORED & (apart < APART_MIRRORED), 0.0, apart)
 
 
 @functools.cache
