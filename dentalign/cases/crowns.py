@@ -1,4 +1,4 @@
-"""Crown mesh -> ordered points on it, the same points at T1 and T2."""
+"""Crown mesh -> ordered points on it, the same at T1 and T2, where the crown is that of its tooth."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dentalign.cases import crown_check
+from dentalign.cases.crown_check import CrownShape
 from dentalign.cases.findings import Findings
 from dentalign.cases.settings import BuccalAxis, Limits, Sample
 from dentalign.cases.slots import to_our_frame
@@ -30,36 +32,33 @@ class Sampler:
     sample: Sample
     limits: Limits
 
-    def points(self, triangles: Array, file: str, fdi: int) -> NDArray[np.float64]:
-        """Sample ordered points (P, 3) on a crown, tooth-local mm, our frame.
+    def shape(self, triangles: Array, file: str, fdi: int) -> CrownShape:
+        """Measure a crown for the checks.
 
         triangles : (F, 3, 3) mm in the exporter's tooth-local frame
-        raises    : ToothDefect where the mesh cannot be used
+        raises    : ToothDefect where the mesh cannot be one in mm, or has no surface
         """
-        self._check_size(triangles, file, fdi)
-        ours = triangles @ to_our_frame(self.buccal_axis).T  # first, so that the frame changes no point
         try:
-            points = sampling.sample_surface(
-                ours, self.sample.points, self.sample.oversampling, self.sample.seed
-            )
+            shape = crown_check.shape_of(triangles, to_our_frame(self.buccal_axis), file)
         except ValueError:
             seen, fix = "all triangles have area 0", "export the mesh again"
             raise ToothDefect("mesh_without_area", seen, fix, file=file, tooth=fdi) from None
-        return sampling.order(points)
-
-    def _check_size(self, triangles: Array, file: str, fdi: int) -> None:
-        low, high = triangles.min((0, 1)), triangles.max((0, 1))
-        extent, away = float((high - low).max()), float(np.abs([low, high]).max())
-        limits = self.limits
+        extent, limits = float(shape.extent.max()), self.limits
         if not limits.min_crown_mm <= extent <= limits.max_crown_mm:
             wanted = f"{limits.min_crown_mm:g} to {limits.max_crown_mm:g} mm"
             seen = f"the mesh is {extent:.3g} mm long; a crown is {wanted}"
             raise ToothDefect("mesh_size", seen, "check the unit of the export (mm)", file=file, tooth=fdi)
-        if away > limits.max_from_origin_mm:
-            seen = f"the mesh reaches {away:.3g} mm from its origin"
-            raise ToothDefect(
-                "mesh_far_off", seen, "export meshes in tooth-local coordinates", file=file, tooth=fdi
-            )
+        return shape
+
+    def points(self, triangles: Array) -> NDArray[np.float64]:
+        """Sample ordered points (P, 3) on a crown, tooth-local mm, our frame.
+
+        triangles : (F, 3, 3) mm in the exporter's tooth-local frame
+        raises    : ValueError where all triangles have area 0
+        """
+        ours = triangles @ to_our_frame(self.buccal_axis).T  # first, so that the frame changes no point
+        sample = self.sample
+        return sampling.order(sampling.sample_surface(ours, sample.points, sample.oversampling, sample.seed))
 
 
 def read_crowns(
@@ -69,17 +68,20 @@ def read_crowns(
 
     read_mesh : may raise ToothDefect
     plan      : if False no tooth need be there at T2
-    raises    : CaseDefect where too little of the mouth is left
+    raises    : CaseDefect where most crowns are wrong in the same way, or too little of the mouth is left
     """
     points = np.zeros((SLOT_COUNT, sampler.sample.points, 3), np.float32)
-    lost = []
+    shapes, lost = {}, []
     for slot in np.flatnonzero(mouth.present[T1]).tolist():
         try:
             triangles, file = read_mesh(slot)
-            points[slot] = sampler.points(triangles, file, int(mouth.fdi[slot]))
+            shapes[slot] = sampler.shape(triangles, file, int(mouth.fdi[slot]))
+            points[slot] = sampler.points(triangles)
         except ToothDefect as defect:
             findings.add(defect)
             lost.append(slot)
-    mouth = replace(mouth, points=points).dropping(lost)
+    wrong = crown_check.wrong_crowns(mouth, shapes, sampler.limits)
+    findings.add(*wrong.values())
+    mouth = replace(mouth, points=points).dropping([*lost, *wrong])
     findings.refuse_what_is_left(mouth, sampler.limits, plan=plan)
     return mouth

@@ -46,7 +46,8 @@ class Limits(Section):
     max_mesh_mb: PositiveFloat = 64.0
     min_crown_mm: PositiveFloat = 2.0
     max_crown_mm: PositiveFloat = 40.0
-    max_from_origin_mm: PositiveFloat = 500.0
+    max_crown_height_mm: PositiveFloat = 15.0
+    max_from_origin_mm: PositiveFloat = 8.0
     min_mouth_size: PositiveFloat = 0.5
     max_mouth_size: PositiveFloat = 2.0
     max_turn_deg: PositiveFloat = 45.0

@@ -1,0 +1,367 @@
+"""Check that crowns are those of their teeth, and stand upright in tooth-local coordinates.
+
+A crown in head coordinates, upside down, mirrored or of another tooth makes a heap of the mouth, and a
+model would learn from it. Place and length are measured. For the rest a crown is compared with the average
+crown of its tooth (`dentalign.geometry.average_crowns`): as it is, with its axes flipped, and with the
+average crowns of other kinds of teeth. It is suspected only if it clearly fits better otherwise, and no
+small rotation makes it fit as it is. A crown that fits nothing (worn, in part, with gum) passes.
+
+What most crowns of a mouth have in common is the fault of an export and excludes the case; what a single
+crown has drops its tooth. Third molars and primary teeth, which have no average crown here, are checked for
+place, length and double meshes alone.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dentalign.cases.settings import Limits
+from dentalign.errors import CaseDefect, ToothDefect
+from dentalign.geometry import rigid
+from dentalign.geometry.arch_fit import find_arches, median
+from dentalign.geometry.average_crowns import (
+    AverageCrown,
+    average_crown,
+    mirrored_directions,
+    surface_distances,
+    surface_points,
+)
+from dentalign.geometry.rigid import Array
+from dentalign.mouth import T1, Mouth
+from dentalign.teeth import antimere
+
+CODES = (
+    "mesh_far_off",
+    "whole_tooth",
+    "crown_size",
+    "crown_upside_down",
+    "crown_turned",
+    "crown_mirrored",
+    "not_crowns",
+    "same_mesh",
+    "other_tooth",
+)
+
+MOST = 0.5  # of the crowns: what more have in common is of the export
+FEWEST = 3  # crowns that say something about a mouth
+AT_POSE_MM = 5.0  # a crown in head coordinates lies this near to where the tooth's pose has it
+SIZES = 0.6, 1.7  # width and depth relative to average crowns, median over a mouth
+SAME_MM = 0.01  # largest difference between the distances of one mesh under two numbers
+
+# Misfits are squared Mahalanobis distances: most real crowns have 20 to 150 from their own average. A crown
+# that is suspected fits otherwise better by all three of these,
+CLEARLY = 12.0
+CLEARLY_OF_MISFIT = 0.2  # of its misfit as it is
+CLEARLY_OF_APART, CLEARLY_OF_KINDS = (
+    0.15,
+    0.55,
+)  # of what an average crown would gain, flipped, of another kind
+FITS = 200.0  # and fits otherwise at all.
+# Crowns that would gain less cannot be told apart; of the mirrored ones that leaves the upper molars.
+APART, APART_MIRRORED, APART_KINDS = 18.0, 45.0, 38.0
+MOST_COUNTED = 20.0  # of one crown, in the mean over a mouth
+MOUTH_CLEARLY = 4.0  # the mean by which the crowns of a mouth fit better otherwise
+FITS_NOTHING = 400.0  # median over a mouth: these are no crowns
+
+TURNED, MIRRORED, UPSIDE_DOWN = "crown_turned", "crown_mirrored", "crown_upside_down"
+# Signs of the axes of a wrong crown, and its reason code.
+_FLIPS = (
+    ((-1, -1, 1), TURNED),
+    ((-1, 1, 1), MIRRORED),
+    ((1, -1, 1), MIRRORED),
+    ((1, -1, -1), UPSIDE_DOWN),
+    ((-1, 1, -1), UPSIDE_DOWN),
+    ((1, 1, -1), UPSIDE_DOWN),
+    ((-1, -1, -1), UPSIDE_DOWN),
+)
+_SAID = {TURNED: "turned by 180 deg about z", MIRRORED: "mirrored", UPSIDE_DOWN: "upside down"}
+_ORDERS = np.stack([mirrored_directions(*signs) for signs, _ in _FLIPS])  # of the distances: (7, 98)
+_MIRROR_X = mirrored_directions(-1, 1, 1)
+_IS_MIRRORED = np.array([code == MIRRORED for _, code in _FLIPS])
+# Exporters' axes of a tooth differ, most in how far a front tooth is inclined: (12, 3, 3).
+_TURNS = rigid.rotation_matrix(
+    np.radians([angle * axis for angle in (-35.0, -18.0, 18.0, 35.0) for axis in np.eye(3)])
+)
+_AXES = "+z from root to crown tip, +y buccal, x = y cross z"
+
+
+@dataclass(frozen=True)
+class CrownShape:
+    """Place, size and surface of a crown.
+
+    centre, extent : (3,) of its bounding box, mm, in the frame of the file
+    points         : (256, 3) on its surface, tooth-local mm, our frame
+    distances      : (98,) of the surface from the centre of the box, see `surface_distances`
+    file           : path or URL, for the errors
+    """
+
+    centre: Array
+    extent: Array
+    points: Array
+    distances: Array
+    file: str
+
+
+def shape_of(triangles: Array, to_ours: Array, file: str) -> CrownShape:
+    """Measure a crown.
+
+    triangles : (F, 3, 3) mm, in the frame of the file
+    to_ours   : (3, 3) rotation from the exporter's tooth-local frame to ours
+    raises    : ValueError where all triangles have area 0
+    """
+    corners = np.ascontiguousarray(triangles.reshape(-1, 9).T)  # contiguous: a tenth of the time
+    low, high = corners.min(1).reshape(3, 3).min(0), corners.max(1).reshape(3, 3).max(0)
+    points = surface_points(triangles) @ to_ours.T
+    return CrownShape((low + high) / 2, high - low, points, surface_distances(points), file)
+
+
+def wrong_crowns(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits) -> dict[int, ToothDefect]:
+    """Find the crowns that cannot be those of their teeth: slot -> defect, which drops the tooth.
+
+    mouth  : its poses at T1 and FDI numbers count
+    shapes : slot -> its crown
+    raises : CaseDefect where most crowns have the same fault, or are no crowns at all
+    """
+    wrong = _whole_teeth(mouth, shapes, limits)
+    wrong |= _far_off(mouth, {slot: shape for slot, shape in shapes.items() if slot not in wrong}, limits)
+    wrong |= _same_meshes(mouth, {slot: shape for slot, shape in shapes.items() if slot not in wrong})
+    fits = {}
+    for slot, shape in shapes.items():
+        fdi = int(mouth.fdi[slot])
+        if slot not in wrong and (average := average_crown(fdi)) is not None:
+            fits[slot] = _Fit(fdi, shape, average)
+    _refuse_other_shapes(mouth, list(fits.values()))
+    for slot, fit in fits.items():
+        if (defect := _flipped(fit) or _of_other_kind(fit)) is not None:
+            wrong[slot] = defect
+    return wrong
+
+
+def _whole_teeth(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits) -> dict[int, ToothDefect]:
+    """Find meshes that are too long from root to tip for a crown."""
+    long = {slot: float(shape.extent[2]) for slot, shape in shapes.items()}
+    found = [slot for slot in shapes if long[slot] > limits.max_crown_height_mm]
+    most = f"a crown is at most {limits.max_crown_height_mm:g} mm from root to tip"
+    fix = "export crowns without roots (limits.max_crown_height_mm)"
+    if _are_most(found, shapes):
+        seen = f"{len(found)} of {len(shapes)} meshes are {_range(long[slot] for slot in found)} mm long"
+        raise CaseDefect("whole_tooth", f"{seen} along z; {most}", fix, file=shapes[found[0]].file)
+    defects = {}
+    for slot in found:
+        seen = f"the mesh is {long[slot]:.3g} mm long along z; {most}"
+        defects[slot] = _defect("whole_tooth", seen, fix, mouth, shapes, slot)
+    return defects
+
+
+def _far_off(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits) -> dict[int, ToothDefect]:
+    """Find crowns that do not lie at the origin of their tooth-local frame."""
+    away = {slot: float(np.linalg.norm(shape.centre)) for slot, shape in shapes.items()}
+    found = [slot for slot in shapes if away[slot] > limits.max_from_origin_mm]
+    by_pose = {
+        slot: float(np.linalg.norm(shapes[slot].centre - mouth.pose[T1, slot, :3, 3])) for slot in found
+    }
+    fix = "export meshes in tooth-local coordinates, their origin at the crown (limits.max_from_origin_mm)"
+    if _are_most(found, shapes):
+        where = "one common frame, of a jaw or a scan"
+        if median(np.array(list(by_pose.values()))) < AT_POSE_MM:
+            where = (
+                f"head coordinates ({_range(by_pose.values())} mm from where the poses at T1 have the teeth)"
+            )
+        seen = (
+            f"the centres of {len(found)} of {len(shapes)} crowns lie "
+            f"{_range(away[slot] for slot in found)} mm from the origins of their teeth: they are in {where}"
+        )
+        raise CaseDefect("mesh_far_off", seen, fix, file=shapes[found[0]].file)
+    defects = {}
+    for slot in found:
+        where = "the frame of a jaw or a scan?"
+        if by_pose[slot] < AT_POSE_MM:
+            where = f"head coordinates ({by_pose[slot]:.1f} mm from where its pose at T1 has the tooth)"
+        seen = f"the crown's centre lies {away[slot]:.3g} mm from the tooth's origin: it is in {where}"
+        defects[slot] = _defect("mesh_far_off", seen, fix, mouth, shapes, slot)
+    return defects
+
+
+def _same_meshes(mouth: Mouth, shapes: Mapping[int, CrownShape]) -> dict[int, ToothDefect]:
+    """Find meshes that two teeth have: the one that fits worse is wrong, or both if that is unclear.
+
+    A crown that is its own mirror image may be that of both sides, such as one of a library.
+    """
+    defects = {}
+    for slots in itertools.combinations(shapes, 2):
+        here, there = (shapes[slot].distances for slot in slots)
+        if abs(here[0] - there[0]) > SAME_MM or np.abs(here - there).max() > SAME_MM:
+            continue
+        if np.abs(here - there[_MIRROR_X]).max() < 10 * SAME_MM:
+            continue
+        fdis = [int(mouth.fdi[slot]) for slot in slots]
+        averages = [average_crown(fdi) for fdi in fdis]
+        misfits = [
+            _Fit(fdi, shapes[slot], average).as_it_is
+            for fdi, slot, average in zip(fdis, slots, averages, strict=True)
+            if average is not None
+        ]
+        if len(misfits) < 2:
+            misfits = [0.0, 0.0]
+        for own, other in ((0, 1), (1, 0)):
+            if misfits[own] > misfits[other] - CLEARLY:
+                seen, fix = f"the mesh is that of tooth {fdis[other]} as well", "export each tooth's own mesh"
+                defects[slots[own]] = _defect("same_mesh", seen, fix, mouth, shapes, slots[own])
+    return defects
+
+
+class _Fit:
+    """Misfit of a crown to the average crown of its tooth.
+
+    distances : (98,) as on the side of the average crowns
+    as_it_is  : misfit of the crown as it is
+    flipped   : (7,) the same with its axes flipped, in the order of _FLIPS
+    """
+
+    def __init__(self, fdi: int, shape: CrownShape, average: AverageCrown):
+        self.fdi, self.shape, self.average = fdi, shape, average
+        self.distances = self._on_one_side(shape.distances)
+        self.as_it_is = float(average.misfit(self.distances))
+        self.flipped = average.misfit(self.distances[_ORDERS])
+
+    @functools.cached_property
+    def at_best(self) -> float:
+        """Least misfit as it is, under small rotations too."""
+        turned = [self._on_one_side(surface_distances(self.shape.points @ turn.T)) for turn in _TURNS]
+        return min(self.as_it_is, float(self.average.misfit(np.stack(turned)).min()))
+
+    def clearly_best(self, misfits: Array, apart: Array, share: float) -> int | None:
+        """Index of the least of other misfits (N,), if the crown clearly fits better so than as it is.
+
+        apart : (N,) what an average crown would gain; 0 where that is too little to tell
+        share : of that, which the crown must gain
+        """
+        possible = np.where(apart > 0, misfits, np.inf)
+        best = int(possible.argmin())
+        if not possible[best] < FITS:
+            return None
+
+        def is_better_than(misfit: float) -> bool:
+            gain = misfit - possible[best]
+            return bool(gain > max(CLEARLY, CLEARLY_OF_MISFIT * misfit, share * apart[best]))
+
+        return best if is_better_than(self.as_it_is) and is_better_than(self.at_best) else None
+
+    def defect(self, code: str, otherwise: str, otherwise_mm: float, fix: str) -> ToothDefect:
+        """Defect of a crown that fits otherwise."""
+        seen = (
+            f"the crown is {self.average.away_mm(self.distances):.1f} mm (RMS) off an average {self.fdi}, "
+            f"{otherwise} {otherwise_mm:.1f} mm"
+        )
+        return ToothDefect(code, seen, fix, file=self.shape.file, tooth=self.fdi)
+
+    def _on_one_side(self, distances: Array) -> Array:
+        """Mirror the distances of a crown of quadrant 2 or 4, whose +x is distal."""
+        return distances[_MIRROR_X] if self.fdi // 10 % 2 == 0 else distances
+
+
+def _refuse_other_shapes(mouth: Mouth, fits: Sequence[_Fit]) -> None:
+    """Raise CaseDefect where the crowns of a mouth are too large, too small, all flipped, or no crowns."""
+    if len(fits) < FEWEST:
+        return
+    file, count = fits[0].shape.file, f"median of {len(fits)}"
+    size = _median(fit.shape.extent[:2].sum() / fit.average.extent[:2].sum() for fit in fits)
+    if not SIZES[0] < size < SIZES[1]:
+        seen = f"the crowns are {size:.2g} times as wide as average ones ({count})"
+        raise CaseDefect("crown_size", seen, "check the unit of the export (mm)", file=file)
+    gain = np.stack([fit.as_it_is - fit.flipped for fit in fits])
+    if _counted(gain).max() > 0:  # only then it pays to try small rotations
+        gain += np.array([[fit.at_best - fit.as_it_is] for fit in fits])
+    best = int(_counted(gain).argmax())
+    if _counted(gain)[best] > MOUTH_CLEARLY:
+        code = _FLIPS[best][1]
+        many = int((gain[:, best] > 0).sum())
+        seen = f"{many} of {len(fits)} crowns fit average ones better {_SAID[code]} than as they are"
+        raise CaseDefect(code, seen, _fix_of_all(code, mouth), file=file)
+    if _median(fit.as_it_is for fit in fits) > FITS_NOTHING:
+        away = _median(fit.average.away_mm(fit.distances) for fit in fits)
+        seen = f"the meshes are {away:.1f} mm (RMS) off average crowns ({count}), and fit no other way"
+        raise CaseDefect("not_crowns", seen, "export the crowns: no roots, gum or models", file=file)
+
+
+def _flipped(fit: _Fit) -> ToothDefect | None:
+    """Find out if a crown is turned, mirrored or upside down."""
+    apart = fit.average.misfit(fit.average.mean[_ORDERS])
+    told = apart > np.where(_IS_MIRRORED, APART_MIRRORED, APART)
+    best = fit.clearly_best(fit.flipped, np.where(told, apart, 0.0), CLEARLY_OF_APART)
+    if best is None:
+        return None
+    code = _FLIPS[best][1]
+    fix = f"export the mesh with {_AXES}"
+    if code == MIRRORED:
+        fix = f"see whether it is the crown of tooth {antimere(fit.fdi)}; {fix}"
+    return fit.defect(code, _SAID[code], fit.average.away_mm(fit.distances[_ORDERS[best]]), fix)
+
+
+def _of_other_kind(fit: _Fit) -> ToothDefect | None:
+    """Find out if a crown is that of a tooth of another kind."""
+    others = _other_kinds(fit.fdi)
+    misfits = np.array([average.misfit(fit.distances) for _, average in others])
+    apart = np.array([fit.average.misfit(average.mean) for _, average in others])
+    best = fit.clearly_best(misfits, np.where(apart > APART_KINDS, apart, 0.0), CLEARLY_OF_KINDS)
+    if best is None:
+        return None
+    fdi, average = others[best]
+    away = average.away_mm(fit.distances)
+    return fit.defect("other_tooth", f"off a {fdi}", away, "see whether meshes or numbers are exchanged")
+
+
+@functools.cache
+def _other_kinds(fdi: int) -> list[tuple[int, AverageCrown]]:
+    """Average crowns of the other kinds of tooth, of both arches, numbered as on this tooth's side."""
+    found = []
+    for quadrant, number in itertools.product((1, 3), range(1, 8)):
+        average = average_crown(10 * quadrant + number)
+        if average is not None and _kind(number) != _kind(fdi):
+            same_side = (fdi // 10 in (1, 4)) == (quadrant == 1)
+            other = 10 * quadrant + number
+            found.append((other if same_side else antimere(other), average))
+    return found
+
+
+def _kind(fdi: int) -> str:
+    """Kind of tooth: incisor, canine, premolar or molar, by its initial."""
+    return "iicppmmm"[fdi % 10 - 1]
+
+
+def _fix_of_all(code: str, mouth: Mouth) -> str:
+    if code != TURNED:
+        return f"export tooth-local meshes with {_AXES}"
+    arches = find_arches(mouth.pose[T1], np.flatnonzero(mouth.present[T1]))
+    if any(arch.normal is not None for arch in arches):  # the frame check has seen that the poses are right
+        return "the poses have buccal where it belongs: export the meshes in the same frame, +y buccal"
+    return 'set source.buccal_axis: "-y" in params.yaml (if it is "-y" already: "+y")'
+
+
+def _defect(
+    code: str, seen: str, fix: str, mouth: Mouth, shapes: Mapping[int, CrownShape], slot: int
+) -> ToothDefect:
+    return ToothDefect(code, seen, fix, file=shapes[slot].file, tooth=int(mouth.fdi[slot]))
+
+
+def _are_most(found: Sequence[int], shapes: Mapping[int, CrownShape]) -> bool:
+    return len(found) >= FEWEST and len(found) > MOST * len(shapes)
+
+
+def _counted(gain: Array) -> NDArray[np.float64]:
+    """Mean over the crowns of what flips gain (N, 7), no crown counting too much."""
+    return np.asarray(gain.clip(-MOST_COUNTED, MOST_COUNTED).mean(0))
+
+
+def _median(values: Iterable[float]) -> float:
+    return float(median(np.array(list(values))))
+
+
+def _range(values: Iterable[float]) -> str:
+    """Least and most, such as "21 to 48"."""
+    every = sorted(values)
+    return f"{every[0]:.2g} to {every[-1]:.2g}"
