@@ -90,6 +90,10 @@ def _stage(
             usable[number] = _tooth_numbers(number, tooth, where)
         except ToothDefect as defect:
             defects[number] = defect
+    for number in _placeholders(usable):
+        seen, fix = "its pose is the identity, unlike those of other teeth", "export the pose of the tooth"
+        defects[number] = ToothDefect("identity_pose", seen, fix, file=where, tooth=number)
+        del usable[number]
     if not usable:
         return {}
     if not to_jaw:
@@ -100,6 +104,12 @@ def _stage(
     jaw = dict(zip(jaws, matrices[len(usable) :], strict=True))
     poses = np.stack([jaw[which] for which in upper]) @ matrices[: len(usable)]
     return dict(zip(usable, poses, strict=True))
+
+
+def _placeholders(poses: Mapping[int, list[float]]) -> list[int]:
+    """Teeth whose pose is the identity, which exporters write where reading a tooth fails; [] if all are so."""
+    found = [number for number, numbers in poses.items() if not any(numbers[:6])]
+    return found if len(found) < len(poses) else []
 
 
 def _spelling(stage: Stage, where: str) -> tuple[Mapping[str, Pose | None], bool]:

@@ -5,11 +5,11 @@
 CaseDefect excludes the case.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from dentalign.cases import frame_check
+from dentalign.cases import frame_check, plan_check
 from dentalign.cases.case_document import CaseDocument
 from dentalign.cases.crowns import Sampler, read_crowns
 from dentalign.cases.findings import Findings
@@ -50,22 +50,36 @@ def read_poses(
     findings.refuse_what_is_left(mouth, limits, file, plan=plan)
     findings.add(*(_t2_only(number, file) for number in poses.t2_only))
     mouth = in_our_frame(mouth, buccal_axis)
-    arches = find_arches(mouth.pose[T1], np.flatnonzero(mouth.present[T1]))
-    far = frame_check.far_off(mouth.pose[T2], mouth.present[T2], limits) if plan else {}
-    far |= frame_check.far_off(mouth.pose[T1], mouth.present[T1], limits, arches)
-    findings.add(*(frame_check.stray(int(mouth.fdi[slot]), mm, file) for slot, mm in far.items()))
-    mouth = mouth.dropping(far)
-    findings.refuse_what_is_left(mouth, limits, file, plan=plan)
+    stages = (T1, T2) if plan else (T1,)
+    arches = [find_arches(mouth.pose[stage], np.flatnonzero(mouth.present[stage])) for stage in stages]
+    far: dict[int, float] = {}
+    for stage in reversed(stages):
+        far |= frame_check.far_off(mouth.pose[stage], mouth.present[stage], limits, arches[stage])
+    if far:
+        findings.add(*(frame_check.stray(int(mouth.fdi[slot]), mm, file) for slot, mm in far.items()))
+        mouth = mouth.dropping(far)
+        findings.refuse_what_is_left(mouth, limits, file, plan=plan)
+        arches = [find_arches(mouth.pose[stage], np.flatnonzero(mouth.present[stage])) for stage in stages]
     # A case in a wrong frame would teach the model a mouth that does not exist.
-    wrong = frame_check.problems(
-        mouth.pose[T1], mouth.present[T1], file=file, limits=limits, arches=None if far else arches
-    )
-    if plan and not wrong:
-        at_t2 = frame_check.problems(mouth.pose[T2], mouth.present[T2], file=file, limits=limits)
-        wrong = [CaseDefect(one.code, f"at T2: {one.seen}", one.fix, file=file) for one in at_t2]
-    if wrong:
-        findings.add(*wrong[1:])
-        raise wrong[0]
+    for stage in stages:
+        wrong = frame_check.problems(
+            mouth.pose[stage], mouth.present[stage], file=file, limits=limits, arches=arches[stage]
+        )
+        if stage == T2:
+            wrong = [CaseDefect(one.code, f"at T2: {one.seen}", one.fix, file=file) for one in wrong]
+        _refuse(wrong, findings)
+    odd: dict[int, ToothDefect] = {}
+    if plan:
+        movements = plan_check.arch_movements(mouth, arches)
+        _refuse(plan_check.problems(mouth, movements, limits, file), findings)
+        odd = plan_check.odd_teeth(mouth, movements, limits, file)
+    for stage in stages:
+        turned = frame_check.turned(mouth.pose[stage], mouth.present[stage], limits, arches[stage])
+        for slot, angle in turned.items():
+            odd.setdefault(slot, frame_check.turned_tooth(int(mouth.fdi[slot]), angle, file))
+    findings.add(*odd.values())
+    mouth = mouth.dropping(odd)
+    findings.refuse_what_is_left(mouth, limits, file, plan=plan)
     return mouth
 
 
@@ -104,6 +118,13 @@ def read_case(
 
     mouth = read_crowns(mouth, read_mesh, sampler, findings, plan=plan)
     return mouth, {slot: crowns[slot] for slot in np.flatnonzero(mouth.present[T1]).tolist()}
+
+
+def _refuse(wrong: Sequence[CaseDefect], findings: Findings) -> None:
+    """Exclude the case for the first of its problems and list the others; raises CaseDefect."""
+    if wrong:
+        findings.add(*wrong[1:])
+        raise wrong[0]
 
 
 def _t2_only(fdi: int, file: str) -> ToothDefect:
