@@ -58,6 +58,7 @@ WELL_DEG = 40.0  # within that they must fit
 
 _UNITS = {"metres": 1e-3, "centimetres": 0.1, "inches": 1 / 25.4, "micrometres": 1e3}
 _LPS = "x to the patient's left, y to posterior, z up, right-handed"
+_NOT_BACK = "export poses from tooth-local to head or jaw, not the way back"
 _AXES = ("x", "y", "z")
 
 
@@ -224,7 +225,7 @@ def _no_arch(arches: Sequence[Arch], size: float, limits: Limits) -> Iterator[tu
                 f"the {len(arch.slots)} teeth of the {arch.name} arch form no arch: half of them stand "
                 f"{away * size:.3g} mm or more from their places"
             )
-            yield "no_arch", seen, "export poses tooth-local to head or jaw, not the way back, under their FDI numbers"
+            yield "no_arch", seen, f"{_NOT_BACK}, and number the teeth by FDI"
             return
 
 
@@ -342,8 +343,7 @@ def _inverted(pose: Array, arches: Sequence[Arch]) -> Iterator[tuple[str, str, s
                 f"the teeth of the {arch.name} arch are turned by {off:.0f} deg from where they belong, with "
                 f"the inverse rotations by {inverse:.0f} deg"
             )
-            fix = "export rotations tooth-local to head or jaw, not the way back: q = (x, y, z, w), not (-x, -y, -z, w)"
-            yield "rotations_inverted", seen, fix
+            yield "rotations_inverted", seen, f"{_NOT_BACK}; a conjugate is (-x, -y, -z, w)"
             return
 
 

@@ -80,6 +80,13 @@ def odd_teeth(
     return dict(sorted(found.items()))
 
 
+def surface_movements(mouth: Mouth) -> Array:
+    """Movements (n,) mm, from T1 to T2, of the teeth at both: of the origin, and of the surface around it."""
+    before, after = mouth.pose[:, mouth.stays]
+    rotation = np.radians(_deg(before[:, :3, :3], after[:, :3, :3]))
+    return np.linalg.norm(after[:, :3, 3] - before[:, :3, 3], axis=1) + CROWN_RADIUS_MM * rotation
+
+
 def _movement(mouth: Mouth, arches: Sequence[Sequence[Arch]], name: str) -> ArchMovement:
     slots = ARCHES[name][mouth.stays[ARCHES[name]]]
     moved = mouth.pose[T2, slots, :3, 3] - mouth.pose[T1, slots, :3, 3]
@@ -87,13 +94,16 @@ def _movement(mouth: Mouth, arches: Sequence[Sequence[Arch]], name: str) -> Arch
     found = [next(arch for arch in arches[stage] if arch.name == name) for stage in (T1, T2)]
     known = [arch.normal is not None for arch in found]
     frames = [frame_of(arch) if sure else np.eye(3) for arch, sure in zip(found, known, strict=True)]
-    rotation = np.stack([frame.T @ _with_inverses(mouth.pose[s, :, :3, :3]) for s, frame in enumerate(frames)])
+    rotation = np.stack(
+        [frame.T @ _with_inverses(pose) for frame, pose in zip(frames, mouth.pose, strict=True)]
+    )
     turn = float(_deg(*frames)) if all(known) else 0.0
     return ArchMovement(name, slots, shift, np.linalg.norm(moved - shift, axis=1), rotation, turn)
 
 
-def _with_inverses(rotation: Array) -> Array:
-    inverse, exporter = np.swapaxes(rotation, 1, 2), to_our_frame("-y")
+def _with_inverses(pose: Array) -> Array:
+    rotation, exporter = pose[:, :3, :3], to_our_frame("-y")
+    inverse = np.swapaxes(rotation, 1, 2)
     return np.stack([rotation, inverse, exporter @ inverse @ exporter])
 
 
@@ -107,10 +117,7 @@ def _gone(mouth: Mouth, limits: Limits, file: str) -> Iterator[CaseDefect]:
 
 
 def _unmoved(mouth: Mouth, limits: Limits, file: str) -> Iterator[CaseDefect]:
-    before, after = mouth.pose[:, mouth.stays]
-    rotation = np.radians(_deg(before[:, :3, :3], after[:, :3, :3]))
-    moved = np.linalg.norm(after[:, :3, 3] - before[:, :3, 3], axis=1) + CROWN_RADIUS_MM * rotation
-    if (most := float(moved.max(initial=0.0))) < limits.min_movement_mm:
+    if (most := float(surface_movements(mouth).max(initial=0.0))) < limits.min_movement_mm:
         seen = f"T2 is T1: no tooth moves by more than {most:.2g} mm"
         fix = "see whether T2Stage is the right stage; shapes without a plan: limits.min_movement_mm: 0"
         yield CaseDefect("no_movement", seen, fix, file=file)
@@ -173,23 +180,32 @@ def _moved_too_far(arch: ArchMovement, limits: Limits) -> Iterator[tuple[int, st
 def _turned(mouth: Mouth, arch: ArchMovement, limits: Limits) -> Iterator[tuple[int, str, str, str]]:
     """Yield teeth that turn too far, or away from where they belong, or whose rotation is an inverse."""
     average, (start, end) = average_mouth().rotation, arch.rotation
-    turn, off, off_inverse = _deg(start[0], end[0]), _deg(average, arch.rotation[:, 0]), _deg(average, arch.rotation[:, 1:])
-    away = off[T2] - off[T1]
+    turn, off = _deg(start[0], end[0]), _deg(average, arch.rotation)
+    away = off[T2, 0] - off[T1, 0]
     # A plan turns a tooth to where its antimere stands at T2.
     mirrored = mouth.stays[MIRRORED_SLOT][:, None, None]
     aim = np.where(mirrored, _MIRROR @ end[0, MIRRORED_SLOT] @ _MIRROR, average)
-    inverted = {
-        "T1 and T2": (off[:, None] - off_inverse).min(0).max(0) > CLEARLY_AT_BOTH_DEG,
-        "T2": np.minimum(turn - _deg(start[0], end[1:]), _deg(aim, end[0]) - _deg(aim, end[1:])).max(0) > CLEARLY_DEG,
-    }
+    from_start, from_aim = _deg(start[0], end), _deg(aim, end)
+    # Degrees by which an inverse fits better.
+    at_both = (off[:, 0, None] - off[:, 1:]).min(0).max(0)
+    at_t2 = np.minimum(from_start[0] - from_start[1:], from_aim[0] - from_aim[1:]).max(0)
     for slot in arch.slots.tolist():
         if turn[slot] > limits.max_tooth_turn_deg or away[slot] > limits.max_turn_away_deg:
-            seen = f"from T1 to T2 it turns by {turn[slot]:.0f} deg, to {off[T2, slot]:.0f} deg from where it belongs"
-            fix = "correct its rotation at T1 or T2 and export again (limits.max_tooth_turn_deg, max_turn_away_deg)"
+            seen = (
+                f"from T1 to T2 it turns by {turn[slot]:.0f} deg, "
+                f"to {off[T2, 0, slot]:.0f} deg from where it belongs"
+            )
+            fix = "correct its rotation at T1 or T2 (limits.max_tooth_turn_deg, max_turn_away_deg)"
             yield slot, "turned_too_far", seen, fix
-        for stage in (stage for stage, which in inverted.items() if which[slot]):
-            seen = f"its rotation at {stage} fits if it is inverted, and not as it is"
-            yield slot, "rotation_inverted", seen, "export its rotation tooth-local to head or jaw, not the way back"
+        elif at_both[slot] > CLEARLY_AT_BOTH_DEG or at_t2[slot] > CLEARLY_DEG:
+            when = "T1 and T2" if at_both[slot] > CLEARLY_AT_BOTH_DEG else "T2"
+            seen = f"its rotation at {when} fits if it is inverted, and not as it is"
+            yield (
+                slot,
+                "rotation_inverted",
+                seen,
+                "export poses from tooth-local to head or jaw, not the way back",
+            )
 
 
 def _deg(one: Array, other: Array) -> Array:

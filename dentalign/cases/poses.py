@@ -107,7 +107,10 @@ def _stage(
 
 
 def _placeholders(poses: Mapping[int, list[float]]) -> list[int]:
-    """Teeth whose pose is the identity, which exporters write where reading a tooth fails; [] if all are so."""
+    """Find teeth with the identity for a pose, which exporters write where reading a tooth fails.
+
+    None if all are so: then the poses of the whole stage are something else.
+    """
     found = [number for number, numbers in poses.items() if not any(numbers[:6])]
     return found if len(found) < len(poses) else []
 

@@ -56,7 +56,7 @@ class Limits(Section):
     max_tooth_turn_deg: PositiveFloat = 140.0
     max_turn_away_deg: PositiveFloat = 40.0
     min_movement_mm: NotNegativeFloat = 0.01
-    max_tooth_movement_mm: PositiveFloat = 16.0
+    max_tooth_movement_mm: PositiveFloat = 18.0
     max_arch_movement_mm: PositiveFloat = 12.0
     max_arch_turn_deg: PositiveFloat = 20.0
     max_jaw_movement_mm: PositiveFloat = 12.0
