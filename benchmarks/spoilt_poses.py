@@ -2,10 +2,10 @@
 
     python benchmarks/spoilt_poses.py ../plain ../hard data/demo --count 200
 
-Each folder is a case store (`json/<case_id>.json`, no meshes needed) of good cases. First all of them are read
-as they are: whatever would be left out is a false alarm. Then cases drawn at random are spoilt in each way that
-exports go wrong, and read again. A mouth-wide kind is found if the case is excluded, one of single teeth if
-these are dropped or the case is excluded. Cases in which a kind cannot be made are passed over.
+Each folder is a case store (`json/<case_id>.json`, no meshes needed) of good cases. First all of them are
+read as they are: whatever would be left out is a false alarm. Then cases drawn at random are spoilt in each
+way that exports go wrong, and read again. A mouth-wide kind is found if the case is excluded, one of single
+teeth if these are dropped or the case is excluded. Cases in which a kind cannot be made are passed over.
 """
 
 import argparse

@@ -25,8 +25,9 @@ MIN_TEETH = 3  # of an arch at both stages: fewer do not say how the arch moves
 CROWN_RADIUS_MM = 4.0  # turns the rotation of a tooth into mm on its surface
 REVERSED_COSINE = -0.5  # between the ways from one tooth to another, before and after
 IN_ORDER_MM = 2.0  # teeth nearer to each other have no order that could be reversed
-CLEARLY_DEG = 10.0  # by so much an inverted rotation at T2 must fit better; 4 where nothing is wrong
-CLEARLY_AT_BOTH_DEG = 40.0  # and one at T1 and T2; 16 where nothing is wrong
+CLEARLY_DEG = 10.0  # by so much an inverted rotation at T2 must fit better; 6 at most where nothing is wrong
+CLEARLY_AT_BOTH_DEG = 40.0  # and inverted ones at T1 and T2; 20 where nothing is wrong
+WELL_DEG = 40.0  # within that they must fit
 
 _MIRROR = np.diag([-1.0, 1.0, 1.0])
 
@@ -189,15 +190,9 @@ def _turned(mouth: Mouth, arch: ArchMovement, limits: Limits) -> Iterator[tuple[
     # Degrees by which an inverse fits better.
     at_both = (off[:, 0, None] - off[:, 1:]).min(0).max(0)
     at_t2 = np.minimum(from_start[0] - from_start[1:], from_aim[0] - from_aim[1:]).max(0)
+    fits = from_aim[1:].min(0) < WELL_DEG
     for slot in arch.slots.tolist():
-        if turn[slot] > limits.max_tooth_turn_deg or away[slot] > limits.max_turn_away_deg:
-            seen = (
-                f"from T1 to T2 it turns by {turn[slot]:.0f} deg, "
-                f"to {off[T2, 0, slot]:.0f} deg from where it belongs"
-            )
-            fix = "correct its rotation at T1 or T2 (limits.max_tooth_turn_deg, max_turn_away_deg)"
-            yield slot, "turned_too_far", seen, fix
-        elif at_both[slot] > CLEARLY_AT_BOTH_DEG or at_t2[slot] > CLEARLY_DEG:
+        if fits[slot] and (at_both[slot] > CLEARLY_AT_BOTH_DEG or at_t2[slot] > CLEARLY_DEG):
             when = "T1 and T2" if at_both[slot] > CLEARLY_AT_BOTH_DEG else "T2"
             seen = f"its rotation at {when} fits if it is inverted, and not as it is"
             yield (
@@ -206,6 +201,13 @@ def _turned(mouth: Mouth, arch: ArchMovement, limits: Limits) -> Iterator[tuple[
                 seen,
                 "export poses from tooth-local to head or jaw, not the way back",
             )
+        elif turn[slot] > limits.max_tooth_turn_deg or away[slot] > limits.max_turn_away_deg:
+            seen = (
+                f"from T1 to T2 it turns by {turn[slot]:.0f} deg, "
+                f"to {off[T2, 0, slot]:.0f} deg from where it belongs"
+            )
+            fix = "correct its rotation at T1 or T2 (limits.max_tooth_turn_deg, max_turn_away_deg)"
+            yield slot, "turned_too_far", seen, fix
 
 
 def _deg(one: Array, other: Array) -> Array:
