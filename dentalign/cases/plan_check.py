@@ -74,10 +74,10 @@ def odd_teeth(
     """Find teeth that move as no tooth does, while the others do: slot -> defect."""
     found: dict[int, ToothDefect] = {}
     for arch in movements:
-        for slot, code, seen, fix in (
-            *_exchanged(mouth, arch), *_moved_too_far(arch, limits), *_turned(mouth, arch, limits)
-        ):  # fmt: skip
-            found.setdefault(slot, ToothDefect(code, seen, fix, file=file, tooth=int(mouth.fdi[slot])))
+        odd = (*_exchanged(mouth, arch), *_moved_too_far(arch, limits), *_turned(mouth, arch, limits))
+        for slot, one in odd:
+            named = ToothDefect(one.code, one.seen, one.fix, file=file, tooth=int(mouth.fdi[slot]))
+            found.setdefault(slot, named)
     return dict(sorted(found.items()))
 
 
@@ -145,7 +145,7 @@ def _moved(movements: Sequence[ArchMovement], limits: Limits, file: str) -> Iter
         yield CaseDefect("jaws_moved_apart", seen, fix, file=file)
 
 
-def _exchanged(mouth: Mouth, arch: ArchMovement) -> Iterator[tuple[int, str, str, str]]:
+def _exchanged(mouth: Mouth, arch: ArchMovement) -> Iterator[tuple[int, ToothDefect]]:
     """Yield teeth that stand in each other's place at T2.
 
     The way from one to the other is reversed, and exchanged back they move less, both together.
@@ -167,18 +167,18 @@ def _exchanged(mouth: Mouth, arch: ArchMovement) -> Iterator[tuple[int, str, str
         for index, rival in ((one, other), (other, one)):
             seen = f"at T2 it stands in the place of tooth {mouth.fdi[arch.slots[rival]]}"
             fix = "see whether the two are exchanged at T1 or T2, and export again"
-            yield int(arch.slots[index]), "teeth_exchanged", seen, fix
+            yield int(arch.slots[index]), ToothDefect("teeth_exchanged", seen, fix)
 
 
-def _moved_too_far(arch: ArchMovement, limits: Limits) -> Iterator[tuple[int, str, str, str]]:
+def _moved_too_far(arch: ArchMovement, limits: Limits) -> Iterator[tuple[int, ToothDefect]]:
     for slot, mm in zip(arch.slots.tolist(), arch.beyond.tolist(), strict=True):
         if mm > limits.max_tooth_movement_mm:
             seen = f"from T1 to T2 it moves by {mm:.3g} mm beyond its arch"
             fix = "correct its pose at T1 or T2 and export again (limits.max_tooth_movement_mm)"
-            yield slot, "moved_too_far", seen, fix
+            yield slot, ToothDefect("moved_too_far", seen, fix)
 
 
-def _turned(mouth: Mouth, arch: ArchMovement, limits: Limits) -> Iterator[tuple[int, str, str, str]]:
+def _turned(mouth: Mouth, arch: ArchMovement, limits: Limits) -> Iterator[tuple[int, ToothDefect]]:
     """Yield teeth that turn too far, or away from where they belong, or whose rotation is an inverse."""
     average, (start, end) = average_mouth().rotation, arch.rotation
     turn, off = _deg(start[0], end[0]), _deg(average, arch.rotation)
@@ -195,19 +195,15 @@ def _turned(mouth: Mouth, arch: ArchMovement, limits: Limits) -> Iterator[tuple[
         if fits[slot] and (at_both[slot] > CLEARLY_AT_BOTH_DEG or at_t2[slot] > CLEARLY_DEG):
             when = "T1 and T2" if at_both[slot] > CLEARLY_AT_BOTH_DEG else "T2"
             seen = f"its rotation at {when} fits if it is inverted, and not as it is"
-            yield (
-                slot,
-                "rotation_inverted",
-                seen,
-                "export poses from tooth-local to head or jaw, not the way back",
-            )
+            fix = "export poses from tooth-local to head or jaw, not the way back"
+            yield slot, ToothDefect("rotation_inverted", seen, fix)
         elif turn[slot] > limits.max_tooth_turn_deg or away[slot] > limits.max_turn_away_deg:
             seen = (
                 f"from T1 to T2 it turns by {turn[slot]:.0f} deg, "
                 f"to {off[T2, 0, slot]:.0f} deg from where it belongs"
             )
             fix = "correct its rotation at T1 or T2 (limits.max_tooth_turn_deg, max_turn_away_deg)"
-            yield slot, "turned_too_far", seen, fix
+            yield slot, ToothDefect("turned_too_far", seen, fix)
 
 
 def _deg(one: Array, other: Array) -> Array:

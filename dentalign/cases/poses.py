@@ -12,6 +12,7 @@ from dentalign.geometry import rigid
 from dentalign.geometry.rigid import Array
 from dentalign.teeth import is_known, is_upper
 
+ORIGIN_MM = 0.1  # of head or jaw: in metres a mouth is 0.06 mm long
 _IDENTITY = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]  # translation, quaternion
 
 
@@ -90,9 +91,10 @@ def _stage(
             usable[number] = _tooth_numbers(number, tooth, where)
         except ToothDefect as defect:
             defects[number] = defect
-    for number in _placeholders(usable):
-        seen, fix = "its pose is the identity, unlike those of other teeth", "export the pose of the tooth"
-        defects[number] = ToothDefect("identity_pose", seen, fix, file=where, tooth=number)
+    for number in _in_the_origin(usable):
+        seen = f"it stands within {ORIGIN_MM:g} mm of the origin, unlike other teeth"
+        fix = "export its own pose, in mm; a tooth that cannot be read has no pose"
+        defects[number] = ToothDefect("pose_at_origin", seen, fix, file=where, tooth=number)
         del usable[number]
     if not usable:
         return {}
@@ -106,13 +108,13 @@ def _stage(
     return dict(zip(usable, poses, strict=True))
 
 
-def _placeholders(poses: Mapping[int, list[float]]) -> list[int]:
-    """Find teeth with the identity for a pose, which exporters write where reading a tooth fails.
+def _in_the_origin(poses: Mapping[int, list[float]]) -> list[int]:
+    """Find teeth without a place: the identity, which exporters write where reading a tooth fails, or metres.
 
-    None if all are so: then the poses of the whole stage are something else.
+    None if most are so: then the poses of the whole stage are something else.
     """
-    found = [number for number, numbers in poses.items() if not any(numbers[:6])]
-    return found if len(found) < len(poses) else []
+    found = [number for number, numbers in poses.items() if math.hypot(*numbers[:3]) < ORIGIN_MM]
+    return found if 2 * len(found) < len(poses) else []
 
 
 def _spelling(stage: Stage, where: str) -> tuple[Mapping[str, Pose | None], bool]:

@@ -195,4 +195,4 @@ def test_an_exporter_with_the_other_buccal_axis_is_judged_alike(case: Case) -> N
 def test_a_placeholder_drops_its_tooth_wherever_it_stands(case: Case) -> None:
     spoilt_poses.identity(case.entries(spoilt_poses.T1)["16"])
     spoilt_poses.identity(case.entries(spoilt_poses.T2)["31"])
-    assert codes(case) == {"16": "identity_pose", "31": "identity_pose"}
+    assert codes(case) == {"16": "pose_at_origin", "31": "pose_at_origin"}
