@@ -53,7 +53,7 @@ SMALL_CHANGE = 1e-3  # of a rotation matrix from orthonormal, beyond rounding in
 ONE_PLACE = 1e-4  # of an average mouth: even in metres a mouth is ten times larger
 MOUTH_MM = 100.0  # no two teeth of a mouth are as far from each other
 APART_MM = 1.0  # of an average mouth: arches nearer to each other do not say which is above
-CLEARLY_DEG = 20.0  # by so much the inverses of the rotations must fit better, median of an arch
+CLEARLY_DEG = 40.0  # by so much the inverses of the rotations must fit better, median of an arch
 WELL_DEG = 40.0  # within that they must fit
 
 _UNITS = {"metres": 1e-3, "centimetres": 0.1, "inches": 1 / 25.4, "micrometres": 1e3}
@@ -283,13 +283,12 @@ def _directions(pose: Array, arches: Sequence[Arch], max_turn_deg: float) -> Ite
 
 
 def _jaws_apart(pose: Array, arches: Sequence[Arch], limits: Limits) -> Iterator[tuple[str, str, str]]:
-    """Compare the place of the upper arch over the lower one with that in the average mouth."""
+    """Compare the way from the lower arch to the upper one with that in the average mouth."""
     sure = [arch for arch in arches if arch.normal is not None]
     if len(sure) < 2:
         return
-    lower, upper = (
-        arch.centroid - frame_of(arch) @ average_mouth().position[arch.slots].mean(0) for arch in sure
-    )
+    frame = frame_of(max(sure, key=lambda arch: len(arch.slots)))
+    lower, upper = (arch.centroid - frame @ average_mouth().position[arch.slots].mean(0) for arch in sure)
     apart = float(np.linalg.norm(upper - lower))
     if apart > limits.max_jaws_apart_mm:
         seen = f"the upper arch stands {apart:.3g} mm from its place over the lower one"

@@ -22,10 +22,13 @@ from dentalign.mouth import T1, T2, Mouth
 from dentalign.teeth import ARCHES, MIRRORED_SLOT
 
 MIN_TEETH = 3  # of an arch at both stages: fewer do not say how the arch moves
+SAME_AXES_DEG = 15.0  # axes of an arch at T1 and T2: 7 at most where nothing is wrong
+WIDE_MM = 8.0  # root mean square across the line of the teeth; less does not say how they turn together
 CROWN_RADIUS_MM = 4.0  # turns the rotation of a tooth into mm on its surface
 REVERSED_COSINE = -0.5  # between the ways from one tooth to another, before and after
 IN_ORDER_MM = 2.0  # teeth nearer to each other have no order that could be reversed
 CLEARLY_DEG = 10.0  # by so much an inverted rotation at T2 must fit better; 6 at most where nothing is wrong
+CLEARLY_ALONE_DEG = 20.0  # the same where there is no antimere
 CLEARLY_AT_BOTH_DEG = 40.0  # and inverted ones at T1 and T2; 20 where nothing is wrong
 WELL_DEG = 40.0  # within that they must fit
 
@@ -41,7 +44,7 @@ class ArchMovement:
     beyond   : (n,) mm, movement of each tooth beyond `shift`
     rotation : (2, 3, 32, 3, 3), at T1 and T2, in the axes of the arch then: rotations of all slots as given,
                their inverses, and these in the frame of an exporter with buccal at -y
-    turn     : degrees, of the axes of the arch; 0 where its teeth do not say
+    turn     : degrees, of the arch as a whole; 0 where its teeth do not say
     """
 
     name: str
@@ -93,13 +96,21 @@ def _movement(mouth: Mouth, arches: Sequence[Sequence[Arch]], name: str) -> Arch
     moved = mouth.pose[T2, slots, :3, 3] - mouth.pose[T1, slots, :3, 3]
     shift = median(moved) if len(slots) >= MIN_TEETH else np.zeros(3)
     found = [next(arch for arch in arches[stage] if arch.name == name) for stage in (T1, T2)]
-    known = [arch.normal is not None for arch in found]
-    frames = [frame_of(arch) if sure else np.eye(3) for arch, sure in zip(found, known, strict=True)]
+    frames = [np.eye(3) if arch.normal is None else frame_of(arch) for arch in found]
+    if _deg(*frames) > SAME_AXES_DEG:  # of few teeth, which do not say, or say it wrongly
+        frames = [np.eye(3)] * 2
     rotation = np.stack(
         [frame.T @ _with_inverses(pose) for frame, pose in zip(frames, mouth.pose, strict=True)]
     )
-    turn = float(_deg(*frames)) if all(known) else 0.0
+    turn = _arch_turn(*mouth.pose[:, slots][..., :3, 3])
     return ArchMovement(name, slots, shift, np.linalg.norm(moved - shift, axis=1), rotation, turn)
+
+
+def _arch_turn(before: Array, after: Array) -> float:
+    """Angle of the best rigid motion of places (n, 3), degrees; 0.0 where they are too few or in a row."""
+    if len(before) < MIN_TEETH or np.linalg.svd(before - before.mean(0))[1][1] < WIDE_MM * len(before) ** 0.5:
+        return 0.0
+    return float(rigid.angle_deg(rigid.fit(before, after)[:3, :3]))
 
 
 def _with_inverses(pose: Array) -> Array:
@@ -191,8 +202,9 @@ def _turned(mouth: Mouth, arch: ArchMovement, limits: Limits) -> Iterator[tuple[
     at_both = (off[:, 0, None] - off[:, 1:]).min(0).max(0)
     at_t2 = np.minimum(from_start[0] - from_start[1:], from_aim[0] - from_aim[1:]).max(0)
     fits = from_aim[1:].min(0) < WELL_DEG
+    least = np.where(mirrored[:, 0, 0], CLEARLY_DEG, CLEARLY_ALONE_DEG)
     for slot in arch.slots.tolist():
-        if fits[slot] and (at_both[slot] > CLEARLY_AT_BOTH_DEG or at_t2[slot] > CLEARLY_DEG):
+        if fits[slot] and (at_both[slot] > CLEARLY_AT_BOTH_DEG or at_t2[slot] > least[slot]):
             when = "T1 and T2" if at_both[slot] > CLEARLY_AT_BOTH_DEG else "T2"
             seen = f"its rotation at {when} fits if it is inverted, and not as it is"
             fix = "export poses from tooth-local to head or jaw, not the way back"
