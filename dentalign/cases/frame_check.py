@@ -319,7 +319,7 @@ def _buccal(pose: Array, arches: Sequence[Arch]) -> Iterator[tuple[str, str, str
     if middle > -CLEAR_COSINE:
         lies = np.degrees(np.arccos(middle))
         seen = f"tooth-local +y lies {lies:.0f} deg from buccal in most teeth"
-        yield "buccal_axis", seen, _axis_fix("+y buccal")
+        yield "buccal_axis", seen, f"{_axis_fix('+y buccal')}, and quaternions under the keys x, y, z, w"
         return
     inward = int((cosines < 0).sum())
     fix = 'set source.buccal_axis: "-y" in params.yaml (if it is "-y" already: "+y")'
