@@ -21,7 +21,6 @@ from dentalign.geometry.arch_fit import (
     MIN_TEETH_OF_ARCH,
     Arch,
     find_arches,
-    frame_of,
     median,
 )
 from dentalign.geometry.average_mouth import average_mouth
@@ -239,7 +238,7 @@ def _directions(pose: Array, arches: Sequence[Arch], max_turn_deg: float) -> Ite
     if not sure:
         return
     if len(sure) == 2:
-        apart = _turn_deg(frame_of(sure[0]), frame_of(sure[1]))
+        apart = _turn_deg(sure[0].frame, sure[1].frame)
         if apart > max_turn_deg:
             seen = f"the upper arch is turned by {apart:.0f} deg against the lower one"
             yield (
@@ -248,7 +247,7 @@ def _directions(pose: Array, arches: Sequence[Arch], max_turn_deg: float) -> Ite
                 "see to the poses of the jaws in the export",
             )
             return
-    frame = frame_of(max(sure, key=lambda arch: len(arch.slots)))
+    frame = max(sure, key=lambda arch: len(arch.slots)).frame
     up = frame[:, 2]
     above = _above(arches, up)
     crowns = _crowns(pose, arches, up)
@@ -287,7 +286,7 @@ def _jaws_apart(pose: Array, arches: Sequence[Arch], limits: Limits) -> Iterator
     sure = [arch for arch in arches if arch.normal is not None]
     if len(sure) < 2:
         return
-    frame = frame_of(max(sure, key=lambda arch: len(arch.slots)))
+    frame = max(sure, key=lambda arch: len(arch.slots)).frame
     lower, upper = (arch.centroid - frame @ average_mouth().position[arch.slots].mean(0) for arch in sure)
     apart = float(np.linalg.norm(upper - lower))
     if apart > limits.max_jaws_apart_mm:
@@ -309,9 +308,7 @@ def _buccal(pose: Array, arches: Sequence[Arch]) -> Iterator[tuple[str, str, str
     if not sure:
         return
     slots = np.concatenate([arch.slots for arch in sure])
-    outward = np.concatenate(
-        [average_mouth().outward[arch.slots, :2] @ frame_of(arch)[:, :2].T for arch in sure]
-    )
+    outward = np.concatenate([average_mouth().outward[arch.slots, :2] @ arch.frame[:, :2].T for arch in sure])
     cosines = np.sum(pose[slots, :3, 1] * outward, axis=1)
     middle = float(median(cosines))
     if middle >= CLEAR_COSINE:
@@ -349,7 +346,7 @@ def _inverted(pose: Array, arches: Sequence[Arch]) -> Iterator[tuple[str, str, s
 def _off_deg(pose: Array, arch: Arch, *, inverse: bool = False) -> Array:
     """Angles (n,) between the rotations of an arch's teeth, or their inverses, and the average ones."""
     rotation = pose[arch.slots, :3, :3]
-    average = frame_of(arch) @ average_mouth().rotation[arch.slots]
+    average = arch.frame @ average_mouth().rotation[arch.slots]
     return rigid.angle_deg((rotation if inverse else np.swapaxes(rotation, 1, 2)) @ average)
 
 

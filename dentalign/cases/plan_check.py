@@ -15,14 +15,14 @@ from dentalign.cases.settings import Limits
 from dentalign.cases.slots import to_our_frame
 from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.geometry import rigid
-from dentalign.geometry.arch_fit import Arch, frame_of, median
+from dentalign.geometry.arch_fit import Arch, median
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, T2, Mouth
 from dentalign.teeth import ARCHES, MIRRORED_SLOT
 
 MIN_TEETH = 3  # of an arch at both stages: fewer do not say how the arch moves
-SAME_AXES_DEG = 15.0  # axes of an arch at T1 and T2: 7 at most where nothing is wrong
+SAME_AXES_DEG = 20.0  # axes of an arch at T1 and T2: 12 at most where nothing is wrong
 WIDE_MM = 8.0  # root mean square across the line of the teeth; less does not say how they turn together
 CROWN_RADIUS_MM = 4.0  # turns the rotation of a tooth into mm on its surface
 REVERSED_COSINE = -0.5  # between the ways from one tooth to another, before and after
@@ -96,7 +96,7 @@ def _movement(mouth: Mouth, arches: Sequence[Sequence[Arch]], name: str) -> Arch
     moved = mouth.pose[T2, slots, :3, 3] - mouth.pose[T1, slots, :3, 3]
     shift = median(moved) if len(slots) >= MIN_TEETH else np.zeros(3)
     found = [next(arch for arch in arches[stage] if arch.name == name) for stage in (T1, T2)]
-    frames = [np.eye(3) if arch.normal is None else frame_of(arch) for arch in found]
+    frames = [np.eye(3) if arch.normal is None else arch.frame for arch in found]
     if _deg(*frames) > SAME_AXES_DEG:  # of few teeth, which do not say, or say it wrongly
         frames = [np.eye(3)] * 2
     rotation = np.stack(
