@@ -9,6 +9,7 @@ from typing import IO
 
 from dentalign.cases import case_list, fetch, rigid_transforms
 from dentalign.cases.crowns import Sampler
+from dentalign.cases.data_set_check import Remark, remarks
 from dentalign.cases.left_out import LeftOut, Totals, dropped_teeth, excluded_cases
 from dentalign.cases.manifests import Manifest
 from dentalign.cases.settings import BuccalAxis, Fetch, Limits, Sample, Source
@@ -17,6 +18,7 @@ from dentalign.cases.sources.location import open_source
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.dataset import clouds
 from dentalign.errors import NothingUsable, ParamError
+from dentalign.mouth import T1, Mouth
 from dentalign.running import state_dir
 
 STAGE = "check"
@@ -29,15 +31,16 @@ _MESH_FOLDERS = ("stl", "meshes")
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Lines of what would be left out, sorted by case, and the totals."""
+    """Lines of what would be left out, sorted by case, the totals, and remarks on the data set as a whole."""
 
     lines: list[LeftOut]
     totals: Totals
+    remarks: tuple[Remark, ...] = ()
 
     @property
     def all_good(self) -> bool:
-        """True if every case and tooth listed would be used."""
-        return not self.lines
+        """True if every case and tooth listed would be used, and nothing is to be said of them together."""
+        return not self.lines and not self.remarks
 
 
 @dataclass(frozen=True)
@@ -96,24 +99,24 @@ def check(
         lines += [replace(line, file=line.file.replace(str(folder / "json"), given)) for line in found]
         manifest = Manifest(STAGE, tuple(entries), tuple(lines), len(rows))
         sampler = Sampler(source.buccal_axis, _FEW_POINTS, limits)
-        cases = teeth = teeth_listed = 0
+        mouths: list[Mouth] = []
+        teeth_listed = 0
         with MeshStore(source.meshes, limits, patient) as meshes:
             sampled = clouds.sampled(manifest, meshes, sampler)
             for entry, (mouth, more) in zip(entries, sampled, strict=True):
                 lines += more
                 if mouth is not None:
-                    cases += 1
-                    teeth += int(mouth.present[0].sum())
+                    mouths.append(mouth)
                     teeth_listed += entry.teeth_at_t1
     totals = Totals(
         cases_listed=len(rows),
-        cases_used=cases,
+        cases_used=len(mouths),
         cases_excluded=len(excluded_cases(lines)),
         teeth_listed=teeth_listed,
-        teeth_used=teeth,
+        teeth_used=sum(int(mouth.present[T1].sum()) for mouth in mouths),
         teeth_dropped=len(dropped_teeth(lines)),
     )
-    return CheckResult(sorted(lines), totals)
+    return CheckResult(sorted(lines), totals, tuple(remarks(mouths, lines, len(rows), limits)))
 
 
 @contextmanager

@@ -208,9 +208,13 @@ def check_(
         check.show(checked.lines, sys.stdout)
     if out is not None:
         left_out.write_csv(out, checked.lines)
+    for remark in checked.remarks:
+        typer.echo(f"check: warning: {remark}", err=True)
     typer.echo(f"check: {checked.totals}", err=True)
     if not checked.totals.cases_used:
         raise NothingUsable(f"{source}: no case is usable")
+    if any(remark.pointless for remark in checked.remarks):
+        raise NothingUsable(f"{source}: nothing to learn from")
     if not checked.all_good:
         raise typer.Exit(1)
 

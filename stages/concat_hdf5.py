@@ -7,6 +7,7 @@ import typer
 
 from dentalign import params
 from dentalign.cases import left_out
+from dentalign.cases.data_set_check import nearly_all_left_out
 from dentalign.dataset.concat import account, concatenate
 from dentalign.reports import left_out_page
 from dentalign.running import command
@@ -30,6 +31,8 @@ def main(
     totals, lines = account(files, names)
     left_out.write_csv(left_out_csv, lines)  # first, because where no case is left it says why
     left_out_page.write(left_out_html, lines, totals)
+    for remark in nearly_all_left_out(lines, totals.cases_listed):
+        typer.echo(f"concat_hdf5: warning: {remark}", err=True)
     concatenate(files, names, out)
     typer.echo(f"concat_hdf5: {totals} -> {out}, {left_out_csv}, {left_out_html}", err=True)
 

@@ -33,6 +33,8 @@ def main(
         limits=params.load(params_file, Limits, "limits"),
         shards=params.load_shards(params_file),
     )
+    for warning in made.warnings:
+        typer.echo(f"rigid_transforms: warning: {warning}", err=True)
     summary = f"{made.cases} cases, {made.excluded} excluded, {made.dropped_teeth} teeth dropped"
     typer.echo(f"rigid_transforms: {summary} -> {out}", err=True)
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from dentalign.cases.settings import Limits
 from dentalign.errors import CaseDefect, ToothDefect
+from dentalign.geometry import rigid
 from dentalign.geometry.arch_fit import (
     CLEAR_COSINE,
     IN_ARCH,
     MIN_TEETH_OF_ARCH,
     Arch,
     find_arches,
-    frame_of,
     median,
 )
 from dentalign.geometry.average_mouth import average_mouth
@@ -34,13 +34,16 @@ CODES = (
     "poses_at_one_place",
     "mouth_size",
     "teeth_far_apart",
+    "no_arch",
     "mirrored",
     "upside_down",
     "back_to_front",
     "mouth_turned",
     "arches_disagree",
     "upper_below_lower",
+    "jaws_apart",
     "crown_axis",
+    "rotations_inverted",
     "buccal_axis",
 )
 
@@ -49,9 +52,12 @@ SMALL_CHANGE = 1e-3  # of a rotation matrix from orthonormal, beyond rounding in
 ONE_PLACE = 1e-4  # of an average mouth: even in metres a mouth is ten times larger
 MOUTH_MM = 100.0  # no two teeth of a mouth are as far from each other
 APART_MM = 1.0  # of an average mouth: arches nearer to each other do not say which is above
+CLEARLY_DEG = 40.0  # by so much the inverses of the rotations must fit better, median of an arch
+WELL_DEG = 40.0  # within that they must fit
 
 _UNITS = {"metres": 1e-3, "centimetres": 0.1, "inches": 1 / 25.4, "micrometres": 1e3}
 _LPS = "x to the patient's left, y to posterior, z up, right-handed"
+_NOT_BACK = "export poses from tooth-local to head or jaw, not the way back"
 _AXES = ("x", "y", "z")
 
 
@@ -108,6 +114,37 @@ def stray(fdi: int, away_mm: float, file: str = "") -> ToothDefect:
     return ToothDefect("tooth_far_off", seen, fix, file=file, tooth=fdi)
 
 
+def turned(
+    pose: Array,
+    mask: Mask,
+    limits: Limits | None = None,
+    arches: Sequence[Arch] | None = None,
+) -> dict[int, float]:
+    """Find teeth turned from where their arch would have them: slot -> angle, degrees.
+
+    Beyond what a rotated or tilted tooth has: upside down, back to front, axes of another slot. Empty where
+    the arch does not say.
+
+    pose, mask, arches : as for `far_off`
+    """
+    slots = np.flatnonzero(mask)
+    limit = (limits or Limits()).max_tooth_turn_deg
+    return {
+        slot: angle
+        for arch in arches or find_arches(pose, slots)
+        if arch.normal is not None
+        for slot, angle in zip(arch.slots.tolist(), _off_deg(pose, arch).tolist(), strict=True)
+        if angle > limit
+    }
+
+
+def turned_tooth(fdi: int, angle_deg: float, file: str = "") -> ToothDefect:
+    """Defect of a tooth that `turned` found."""
+    seen = f"its axes are turned by {angle_deg:.0f} deg from where its arch would have them"
+    fix = "correct the rotation of its pose at T1 and T2 and export again (limits.max_tooth_turn_deg)"
+    return ToothDefect("tooth_turned", seen, fix, file=file, tooth=fdi)
+
+
 def _problems(
     pose: Array, mask: Mask, limits: Limits, arches: Sequence[Arch] | None
 ) -> Iterator[tuple[str, str, str]]:
@@ -117,7 +154,8 @@ def _problems(
     if len(slots) < MIN_TEETH:
         return
     size = _size(pose[slots, :3, 3], slots)
-    if not limits.min_mouth_size <= size <= limits.max_mouth_size:
+    in_millimetres = limits.min_mouth_size <= size <= limits.max_mouth_size
+    if not in_millimetres:
         yield _wrong_size(size, pose[slots, :3, 3], limits)
     if size < ONE_PLACE:
         return
@@ -125,26 +163,30 @@ def _problems(
     in_mm = pose.copy()
     in_mm[:, :3, 3] /= size
     arches = [arch.scaled(1 / size) for arch in arches] if arches else find_arches(in_mm, slots)
-    if far := _far_off(in_mm, slots, arches, limits):
+    if far := _far_off(in_mm, slots, arches, limits, 1 / size if in_millimetres else 1.0):
         teeth = ", ".join(f"{SLOTS[slot]} ({mm * size:.3g} mm)" for slot, mm in far.items())
         seen = f"teeth far from the arch of the others: slot {teeth}"
         yield "teeth_far_apart", seen, "correct their poses, or take them out of the case"
         arches = find_arches(in_mm, np.array([slot for slot in slots if slot not in far], dtype=np.intp))
-    yield from _directions(in_mm, arches, limits.max_turn_deg)
-    yield from _buccal(in_mm, arches)
+    yield from _no_arch(arches, size, limits)
+    yield from list(_directions(in_mm, arches, limits.max_turn_deg)) or _jaws_apart(in_mm, arches, limits)
+    yield from list(_inverted(in_mm, arches)) or _buccal(in_mm, arches)
 
 
 def _far_off(
-    pose: Array, slots: NDArray[np.intp], arches: Sequence[Arch], limits: Limits
+    pose: Array, slots: NDArray[np.intp], arches: Sequence[Arch], limits: Limits, unit: float = 1.0
 ) -> dict[int, float]:
-    """Distances as in `far_off`, from the arch fit, or from the mouth's centroid if teeth are too few."""
+    """Distances as in `far_off`, from the arch fit, or from the mouth's centroid if teeth are too few.
+
+    unit : a millimetre in the coordinates of the poses
+    """
     place = pose[slots, :3, 3]
     away, limit = np.zeros(SLOT_COUNT), np.full(SLOT_COUNT, MOUTH_MM)
     away[slots] = np.linalg.norm(place - median(place), axis=1)
     for arch in arches:
         if arch.away is not None and len(arch.slots) > MIN_TEETH_OF_ARCH:
             away[arch.slots], limit[arch.slots] = arch.away, limits.max_from_arch_mm
-    return {slot: float(away[slot]) for slot in slots[away[slots] > limit[slots]].tolist()}
+    return {slot: float(away[slot]) for slot in slots[away[slots] > unit * limit[slots]].tolist()}
 
 
 def _reflected(pose: Array, slots: NDArray[np.intp]) -> Iterator[tuple[str, str, str]]:
@@ -172,6 +214,20 @@ def _wrong_size(size: float, place: Array, limits: Limits) -> tuple[str, str, st
     return "mouth_size", seen, f"export in millimetres ({wanted}: limits.min_mouth_size, max_mouth_size)"
 
 
+def _no_arch(arches: Sequence[Arch], size: float, limits: Limits) -> Iterator[tuple[str, str, str]]:
+    for arch in arches:
+        if arch.away is None or len(arch.slots) <= MIN_TEETH_OF_ARCH:
+            continue
+        away = float(median(arch.away))
+        if away > limits.max_off_arch_mm:
+            seen = (
+                f"the {len(arch.slots)} teeth of the {arch.name} arch form no arch: half of them stand "
+                f"{away * size:.3g} mm or more from their places"
+            )
+            yield "no_arch", seen, f"{_NOT_BACK}, and number the teeth by FDI"
+            return
+
+
 def _directions(pose: Array, arches: Sequence[Arch], max_turn_deg: float) -> Iterator[tuple[str, str, str]]:
     """Yield problems of direction: mirrored, rotated, arches or crowns the wrong way up.
 
@@ -182,7 +238,7 @@ def _directions(pose: Array, arches: Sequence[Arch], max_turn_deg: float) -> Ite
     if not sure:
         return
     if len(sure) == 2:
-        apart = _turn_deg(frame_of(sure[0]), frame_of(sure[1]))
+        apart = _turn_deg(sure[0].frame, sure[1].frame)
         if apart > max_turn_deg:
             seen = f"the upper arch is turned by {apart:.0f} deg against the lower one"
             yield (
@@ -191,7 +247,7 @@ def _directions(pose: Array, arches: Sequence[Arch], max_turn_deg: float) -> Ite
                 "see to the poses of the jaws in the export",
             )
             return
-    frame = frame_of(max(sure, key=lambda arch: len(arch.slots)))
+    frame = max(sure, key=lambda arch: len(arch.slots)).frame
     up = frame[:, 2]
     above = _above(arches, up)
     crowns = _crowns(pose, arches, up)
@@ -225,6 +281,20 @@ def _directions(pose: Array, arches: Sequence[Arch], max_turn_deg: float) -> Ite
         yield code, seen, f"{_frame_fix()}, or raise limits.max_turn_deg ({max_turn_deg:g} deg)"
 
 
+def _jaws_apart(pose: Array, arches: Sequence[Arch], limits: Limits) -> Iterator[tuple[str, str, str]]:
+    """Compare the way from the lower arch to the upper one with that in the average mouth."""
+    sure = [arch for arch in arches if arch.normal is not None]
+    if len(sure) < 2:
+        return
+    frame = max(sure, key=lambda arch: len(arch.slots)).frame
+    lower, upper = (arch.centroid - frame @ average_mouth().position[arch.slots].mean(0) for arch in sure)
+    apart = float(np.linalg.norm(upper - lower))
+    if apart > limits.max_jaws_apart_mm:
+        seen = f"the upper arch stands {apart:.3g} mm from its place over the lower one"
+        fix = f"see to the poses of the jaws (limits.max_jaws_apart_mm = {limits.max_jaws_apart_mm:g})"
+        yield "jaws_apart", seen, fix
+
+
 def _crowns_flipped(pose: Array, arches: Sequence[Arch]) -> tuple[str, str, str]:
     slots = np.concatenate([arch.slots for arch in arches])
     wrong = int((np.sum(pose[slots, :3, 2] * average_mouth().crown[slots], axis=1) < 0).sum())
@@ -238,9 +308,7 @@ def _buccal(pose: Array, arches: Sequence[Arch]) -> Iterator[tuple[str, str, str
     if not sure:
         return
     slots = np.concatenate([arch.slots for arch in sure])
-    outward = np.concatenate(
-        [average_mouth().outward[arch.slots, :2] @ frame_of(arch)[:, :2].T for arch in sure]
-    )
+    outward = np.concatenate([average_mouth().outward[arch.slots, :2] @ arch.frame[:, :2].T for arch in sure])
     cosines = np.sum(pose[slots, :3, 1] * outward, axis=1)
     middle = float(median(cosines))
     if middle >= CLEAR_COSINE:
@@ -248,11 +316,38 @@ def _buccal(pose: Array, arches: Sequence[Arch]) -> Iterator[tuple[str, str, str
     if middle > -CLEAR_COSINE:
         lies = np.degrees(np.arccos(middle))
         seen = f"tooth-local +y lies {lies:.0f} deg from buccal in most teeth"
-        yield "buccal_axis", seen, _axis_fix("+y buccal")
+        yield "buccal_axis", seen, f"{_axis_fix('+y buccal')}, and quaternions under the keys x, y, z, w"
         return
     inward = int((cosines < 0).sum())
     fix = 'set source.buccal_axis: "-y" in params.yaml (if it is "-y" already: "+y")'
     yield "buccal_axis", f"tooth-local +y points inwards in {inward} of {len(cosines)} teeth", fix
+
+
+def _inverted(pose: Array, arches: Sequence[Arch]) -> Iterator[tuple[str, str, str]]:
+    """Compare the rotations, and their inverses, with those of the average mouth.
+
+    In the lower arch it shows: a tooth's rotation is about the vertical there, to the left on one side and to
+    the right on the other. In the upper one rotations are half turns, nearly, which are their own inverses.
+    """
+    for arch in arches:
+        if arch.normal is None:
+            continue
+        off = float(median(_off_deg(pose, arch)))
+        inverse = float(median(_off_deg(pose, arch, inverse=True)))
+        if off - inverse > CLEARLY_DEG and inverse < WELL_DEG:
+            seen = (
+                f"the teeth of the {arch.name} arch are turned by {off:.0f} deg from where they belong, with "
+                f"the inverse rotations by {inverse:.0f} deg"
+            )
+            yield "rotations_inverted", seen, f"{_NOT_BACK}; a conjugate is (-x, -y, -z, w)"
+            return
+
+
+def _off_deg(pose: Array, arch: Arch, *, inverse: bool = False) -> Array:
+    """Angles (n,) between the rotations of an arch's teeth, or their inverses, and the average ones."""
+    rotation = pose[arch.slots, :3, :3]
+    average = arch.frame @ average_mouth().rotation[arch.slots]
+    return rigid.angle_deg((rotation if inverse else np.swapaxes(rotation, 1, 2)) @ average)
 
 
 def _size(place: Array, slots: NDArray[np.intp]) -> float:

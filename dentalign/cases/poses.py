@@ -12,6 +12,7 @@ from dentalign.geometry import rigid
 from dentalign.geometry.rigid import Array
 from dentalign.teeth import is_known, is_upper
 
+ORIGIN_MM = 0.1  # of head or jaw: in metres a mouth is 0.06 mm long
 _IDENTITY = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]  # translation, quaternion
 
 
@@ -90,6 +91,11 @@ def _stage(
             usable[number] = _tooth_numbers(number, tooth, where)
         except ToothDefect as defect:
             defects[number] = defect
+    for number in _in_the_origin(usable):
+        seen = f"it stands within {ORIGIN_MM:g} mm of the origin, unlike other teeth"
+        fix = "export its own pose, in mm; a tooth that cannot be read has no pose"
+        defects[number] = ToothDefect("pose_at_origin", seen, fix, file=where, tooth=number)
+        del usable[number]
     if not usable:
         return {}
     if not to_jaw:
@@ -100,6 +106,15 @@ def _stage(
     jaw = dict(zip(jaws, matrices[len(usable) :], strict=True))
     poses = np.stack([jaw[which] for which in upper]) @ matrices[: len(usable)]
     return dict(zip(usable, poses, strict=True))
+
+
+def _in_the_origin(poses: Mapping[int, list[float]]) -> list[int]:
+    """Find teeth without a place: the identity, which exporters write where reading a tooth fails, or metres.
+
+    None if most are so: then the poses of the whole stage are something else.
+    """
+    found = [number for number, numbers in poses.items() if math.hypot(*numbers[:3]) < ORIGIN_MM]
+    return found if 2 * len(found) < len(poses) else []
 
 
 def _spelling(stage: Stage, where: str) -> tuple[Mapping[str, Pose | None], bool]:

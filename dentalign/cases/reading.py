@@ -5,11 +5,11 @@
 CaseDefect excludes the case.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from dentalign.cases import frame_check
+from dentalign.cases import frame_check, plan_check
 from dentalign.cases.case_document import CaseDocument
 from dentalign.cases.crowns import Sampler, read_crowns
 from dentalign.cases.findings import Findings
@@ -19,7 +19,7 @@ from dentalign.cases.slots import in_our_frame, place, without_rivals
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.geometry import mesh_file
-from dentalign.geometry.arch_fit import find_arches
+from dentalign.geometry.arch_fit import Arch, find_arches
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, T2, Mouth
 
@@ -49,24 +49,7 @@ def read_poses(
     mouth = place(poses)
     findings.refuse_what_is_left(mouth, limits, file, plan=plan)
     findings.add(*(_t2_only(number, file) for number in poses.t2_only))
-    mouth = in_our_frame(mouth, buccal_axis)
-    arches = find_arches(mouth.pose[T1], np.flatnonzero(mouth.present[T1]))
-    far = frame_check.far_off(mouth.pose[T2], mouth.present[T2], limits) if plan else {}
-    far |= frame_check.far_off(mouth.pose[T1], mouth.present[T1], limits, arches)
-    findings.add(*(frame_check.stray(int(mouth.fdi[slot]), mm, file) for slot, mm in far.items()))
-    mouth = mouth.dropping(far)
-    findings.refuse_what_is_left(mouth, limits, file, plan=plan)
-    # A case in a wrong frame would teach the model a mouth that does not exist.
-    wrong = frame_check.problems(
-        mouth.pose[T1], mouth.present[T1], file=file, limits=limits, arches=None if far else arches
-    )
-    if plan and not wrong:
-        at_t2 = frame_check.problems(mouth.pose[T2], mouth.present[T2], file=file, limits=limits)
-        wrong = [CaseDefect(one.code, f"at T2: {one.seen}", one.fix, file=file) for one in at_t2]
-    if wrong:
-        findings.add(*wrong[1:])
-        raise wrong[0]
-    return mouth
+    return _verified(in_our_frame(mouth, buccal_axis), file, limits, findings, plan)
 
 
 def read_case(
@@ -101,6 +84,63 @@ def read_case(
 
     mouth = read_crowns(mouth, read_mesh, sampler, findings, plan=plan)
     return mouth, {slot: crowns[slot] for slot in np.flatnonzero(mouth.present[T1]).tolist()}
+
+
+def _verified(mouth: Mouth, file: str, limits: Limits, findings: Findings, plan: bool) -> Mouth:
+    """Check T1, T2 and T2 against T1; drops odd teeth, raises CaseDefect where the mouth as a whole is wrong.
+
+    A case in a wrong frame, or with a T2 that is no plan, would teach the model what does not exist.
+    """
+    stages = (T1, T2) if plan else (T1,)
+    arches = _arches(mouth, stages)
+    far: dict[int, ToothDefect] = {}
+    for stage in stages:
+        away = frame_check.far_off(mouth.pose[stage], mouth.present[stage], limits, arches[stage])
+        far = {slot: frame_check.stray(int(mouth.fdi[slot]), mm, file) for slot, mm in away.items()} | far
+    if far:
+        mouth = _without(far, mouth, file, limits, findings, plan)
+        arches = _arches(mouth, stages)
+    for stage in stages:
+        wrong = frame_check.problems(
+            mouth.pose[stage], mouth.present[stage], file=file, limits=limits, arches=arches[stage]
+        )
+        _refuse(wrong if stage == T1 else [_at_t2(one) for one in wrong], findings)
+    odd: dict[int, ToothDefect] = {}
+    if plan:
+        movements = plan_check.arch_movements(mouth, arches)
+        _refuse(plan_check.problems(mouth, movements, limits, file), findings)
+        odd = plan_check.odd_teeth(mouth, movements, limits, file)
+    for stage in stages:
+        angles = frame_check.turned(mouth.pose[stage], mouth.present[stage], limits, arches[stage])
+        for slot, angle in angles.items():
+            odd.setdefault(slot, frame_check.turned_tooth(int(mouth.fdi[slot]), angle, file))
+    return _without(odd, mouth, file, limits, findings, plan)
+
+
+def _arches(mouth: Mouth, stages: Sequence[int]) -> list[list[Arch]]:
+    return [find_arches(mouth.pose[stage], np.flatnonzero(mouth.present[stage])) for stage in stages]
+
+
+def _without(
+    odd: Mapping[int, ToothDefect], mouth: Mouth, file: str, limits: Limits, findings: Findings, plan: bool
+) -> Mouth:
+    """Drop and list teeth, by slot; raises CaseDefect if too few are left."""
+    findings.add(*odd.values())
+    mouth = mouth.dropping(odd)
+    findings.refuse_what_is_left(mouth, limits, file, plan=plan)
+    return mouth
+
+
+def _refuse(wrong: Sequence[CaseDefect], findings: Findings) -> None:
+    """Exclude the case for the first of its problems and list the others; raises CaseDefect."""
+    if wrong:
+        findings.add(*wrong[1:])
+        raise wrong[0]
+
+
+def _at_t2(one: CaseDefect) -> CaseDefect:
+    fix = f"export T2 like T1, which is right ({one.fix})"
+    return CaseDefect(one.code, f"at T2: {one.seen}", fix, file=one.file)
 
 
 def _t2_only(fdi: int, file: str) -> ToothDefect:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dentalign.cases import case_document, case_list
+from dentalign.cases import case_document, case_list, data_set_check
 from dentalign.cases.findings import Findings
 from dentalign.cases.left_out import LeftOut, dropped_teeth, excluded_cases, from_list
 from dentalign.cases.manifests import Manifest, ManifestCase, path_of
@@ -29,11 +29,12 @@ _FEW_CASES = 64  # below that a start of processes costs more than it saves
 
 @dataclass(frozen=True)
 class ManifestCounts:
-    """Cases in the manifests, cases excluded by this stage, teeth dropped from the cases used."""
+    """Cases in the manifests, cases excluded by this stage, teeth dropped from the cases used; warnings."""
 
     cases: int
     excluded: int
     dropped_teeth: int
+    warnings: tuple[str, ...] = ()
 
 
 def make_manifests(
@@ -54,8 +55,9 @@ def make_manifests(
     left_out : JSON, every row of the case list and what fetch_json left out, passed on to the shards; None
                if there is none
     out      : directory, replaced as a whole
-    raises   : NothingUsable if no case is left; DentalignError if an input of the stage cannot be read or
-               the store of meshes fails for more than fetch.max_failed_share of the meshes
+    raises   : NothingUsable if no case is left, or nothing could be learnt from them; DentalignError if an
+               input of the stage cannot be read or the store of meshes fails for more than
+               fetch.max_failed_share of the meshes
     """
     splits = case_list.read_splits(cases)
     listed, lines_before = (list(splits), []) if left_out is None else read_listed(left_out)
@@ -64,6 +66,11 @@ def make_manifests(
         entries, lines = read_cases(json_dir, splits, source=source, fetch=fetch, limits=limits)
         if not entries:
             raise NothingUsable(f"{cases}: no case is usable{_first_reasons(lines)}")
+        remarks = data_set_check.remarks(
+            [entry.mouth for entry in entries], [*lines_before, *lines], len(listed), limits
+        )
+        if pointless := [str(remark) for remark in remarks if remark.pointless]:
+            raise NothingUsable(f"{cases}: nothing to learn from: {'; '.join(pointless)}")
         with atomic.replacing(out) as folder:
             folder.mkdir()
             for shard in shards:
@@ -77,6 +84,7 @@ def make_manifests(
         cases=len(entries),
         excluded=len(excluded_cases(lines)),
         dropped_teeth=len(dropped_teeth(lines)),
+        warnings=tuple(map(str, remarks)),
     )
 
 

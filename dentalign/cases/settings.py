@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from dentalign.params import NotNegative, Positive, PositiveFloat, Section, Share
+from dentalign.params import NotNegative, NotNegativeFloat, Positive, PositiveFloat, Section, Share
 
 BuccalAxis = Literal["+y", "-y"]
 
@@ -51,7 +51,17 @@ class Limits(Section):
     min_mouth_size: PositiveFloat = 0.5
     max_mouth_size: PositiveFloat = 2.0
     max_turn_deg: PositiveFloat = 45.0
-    max_from_arch_mm: PositiveFloat = 30.0
+    max_from_arch_mm: PositiveFloat = 20.0
+    max_off_arch_mm: PositiveFloat = 5.0
+    max_jaws_apart_mm: PositiveFloat = 18.0
+    max_tooth_turn_deg: PositiveFloat = 140.0
+    max_turn_away_deg: PositiveFloat = 40.0
+    min_movement_mm: NotNegativeFloat = 0.01
+    max_tooth_movement_mm: PositiveFloat = 18.0
+    max_arch_movement_mm: PositiveFloat = 12.0
+    max_arch_turn_deg: PositiveFloat = 20.0
+    max_jaw_movement_mm: PositiveFloat = 12.0
+    max_extracted_of_arch: NotNegative = 6
 
 
 class Sample(Section):

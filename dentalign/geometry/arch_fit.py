@@ -41,6 +41,13 @@ class Arch:
             return None
         return unit(np.cross(self.left, self.back))
 
+    @functools.cached_property
+    def frame(self) -> Array:
+        """Right-handed rotation (3, 3), columns nearest to left, back and up; there must be a normal."""
+        assert self.left is not None and self.back is not None and self.normal is not None
+        u, _, vt = np.linalg.svd(np.stack([self.left, self.back, self.normal], axis=1))
+        return np.asarray(u @ vt)
+
     def scaled(self, factor: float) -> "Arch":
         """Convert lengths to another unit."""
         away = None if self.away is None else self.away * factor
@@ -94,13 +101,6 @@ def fit_to_average(place: Array, flat: Array) -> tuple[Array, Array, Array, Arra
     variance = float(weight @ rest**2) / freedom + 1e-12
     errors = np.sqrt(np.diag(np.linalg.inv(normal))[1:] * variance)
     return centre + solution[0], solution[1:], errors, rest
-
-
-def frame_of(arch: Arch) -> Array:
-    """Right-handed rotation (3, 3), columns nearest to left, back and up of an arch that has a normal."""
-    assert arch.left is not None and arch.back is not None and arch.normal is not None
-    u, _, vt = np.linalg.svd(np.stack([arch.left, arch.back, arch.normal], axis=1))
-    return u @ vt
 
 
 def _if_sure(axis: Array, error: float) -> Array | None:

@@ -28,11 +28,13 @@ class AverageMouth:
     position : (32, 3) float64, centroid of the crown, mm
     outward  : (32, 3) float64, unit vector from the arch to the cheek or lip
     crown    : (32, 3) float64, unit vector from root to crown tip
+    rotation : (32, 3, 3) float64, tooth-local -> head: columns x = y cross z, y = outward, z = crown
     """
 
     position: Array
     outward: Array
     crown: Array
+    rotation: Array
 
 
 @functools.cache
@@ -48,6 +50,7 @@ def average_mouth() -> AverageMouth:
         position[slot], outward[slot] = arch.at(sum(widths[:index]) + widths[index] / 2, side)
         position[slot] += [0.0, 0.0 if upper else _LOWER_BEHIND_MM, up * _CROWN_CENTRES_APART_MM / 2]
         crown[slot, 2] = -up
-    for array in (position, outward, crown):
+    rotation = np.stack([np.cross(outward, crown), outward, crown], axis=-1)
+    for array in (position, outward, crown, rotation):
         array.setflags(write=False)
-    return AverageMouth(position, outward, crown)
+    return AverageMouth(position, outward, crown, rotation)

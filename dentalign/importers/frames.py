@@ -23,7 +23,7 @@ from trimesh.grouping import group_rows
 from dentalign.cases.slots import slot_of
 from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.geometry import rigid
-from dentalign.geometry.arch_fit import MIN_TEETH_OF_ARCH, Arch, find_arch, frame_of
+from dentalign.geometry.arch_fit import MIN_TEETH_OF_ARCH, Arch, find_arch
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.rigid import Array
 from dentalign.teeth import ARCHES, SLOT_COUNT, is_upper
@@ -88,7 +88,7 @@ class ScannedMouth:
             counts = " and ".join(f"{len(arch.slots)} {arch.name}" for arch in found)
             seen = f"no arch recognised in {counts} teeth (at least {MIN_TEETH_OF_ARCH} of one are needed)"
             raise CaseDefect("arch_unclear", seen, "leave the case out", file=file)
-        arches = {arch.name: frame_of(arch) for arch in sure}
+        arches = {arch.name: arch.frame for arch in sure}
         u, _, vt = np.linalg.svd(sum(len(arch.slots) * arches[arch.name] for arch in sure))
         rotation = (u * [1.0, 1.0, float(np.linalg.det(u @ vt))]) @ vt
         up = rotation[:, 2]

@@ -74,7 +74,7 @@ def import_cases(importer: Importer, source_folder: Path, dest: Path) -> ImportR
     found = importer.find(source)
     if not found:
         raise NothingUsable(f"{source_folder}: {importer.missing}")
-    opened = ImportStore(dest, importer.name)
+    opened = ImportStore(dest, importer.name, shapes_only=importer.shapes_only)
     with state_dir.kept_in(dest / FOLDER / "state"), exclusive(dest / FOLDER):
         return _import(importer, source, found, opened)
 

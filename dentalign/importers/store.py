@@ -22,7 +22,7 @@ from dentalign.importers.source_folder import SourceFolder
 
 STEP = "import"
 FOLDER = ".import"  # of the destination
-FORMAT = 2  # of the records and of what the importers decide: another one imports everything again
+FORMAT = 3  # of the records and of what the importers decide: another one imports everything again
 HEADER = b"dentalign import, tooth-local, mm"
 _FEW_POINTS = Sample(points=8, oversampling=2)  # enough to see if a crown can be sampled
 
@@ -53,9 +53,10 @@ class Record(BaseModel, frozen=True):
 class ImportStore:
     """Destination of an import, with json/, stl/ and the records of its cases."""
 
-    def __init__(self, dest: Path, name: str):
+    def __init__(self, dest: Path, name: str, *, shapes_only: bool = False):
         """Open or start it; raises DentalignError if the folder is something else."""
         self.dest, self.name = dest, name
+        self.limits = Limits(min_movement_mm=0.0) if shapes_only else Limits()
         mark = dest / FOLDER / "format"
         if mark.is_file():
             other = mark.read_text(encoding="utf-8").strip()
@@ -100,7 +101,7 @@ class ImportStore:
             fingerprint=fingerprint,
             decisions=decisions,
             teeth=len(case.t1) + len(case.lost),
-            lost=_lines(found.case_id, document, case),
+            lost=_lines(found.case_id, document, case, self.limits),
             registrations=case.registrations,
             notes=dict(case.notes),
             figures={name: round(value, 4) for name, value in case.figures.items()},
@@ -145,12 +146,14 @@ def by_patient(records: Iterable[Record]) -> list[ListedCase]:
     return [ListedCase(case.case_id, name) for name, cases in named for case in cases]
 
 
-def _lines(case_id: str, document: case_document.CaseDocument, case: ImportedCase) -> tuple[LeftOut, ...]:
+def _lines(
+    case_id: str, document: case_document.CaseDocument, case: ImportedCase, limits: Limits
+) -> tuple[LeftOut, ...]:
     """Lines of teeth that the importer lost or the pipeline will drop; raises CaseDefect if it refuses."""
     findings = Findings(case_id, STEP)
-    sampler = Sampler("+y", _FEW_POINTS, Limits())
+    sampler = Sampler("+y", _FEW_POINTS, limits)
     try:
-        mouth = read_poses(document, "", "+y", sampler.limits, findings)
+        mouth = read_poses(document, "", "+y", limits, findings)
         read_crowns(mouth, lambda slot: (case.crowns[int(mouth.fdi[slot])].triangles, ""), sampler, findings)
     except CaseDefect as defect:
         fix = "nothing: the download of this case cannot be used as it is"

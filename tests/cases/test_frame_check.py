@@ -65,6 +65,10 @@ def upper_arch(change: Change) -> Change:
     return lambda pose: np.concatenate([pose[:16], change(pose[16:])])
 
 
+def rotations_inverted(pose: Array) -> Array:
+    return rigid.from_rotation(np.swapaxes(pose[:, :3, :3], 1, 2), pose[:, :3, 3])
+
+
 def codes(pose: Array, mask: frame_check.Mask) -> list[str]:
     return [defect.code for defect in frame_check.problems(pose, mask)]
 
@@ -85,6 +89,9 @@ WRONG: dict[str, tuple[Change, str]] = {
     "translations lost": (scaled(0), "poses_at_one_place"),
     "upper jaw turned round": (upper_arch(turned("z", 180)), "arches_disagree"),
     "upper jaw too low": (upper_arch(moved(0, 0, -25)), "upper_below_lower"),
+    "upper jaw too far forward": (upper_arch(moved(0, -25, 0)), "jaws_apart"),
+    "upper jaw too far to the left": (upper_arch(moved(22, 0, 0)), "jaws_apart"),
+    "quaternions conjugated": (rotations_inverted, "rotations_inverted"),
     "buccal at -y": (local(-1, -1, 1), "buccal_axis"),
     "buccal at x": (lambda pose: pose @ turned("z", 90)(np.eye(4)), "buccal_axis"),
     "crown tip at -z": (local(-1, 1, -1), "crown_axis"),
@@ -203,6 +210,38 @@ def test_odd_teeth_do_not_decide(mouths: list[Mouth]) -> None:
     assert f"{SLOTS[present[4]]} (5" in defect.seen
     assert list(frame_check.far_off(pose, mask)) == [present[4], present[20]]
     assert codes(head(-1, 1, 1)(pose), mask) == ["teeth_far_apart", "mirrored"]
+
+
+def test_poses_that_lead_from_the_head_to_the_tooth_form_no_arch(mouths: list[Mouth]) -> None:
+    for pose, mask in mouths:
+        assert set(codes(rigid.inverse(pose), mask)) & {"no_arch", "mouth_size", "teeth_far_apart"}
+    seen = [
+        defect.seen for pose, mask in mouths for defect in frame_check.problems(rigid.inverse(pose), mask)
+    ]
+    assert any("teeth of the lower arch form no arch" in text for text in seen)
+
+
+def test_a_tooth_upside_down_or_back_to_front_is_found_and_a_rotated_one_is_not(mouths: list[Mouth]) -> None:
+    for pose, mask in mouths[::3]:
+        assert not frame_check.turned(pose, mask)
+        slot = int(np.flatnonzero(mask)[5])
+        for angle, axis in ((180, "x"), (180, "y"), (180, "z")):
+            spoilt = pose.copy()
+            spoilt[slot] = pose[slot] @ turned(axis, angle)(np.eye(4))
+            found = frame_check.turned(spoilt, mask)
+            assert list(found) == [slot]
+            assert frame_check.turned_tooth(36, found[slot], "a.json").code == "tooth_turned"
+        spoilt[slot] = pose[slot] @ turned("z", 80)(np.eye(4))
+        assert not frame_check.turned(spoilt, mask)
+
+
+def test_a_tooth_25_mm_away_is_the_fault_of_the_tooth_in_a_mouth_of_any_size(mouths: list[Mouth]) -> None:
+    for factor in (0.8, 1.0, 1.2):
+        pose, mask = scaled(factor)(mouths[0][0]), mouths[0][1]
+        slot = int(np.flatnonzero(mask)[7])
+        pose[slot, :3, 3] += [0, 25.0, 0]
+        assert list(frame_check.far_off(pose, mask)) == [slot]
+        assert codes(pose, mask & (np.arange(32) != slot)) == []
 
 
 def test_the_limits_are_those_of_params(mouths: list[Mouth]) -> None:

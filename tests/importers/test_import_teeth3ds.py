@@ -23,6 +23,7 @@ from dentalign.teeth import antimere, is_upper
 from tests.support.public_sets import GUM_AT, Made, difference, elsewhere, mouth, teeth3ds
 
 PRIMARY = 22  # the demo clinic's patient with a retained primary molar
+SHAPES = Limits(min_movement_mm=0.0)
 PATIENTS = {"AB0000XY": 1, "AB0009XY": PRIMARY}  # of the train split, and of another
 
 
@@ -75,7 +76,8 @@ def test_both_jaws_of_a_patient_share_a_split(store: Path) -> None:
 
 def test_the_autoencoder_takes_the_shapes_by_their_own_list(store: Path, tmp_path: Path) -> None:
     with check.locate(store) as places:
-        assert check.check(places).all_good
+        assert check.check(places, limits=SHAPES).all_good
+        assert {line.code for line in check.check(places).lines} == {"no_movement"}
     cases, _ = case_list.read(store / "shapes.csv")
     case_list.write_splits(tmp_path / "splits.csv", {case.case_id: case.split for case in cases})
     source = Source.model_validate(
@@ -83,7 +85,7 @@ def test_the_autoencoder_takes_the_shapes_by_their_own_list(store: Path, tmp_pat
     )
     rigid_transforms.make_manifests(
         store / "json", tmp_path / "splits.csv", None, tmp_path / "transforms",
-        source=source, fetch=Fetch(), limits=Limits(), shards=["all"],
+        source=source, fetch=Fetch(), limits=SHAPES, shards=["all"],
     )  # fmt: skip
     sampler = Sampler("+y", Sample(points=16, oversampling=2, workers=1), Limits())
     with MeshStore(source.meshes, Limits()) as meshes:

@@ -3,6 +3,7 @@
 import csv
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from dentalign.cases.poses import stage_poses
 from dentalign.cases.settings import Fetch, Limits, Source
 from dentalign.cli import app
 from dentalign.errors import CaseDefect, NothingUsable
+from dentalign.geometry import rigid
 from dentalign.importers import matrix_reading
 from dentalign.importers.base import FoundCase, ImportedCase
 from dentalign.importers.import_run import ImportResult, import_cases
@@ -125,10 +127,17 @@ def test_matrices_that_the_arch_cannot_tell_apart_are_named_and_not_guessed(
     assert difference(tmp_path / "out", "teethalign3d-001", mouths[1]).t2_mm < 0.01
 
 
-def test_where_nothing_moves_no_reading_is_needed(tmp_path: Path) -> None:
-    still = {7: mouth(7, elsewhere(7), share=0.0)}
-    assert run(write(tmp_path / "in", still), tmp_path / "out").cases_new == 1
+def test_where_nothing_turns_no_reading_is_needed(tmp_path: Path) -> None:
+    still = mouth(7, elsewhere(7), share=0.0)
+    back = rigid.from_rotation(np.eye(3), np.array([0.3, 0.4, 0.0]))
+    shifted = {7: replace(still, t2=moved(still.t2, back))}
+    assert run(write(tmp_path / "in", shifted), tmp_path / "out").cases_new == 1
     assert "matrices: unclear" in (tmp_path / "out" / "import.txt").read_text()
+
+
+def test_a_case_in_which_nothing_moves_at_all_is_left_out(tmp_path: Path) -> None:
+    with pytest.raises(NothingUsable, match="T2 is T1"):
+        run(write(tmp_path / "in", {7: mouth(7, elsewhere(7), share=0.0)}), tmp_path / "out")
 
 
 @pytest.mark.parametrize(
