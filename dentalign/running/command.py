@@ -162,6 +162,8 @@ def _internal(error: Exception) -> str:
         return f"No space left on device ({quoted}); make room, then run the same command again"
     if isinstance(error, OSError):
         return message
+    if isinstance(error, UnicodeEncodeError) and sys.getfilesystemencoding() != "utf-8":
+        return "a path has letters that the locale lacks; set PYTHONUTF8=1, then run the same command again"
     return f"internal, {message} in {where}; run it again with --debug for the traceback"
 
 
