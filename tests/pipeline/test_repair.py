@@ -100,3 +100,13 @@ def test_nothing_is_deleted_under_a_dvc_at_work(project: Project) -> None:
 def test_a_folder_without_dvc_is_named(tmp_path: Path) -> None:
     with pytest.raises(DentalignError, match="no DVC repository"):
         repair.remove_half_written(tmp_path)
+
+
+def test_a_copy_without_git_is_told_what_to_do_at_once(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    with pytest.raises(
+        DentalignError, match=r"no git repository.*`git init`, `git add --all` and `git commit"
+    ):
+        repair.remove_half_written(tmp_path)
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
+    assert repair.remove_half_written(tmp_path) == []  # DVC needs none
