@@ -464,6 +464,21 @@ def test_a_file_name_that_is_no_text_is_listed_and_the_good_case_is_predicted(
     assert (tmp_path / "out" / "json" / f"{CASE}.json").is_file()
 
 
+def test_folders_whose_names_are_no_text_are_read_and_written(
+    predictor: Predictor, store: Path, tmp_path: Path
+) -> None:
+    odd, out = tmp_path / os.fsdecode(b"in \xff"), tmp_path / os.fsdecode(b"out \xfe")
+    shutil.copytree(store, odd)
+    (odd / "stl" / CASE / "31.stl").unlink()
+    done = predict_cases(odd, odd / "stl", out, predictor, OutputOptions())
+    assert all(file.is_file() and file.is_relative_to(out) for file in done.files[0])
+    with open(out / "left_out.csv", encoding="utf-8", newline="") as table:
+        (row,) = csv.DictReader(table)
+    assert row["file"] == f"{tmp_path}/in \\udcff/stl/{CASE}/31.stl"
+    for file in (*out.glob("json/*"), *out.glob("report/*")):
+        file.read_text(encoding="utf-8")
+
+
 def test_a_pipe_in_place_of_a_case_is_refused_and_not_waited_for(
     predictor: Predictor, store: Path, tmp_path: Path
 ) -> None:
