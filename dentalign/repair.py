@@ -44,7 +44,8 @@ def remove_half_written(root: Path) -> list[Path]:
                 (tmp / "rwlock").unlink()
                 removed.append(tmp / "rwlock")
     except LockError as error:
-        raise DentalignError(f"{root.resolve()}: a DVC is at work here; wait until it has ended") from error
+        seen = "a DVC is at work here; wait until it has ended (or is this a drive without locks?)"
+        raise DentalignError(f"{root.resolve()}: {seen}") from error
     return removed
 
 

@@ -74,8 +74,7 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
         show_traceback()
         _say(f"error: {_internal(error)}")
         code = 1
-    _flush_streams()
-    sys.exit(code)
+    sys.exit(_flush_streams(code))
 
 
 def _open_streams() -> None:
@@ -96,13 +95,17 @@ def _open_streams() -> None:
             stream.reconfigure(encoding="utf-8" if ascii_only else None, errors="backslashreplace")
 
 
-def _flush_streams() -> None:
-    """Print what is left; what nobody reads any more, such as behind `| head -1`, is dropped."""
+def _flush_streams(code: Any) -> Any:
+    """Print what is left and return the exit code; what nobody reads, as behind `| head -1`, is dropped."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError as error:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if code == 0 and not isinstance(error, BrokenPipeError):
+                _say(f"error: {_internal(error)}")
+                code = 1
+    return code
 
 
 def _run_own_code() -> None:
@@ -194,5 +197,5 @@ def _say_interrupted() -> None:
 
 
 def _say(text: str) -> None:
-    with suppress(BrokenPipeError):  # nobody reads it
+    with suppress(OSError):  # nobody can read it
         print(" ".join(text.split()), file=sys.stderr, flush=True)

@@ -1,5 +1,7 @@
 import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from dvc.lock import make_lock
 from dentalign import repair
 from dentalign.errors import DentalignError
 from tests.support.pipeline_project import Project
+from tests.support.repository import ROOT
 
 
 def _cut(path: Path, size: int) -> None:
@@ -110,3 +113,12 @@ def test_a_copy_without_git_is_told_what_to_do_at_once(tmp_path: Path) -> None:
         repair.remove_half_written(tmp_path)
     (tmp_path / ".dvc" / "config").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
     assert repair.remove_half_written(tmp_path) == []  # DVC needs none
+
+
+@pytest.mark.parametrize("target", ["demo", "repro"])
+def test_make_says_so_before_it_installs_anything(tmp_path: Path, target: str) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    done = subprocess.run(["make", target], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "git init && git add --all && git commit -m start" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]

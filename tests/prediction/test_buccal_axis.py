@@ -117,6 +117,6 @@ def test_the_command_finds_the_axis_unless_it_is_told(
     assert f"look at: case {CASE}: {SEEN}; " in said
     with open(tmp_path / "out" / "to_look_at.csv", newline="", encoding="utf-8") as table:
         assert [row["seen"] for row in csv.DictReader(table) if row["code"] == "buccal_axis"] == [SEEN]
-    assert SEEN not in finished_project.run(*words, "--buccal-axis=-y").stdout
+    assert SEEN not in finished_project.run(*words, "--buccal-axis", "-y").stdout
     done = finished_project.run(*words, "--buccal-axis", "+y", check=False)
     assert done.returncode == 3 and "points inwards in 28 of 28 teeth" in done.stdout

@@ -143,6 +143,18 @@ def test_with_closed_streams_a_command_does_its_work(closed: str, tmp_path: Path
     assert (tmp_path / "out").read_text() == "mine"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("lines", [3, 100_000])
+def test_a_disk_that_is_full_of_what_is_printed_is_said_once(lines: int, tmp_path: Path) -> None:
+    code, said = in_a_shell("2>&1 >/dev/full", tmp_path, str(lines))
+    assert code == 1
+    assert [line for line in said.splitlines() if "error" in line] == [
+        "error: No space left on device (OSError: [Errno 28] No space left on device); make room, "
+        "then run the same command again"
+    ]
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(("lines", "codes"), [(3, {0}), (100_000, {0, 1})])
 def test_a_reader_that_has_seen_enough_is_no_failure_to_be_told(
     lines: int, codes: set[int], tmp_path: Path

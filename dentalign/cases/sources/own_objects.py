@@ -35,10 +35,9 @@ class OwnObjects:
 
 def _cache_dir(dvc: Path) -> Path:
     """Cache of a repository: `cache.dir` as DVC reads it (system, user, repository), else `.dvc/cache`."""
-    from dvc.config import Config, ConfigError
+    from dvc.config import Config
 
     try:
-        named = Config(str(dvc), validate=False).get("cache", {}).get("dir")
-    except ConfigError:  # DVC itself says what is wrong with it
-        named = None
-    return Path(named or dvc / "cache")
+        return Path(Config(str(dvc)).get("cache", {}).get("dir") or dvc / "cache")
+    except Exception:  # noqa: BLE001  DVC itself says what is wrong with it, in a dozen classes
+        return dvc / "cache"

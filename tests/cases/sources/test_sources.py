@@ -105,6 +105,18 @@ def test_a_link_to_anything_else_in_or_beside_the_repository_is_refused(tmp_path
         assert code_of(source, "11.stl") == "link_out_of_folder"
 
 
+@pytest.mark.parametrize("config", [b"cache = 5", b"[cache]\n    dir = a, b\n", b"[[[", b"\xff\xfe\0"])
+def test_a_dvc_config_that_cannot_be_read_trusts_the_default_cache_only(
+    tmp_path: Path, config: bytes
+) -> None:
+    stl = repository(tmp_path / "clinic", f".dvc/cache/{DVC_OBJECT}")
+    (tmp_path / "clinic" / ".dvc" / "config").write_bytes(config)
+    (stl / "12.stl").symlink_to("/etc/hostname")
+    with open_source(str(stl)) as source:
+        assert source.read("11.stl", LIMIT) == b"abc"
+        assert code_of(source, "12.stl") == "link_out_of_folder"
+
+
 def test_a_store_cannot_name_any_folder_as_its_cache(tmp_path: Path) -> None:
     """Who hands over a case store may put a .dvc, and links in place of objects, into it."""
     secret = tmp_path / "secret"
