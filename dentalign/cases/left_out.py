@@ -33,8 +33,9 @@ class LeftOut:
         """Make the line for a defect met in a stage; a CaseDefect concerns the whole case."""
         whole = isinstance(defect, CaseDefect) or defect.tooth is None
         tooth = "" if whole else str(defect.tooth)
-        file = printable(defect.file)
-        return cls(printable(case_id), tooth, stage, defect.code, defect.seen, defect.fix, file)
+        return cls(
+            *map(printable, (case_id, tooth, stage, defect.code, defect.seen, defect.fix, defect.file))
+        )
 
     @property
     def whole_case(self) -> bool:
