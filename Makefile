@@ -11,7 +11,7 @@ ROOMS := $(sort $(filter-out support fuzz,$(notdir $(patsubst %/,%,$(wildcard te
 ROOM_TESTS = $(firstword $(wildcard tests/$(ROOM) tests/test_$(ROOM).py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo repro test test-fast a-room test-all check docs layers shards dist clean
+.PHONY: help setup a-repository demo repro test test-fast a-room test-all check docs layers shards dist clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name does; do \
@@ -30,13 +30,18 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@.venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup ## run the pipeline on the made-up demo clinic and show the metrics
+a-repository: # before the minutes that the installation takes
+	@test -e .git || git rev-parse --git-dir > /dev/null 2>&1 || { \
+		echo 'make: no git repository, which DVC needs (an unpacked ZIP?): run' >&2; \
+		echo '  git init && git add --all && git commit -m start' >&2; exit 1; }
+
+demo: a-repository setup ## run the pipeline on the made-up demo clinic and show the metrics
 	@$(IN_VENV) dentalign repair
 	@$(IN_VENV) dvc repro
 	@$(IN_VENV) dentalign metrics
 	@echo 'The report is reports/validation/index.html: .venv/bin/dentalign view opens it'
 
-repro: setup ## run the stages that are stale (`dvc repro` inside .venv), even after a power cut
+repro: a-repository setup ## run the stages that are stale (`dvc repro` inside .venv), even after a power cut
 	@$(IN_VENV) dentalign repair
 	@$(IN_VENV) dvc repro
 

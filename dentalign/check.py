@@ -7,17 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from dentalign.cases import case_list, fetch, rigid_transforms
+from dentalign.cases import case_document, case_list, fetch, rigid_transforms
 from dentalign.cases.crowns import Sampler
 from dentalign.cases.data_set_check import Remark, remarks
-from dentalign.cases.left_out import LeftOut, Totals, dropped_teeth, excluded_cases
+from dentalign.cases.findings import Findings
+from dentalign.cases.left_out import LeftOut, Totals, dropped_teeth, excluded_cases, printable
 from dentalign.cases.manifests import Manifest
+from dentalign.cases.reading import read_case
 from dentalign.cases.settings import BuccalAxis, Fetch, Limits, Sample, Source
 from dentalign.cases.sources.folder import LocalSource
 from dentalign.cases.sources.location import open_source
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.dataset import clouds
-from dentalign.errors import NothingUsable, ParamError
+from dentalign.errors import CaseDefect, NothingUsable, ParamError
 from dentalign.mouth import T1, Mouth
 from dentalign.running import state_dir
 
@@ -26,6 +28,7 @@ COLUMNS = ("case", "tooth", "code", "seen", "fix")
 
 # Whether points can be sampled does not depend on how many.
 _FEW_POINTS = Sample(points=8, oversampling=2)
+_NO_T2 = "no_t2_stage"  # code of a case that `dentalign predict` can use, and training cannot
 _MESH_FOLDERS = ("stl", "meshes")
 
 
@@ -36,6 +39,11 @@ class CheckResult:
     lines: list[LeftOut]
     totals: Totals
     remarks: tuple[Remark, ...] = ()
+
+    @property
+    def for_predict(self) -> int:
+        """Number of cases that have no T2: usable for `dentalign predict`, not for training."""
+        return sum(line.code == _NO_T2 for line in self.lines)
 
     @property
     def all_good(self) -> bool:
@@ -69,8 +77,9 @@ def check(
             be used, be it every one, is in the result.
     """
     limits = limits or Limits()
-    source = Source.model_validate(
-        {"cases": places.cases, "json": places.json, "meshes": places.meshes, "buccal_axis": buccal_axis}
+    # Not validated: a path of the command line may be no text, which params.yaml cannot hold.
+    source = Source.model_construct(
+        cases=places.cases, json_=places.json, meshes=places.meshes, buccal_axis=buccal_axis
     )
     # However many files cannot be had, each is a line of the result.
     patient = (fetch_settings or Fetch()).model_copy(update={"max_failed_share": 1.0})
@@ -95,19 +104,21 @@ def check(
         entries, found = rigid_transforms.read_cases(
             folder / "json", splits, source=source, fetch=patient, limits=limits
         )
-        given = open_source(places.json).prefix.rstrip("/")
-        lines += [replace(line, file=line.file.replace(str(folder / "json"), given)) for line in found]
+        lines += found
         manifest = Manifest(STAGE, tuple(entries), tuple(lines), len(rows))
         sampler = Sampler(source.buccal_axis, _FEW_POINTS, limits)
         mouths: list[Mouth] = []
         teeth_listed = 0
         with MeshStore(source.meshes, limits, patient) as meshes:
+            lines = _without_t2(folder / "json", lines, meshes, sampler)
             sampled = clouds.sampled(manifest, meshes, sampler)
             for entry, (mouth, more) in zip(entries, sampled, strict=True):
                 lines += more
                 if mouth is not None:
                     mouths.append(mouth)
                     teeth_listed += entry.teeth_at_t1
+        given = printable(open_source(places.json).prefix.rstrip("/"))
+        lines = [replace(line, file=line.file.replace(str(folder / "json"), given)) for line in lines]
     totals = Totals(
         cases_listed=len(rows),
         cases_used=len(mouths),
@@ -117,6 +128,22 @@ def check(
         teeth_dropped=len(dropped_teeth(lines)),
     )
     return CheckResult(sorted(lines), totals, tuple(remarks(mouths, lines, len(rows), limits)))
+
+
+def _without_t2(json_dir: Path, lines: list[LeftOut], meshes: MeshStore, sampler: Sampler) -> list[LeftOut]:
+    """Read cases without T2 as `dentalign predict` does: what it would leave out is said of them as well."""
+    cases = {line.case_id: line for line in lines if line.code == _NO_T2}
+    lines = [line for line in lines if line.case_id not in cases]
+    for case_id, line in cases.items():
+        findings, file = Findings(case_id, line.stage), json_dir / f"{case_id}.json"
+        try:
+            document = case_document.read(file, case_id, ends_only=True)
+            read_case(document, str(file), meshes, sampler, findings, plan=False)
+            lines.append(line)
+        except CaseDefect as defect:
+            findings.add(defect)
+        lines += findings.lines
+    return lines
 
 
 @contextmanager

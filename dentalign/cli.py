@@ -108,6 +108,13 @@ def predict_(
     poses_only: Annotated[
         bool, typer.Option("--poses-only", help="Write poses and movements only, no picture and no report.")
     ] = False,
+    buccal_axis: Annotated[
+        Literal["auto", "+y", "-y"],
+        typer.Option(
+            help="Buccal axis of the exporter's tooth-local frame; auto: that of the parameters, or the "
+            "other one where nearly all teeth of a case show it."
+        ),
+    ] = "auto",
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
         typer.Option(help="Device of the models; auto: the GPU if there is one."),
@@ -123,7 +130,7 @@ def predict_(
     from dentalign.prediction import batch
     from dentalign.prediction.files import OutputOptions
     from dentalign.prediction.predictor import Predictor
-    from dentalign.prediction.review import Thresholds
+    from dentalign.prediction.review import UNLIKE_TRAINING, Thresholds
 
     numbers = {"extract": _teeth(extract, "--extract"), "fixed": _teeth(fixed, "--fixed")}
     sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "predict")
@@ -133,7 +140,8 @@ def predict_(
         encoder=None if models else given.encoder.weights,
         decoder=None if models else given.decoder.weights,
         device=device,
-        buccal_axis=given.source.buccal_axis,
+        buccal_axis=given.source.buccal_axis if buccal_axis == "auto" else buccal_axis,
+        find_axis=buccal_axis == "auto",
         sample=given.sample if "sample" in given.model_fields_set else None,  # None: as the encoder wants it
         limits=given.limits,
         fetch=given.fetch,
@@ -141,9 +149,11 @@ def predict_(
     )
     wanted = OutputOptions(stages, moved, not poses_only, given.predict)
     done = batch.predict_cases(case, meshes, out, predictor, wanted, **numbers)
-    for line in done.left_out:
-        tooth = f" tooth {line.tooth}" if line.tooth else ""
-        typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.fix} [{line.file}]", err=True)
+    _print_left_out(done.left_out)
+    for look in done.to_look_at:
+        if not look.tooth or look.code in UNLIKE_TRAINING:
+            tooth = f" tooth {look.tooth}" if look.tooth else ""
+            typer.echo(f"look at: case {look.case_id}{tooth}: {look.seen}; {look.fix}", err=True)
     looks = len({look.case_id for look in done.to_look_at})
     what = f"{len(done.files)} cases, {done.refused} refused, {looks} with something to look at"
     typer.echo(f"predict: {what} -> {out}", err=True)
@@ -192,7 +202,8 @@ def check_(
 ) -> None:
     """List what the pipeline would leave out of a data set, and why; nothing is written into the project.
 
-    Exit code: 0 nothing, 1 something would be left out, 3 no case is usable.
+    Exit code: 0 nothing, 1 something would be left out, 3 no case is usable. A case without T2 is left out
+    of the training and usable for `dentalign predict`: 1.
     """
     from dentalign import check, settings
     from dentalign.cases import left_out
@@ -211,7 +222,9 @@ def check_(
     for remark in checked.remarks:
         typer.echo(f"check: warning: {remark}", err=True)
     typer.echo(f"check: {checked.totals}", err=True)
-    if not checked.totals.cases_used:
+    if checked.for_predict:
+        typer.echo(f"check: {checked.for_predict} cases usable for predict, not for training", err=True)
+    elif not checked.totals.cases_used:
         raise NothingUsable(f"{source}: no case is usable")
     if any(remark.pointless for remark in checked.remarks):
         raise NothingUsable(f"{source}: nothing to learn from")

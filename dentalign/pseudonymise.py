@@ -189,6 +189,8 @@ class _Copier:
             read = case_document.parse(data, case_id, max_mb=self.limits.max_json_mb)
         except CaseDefect as defect:
             _remove_case(self.dest, name)  # an earlier version of it
+            if defect.code == "case_id_differs":  # its fix quotes an id
+                defect.fix = "export it again under its own name, or remove it if it is a copy"
             copy.lines.append(LeftOut.of(name, STAGE, defect.at(f"json/{name}.json")))
             return copy
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import yaml
+from dvc.config import Config
 from dvc.lock import LockError, make_lock
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from voluptuous import Invalid
@@ -22,12 +23,13 @@ def remove_half_written(root: Path) -> list[Path]:
     Nothing is lost: DVC finds finished stages again in its run cache, and the file `rwlock` only says which
     DVC is at work.
 
-    raises: DentalignError where there is no DVC repository, where a DVC is at work in it, or where a
-            `dvc.lock` is damaged otherwise, such as by a merge; then nothing is deleted
+    raises: DentalignError where there is no DVC repository, or not in git, where a DVC is at work in it, or
+            where a `dvc.lock` is damaged otherwise, such as by a merge; then nothing is deleted
     """
     tmp = root / ".dvc" / "tmp"
     if not (root / ".dvc").is_dir():
         raise DentalignError(f"{root.resolve()}: no DVC repository; go to the folder that holds .dvc")
+    _need_git(root.resolve())
     tmp.mkdir(exist_ok=True)
     try:
         # DVC writes each of the two kinds while it holds one of these locks.
@@ -42,8 +44,20 @@ def remove_half_written(root: Path) -> list[Path]:
                 (tmp / "rwlock").unlink()
                 removed.append(tmp / "rwlock")
     except LockError as error:
-        raise DentalignError(f"{root.resolve()}: a DVC is at work here; wait until it has ended") from error
+        seen = "a DVC is at work here; wait until it has ended (or is this a drive without locks?)"
+        raise DentalignError(f"{root.resolve()}: {seen}") from error
     return removed
+
+
+def _need_git(root: Path) -> None:
+    """Refuse a copy without `.git`, such as an unpacked ZIP: DVC only says that it is no git repository."""
+    if any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return
+    if not Config(str(root / ".dvc")).get("core", {}).get("no_scm"):
+        raise DentalignError(
+            f"{root}: no git repository, which DVC needs (an unpacked ZIP?): run `git init`, `git add --all` "
+            "and `git commit -m start` there, then the same command again"
+        )
 
 
 def _is_half_written(lock: Path) -> bool:

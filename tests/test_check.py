@@ -390,3 +390,42 @@ def test_realteeth_defects_are_named_or_read_right(realteeth: Path) -> None:
     assert result.totals.add_up
     assert result.totals.cases_listed == len(list(realteeth.glob("json/*.json"))) == 31
     assert case_list.find(realteeth)[1] == []
+
+
+def without_t2(store: Path, case_id: str = "demo-0001") -> Path:
+    """Leave nothing but T1 in a case."""
+    file = store / "json" / f"{case_id}.json"
+    document = json.loads(file.read_text(encoding="utf-8"))
+    document["Staging"] = document["Staging"][:1]
+    del document["T2Stage"]
+    file.write_text(json.dumps(document), encoding="utf-8")
+    return file
+
+
+def test_a_case_without_t2_is_usable_for_predict_and_not_for_training(good: Path) -> None:
+    file = without_t2(good)
+    result = run(good)
+    assert result.exit_code == 1
+    table = result.stdout.splitlines()
+    assert len(table) == 2
+    assert (
+        "\tno_t2_stage\tT2Stage is missing, or names the first stage: usable for predict, not for training"
+        in table[1]
+    )
+    assert "check: 1 cases usable for predict, not for training" in result.stderr
+    for name, value in (("T2Stage", "0"), ("T2Stage", "")):  # T1 itself is no target
+        file.write_text(json.dumps(json.loads(file.read_text()) | {name: value}))
+        assert "no_t2_stage" in run(good).stdout
+
+
+def test_a_case_without_t2_is_read_with_its_meshes_as_predict_reads_it(good: Path) -> None:
+    file = without_t2(good)
+    (good / "stl" / "demo-0001" / "11.stl").write_bytes(b"")
+    codes = [line.split("\t")[2] for line in run(good).stdout.splitlines()[1:]]
+    assert sorted(codes) == ["empty_mesh", "no_t2_stage"]
+    shutil.rmtree(good / "stl" / "demo-0001")
+    result = run(good)  # not usable for either
+    assert getattr(result.exception, "exit_code", None) == 3
+    assert "no_t2_stage" not in result.stdout and "too_many_dropped" in result.stdout
+    file.write_text(file.read_text().replace('"x": ', '"x": 0.001e'))
+    assert "no_t2_stage" not in run(good).stdout

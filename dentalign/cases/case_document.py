@@ -7,6 +7,7 @@ it may be a name or a date of birth: what should be a number and is none becomes
 import json
 import math
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from pydantic import (
     model_serializer,
 )
 
+from dentalign.cases.case_list import check_id
 from dentalign.errors import CaseDefect
 
 # mm, and far beyond a mouth. Larger figures are no poses; they may be telephone numbers or dates.
@@ -156,17 +158,12 @@ def parse(
     ends_only : leave all stages empty but those of T1 and T2: checking the many between them takes most
               of the time
     returns : the allow-listed fields; `unknown_tooth_keys` counts different tooth keys that are no numbers
-    raises  : CaseDefect, which quotes nothing of the content
+    raises  : CaseDefect, which quotes nothing of the content but a CaseID that can be a file's name
     """
     values = _load(data, file, max_mb)
     inside = values.get("CaseID")
     if inside is not None and (isinstance(inside, bool) or str(inside).strip() != case_id):
-        raise CaseDefect(
-            "case_id_differs",
-            "the CaseID inside is not the file's name",
-            "export it again under its own name; remove it if it is a copy of another case",
-            file=file,
-        )
+        raise _case_id_differs(str(inside).strip(), file)
     stages = values.get("Staging")
     if not isinstance(stages, list) or not stages:
         raise CaseDefect(
@@ -186,6 +183,15 @@ def parse(
         context={"unknown_tooth_keys": unknown},
     )
     return document.model_copy(update={"unknown_tooth_keys": len(unknown)})
+
+
+def _case_id_differs(inside: str, file: str) -> CaseDefect:
+    fix = "export it again under its own name"
+    with suppress(CaseDefect):
+        check_id(inside)
+        fix = f"rename the file to {inside}.json, its folder of meshes to {inside}"
+    seen = "the CaseID inside is not the file's name"
+    return CaseDefect("case_id_differs", seen, f"{fix}; remove it if it is a copy of another case", file=file)
 
 
 def position_of_t2(stage: float | None, count: int) -> int | None:
@@ -227,14 +233,25 @@ def read(
     return parse(data, case_id, str(path), max_mb, ends_only=ends_only)
 
 
+# First bytes of what lies there in place of a case.
+_NOT_JSON = {
+    b"<": ("a web page or XML", "check the address; is DENTALIGN_TOKEN needed?"),
+    b"version https://git-lfs": ("a Git LFS pointer", "run `git lfs pull` where the cases are"),
+    b"\x1f\x8b": ("a gzip file", "unpack it"),
+    b"PK\x03\x04": ("a zip file", "unpack it"),
+}
+
+
 def _load(data: bytes, file: str, max_mb: float) -> dict[str, Any]:
     def defect(code: str, seen: str, fix: str) -> CaseDefect:
         return CaseDefect(code, seen, fix, file=file)
 
     if len(data) > max_mb * 1e6:
         raise too_large(max_mb, file)
-    if data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<":
-        raise defect("not_json", "a web page or XML", "check the address; is DENTALIGN_TOKEN needed?")
+    start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
+    for first, (seen, fix) in _NOT_JSON.items():
+        if start.startswith(first):
+            raise defect("not_json", f"not JSON: {seen}", fix)
     if sum(data.count(mark) for mark in (b",", b"{", b"[")) > MOST_VALUES:
         raise defect("too_many_values", f"more than {MOST_VALUES} values", "export one case a file")
     try:

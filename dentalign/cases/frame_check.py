@@ -304,12 +304,9 @@ def _crowns_flipped(pose: Array, arches: Sequence[Arch]) -> tuple[str, str, str]
 
 def _buccal(pose: Array, arches: Sequence[Arch]) -> Iterator[tuple[str, str, str]]:
     """Compare buccal axes with the outward direction of the arch."""
-    sure = [arch for arch in arches if arch.normal is not None]
-    if not sure:
+    cosines = buccal_cosines(pose, arches)
+    if not len(cosines):
         return
-    slots = np.concatenate([arch.slots for arch in sure])
-    outward = np.concatenate([average_mouth().outward[arch.slots, :2] @ arch.frame[:, :2].T for arch in sure])
-    cosines = np.sum(pose[slots, :3, 1] * outward, axis=1)
     middle = float(median(cosines))
     if middle >= CLEAR_COSINE:
         return
@@ -348,6 +345,18 @@ def _off_deg(pose: Array, arch: Arch, *, inverse: bool = False) -> Array:
     rotation = pose[arch.slots, :3, :3]
     average = arch.frame @ average_mouth().rotation[arch.slots]
     return rigid.angle_deg((rotation if inverse else np.swapaxes(rotation, 1, 2)) @ average)
+def buccal_cosines(pose: Array, arches: Sequence[Arch]) -> Array:
+    """Cosines between tooth-local +y and outwards, of the teeth whose arch tells where that is.
+
+    pose : (32, 4, 4) float64, tooth-local -> head; arches : of the teeth that are there
+    """
+    sure = [arch for arch in arches if arch.normal is not None]
+    if not sure:
+        return np.empty(0)
+    slots = np.concatenate([arch.slots for arch in sure])
+    outward = np.concatenate([average_mouth().outward[arch.slots, :2] @ arch.frame[:, :2].T for arch in sure])
+    cosines: Array = np.sum(pose[slots, :3, 1] * outward, axis=1)
+    return cosines
 
 
 def _size(place: Array, slots: NDArray[np.intp]) -> float:

@@ -33,12 +33,19 @@ class LeftOut:
         """Make the line for a defect met in a stage; a CaseDefect concerns the whole case."""
         whole = isinstance(defect, CaseDefect) or defect.tooth is None
         tooth = "" if whole else str(defect.tooth)
-        return cls(case_id, tooth, stage, defect.code, defect.seen, defect.fix, defect.file)
+        return cls(
+            *map(printable, (case_id, tooth, stage, defect.code, defect.seen, defect.fix, defect.file))
+        )
 
     @property
     def whole_case(self) -> bool:
         """True if the case as a whole is excluded."""
         return not self.tooth
+
+
+def printable(name: str) -> str:
+    r"""Spell a file name so that UTF-8 can hold it: a byte that is no text, such as FF, becomes `\udcff`."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 # Entries that are listed, but were no teeth of T1: they are in no count of teeth.

@@ -13,7 +13,7 @@ from dentalign.cases import frame_check, plan_check
 from dentalign.cases.case_document import CaseDocument
 from dentalign.cases.crowns import Sampler, read_crowns
 from dentalign.cases.findings import Findings
-from dentalign.cases.poses import stage_poses
+from dentalign.cases.poses import stage_poses, t2_position
 from dentalign.cases.settings import BuccalAxis, Limits
 from dentalign.cases.slots import in_our_frame, place, without_rivals
 from dentalign.cases.sources.meshes import MeshStore
@@ -22,6 +22,30 @@ from dentalign.geometry import mesh_file
 from dentalign.geometry.arch_fit import Arch, find_arches
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, T2, Mouth
+
+MOST_INWARD = 0.9  # share of a mouth's teeth; single teeth of a malocclusion may be turned about themselves
+
+
+def find_buccal_axis(
+    document: CaseDocument, file: str, expected: BuccalAxis, leaving: Collection[int] = ()
+) -> tuple[BuccalAxis, str]:
+    """Tell by the teeth at T1 where buccal points in a case's tooth-local frame.
+
+    expected : is taken unless MOST_INWARD of MIN_TEETH teeth or more point inwards with it
+    leaving  : as for `read_poses`
+    returns  : the axis; if it is not the expected one what was seen, else ""
+    raises   : CaseDefect where the case cannot be used
+    """
+    at_t1 = document.model_copy(update={"t2_stage": None})
+    poses = without_rivals(stage_poses(at_t1, file, require_t2=False), file, leaving)
+    mouth = in_our_frame(place(poses), expected)
+    arches = find_arches(mouth.pose[T1], np.flatnonzero(mouth.present[T1]))
+    cosines = frame_check.buccal_cosines(mouth.pose[T1], arches)
+    inward = int((cosines < 0).sum())
+    if len(cosines) < frame_check.MIN_TEETH or inward < MOST_INWARD * len(cosines):
+        return expected, ""
+    other: BuccalAxis = "+y" if expected == "-y" else "-y"
+    return other, f"{inward} of {len(cosines)} teeth have buccal at {other}, not {expected}"
 
 
 def read_poses(
@@ -41,6 +65,8 @@ def read_poses(
     leaving: FDI numbers of teeth that are to be extracted: a rival in the same slot stays
     raises : CaseDefect where the case cannot be used
     """
+    if plan and t2_position(document, file) in (None, 0):  # what is wrong with T1 comes first
+        read_poses(document, file, buccal_axis, limits, findings, plan=False, leaving=leaving)
     if not plan:  # a first stage that is called T2 is no plan
         document = document.model_copy(update={"t2_stage": None})
     poses = without_rivals(stage_poses(document, file, require_t2=plan), file, leaving)

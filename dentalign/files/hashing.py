@@ -7,8 +7,10 @@ from typing import Any
 
 
 def sha256(data: bytes | str) -> str:
-    """Digest of bytes, or of text as UTF-8."""
-    return hashlib.sha256(data.encode("utf-8") if isinstance(data, str) else data).hexdigest()
+    """Digest of bytes, or of text as UTF-8; of a file name, which may hold other bytes, of these."""
+    if isinstance(data, str):
+        data = data.encode("utf-8", "surrogateescape")
+    return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: str | Path) -> str:

@@ -74,21 +74,22 @@ def predict_cases(
                 fetch=predictor.fetch,
                 extract=extract,
                 flat=len(files) == 1,
+                find_axis=predictor.find_axis,
                 lines=lines,
             )
             prediction = predictor.predict_case(case, extract=extract, fixed=fixed)
             written.append(tuple(prediction_files.write(out, prediction, wanted)))
             looks += prediction.to_look_at
         except CaseDefect as defect:
-            defect.file = _shown(defect.file or str(file))
-            lines.append(LeftOut.of(_shown(file.stem), STAGE, defect))
+            defect.file = defect.file or str(file)
+            lines.append(LeftOut.of(file.stem, STAGE, defect))
         except DentalignError:
             raise  # of the models, the options or the disk: the next case would meet it too
         except Exception as error:  # noqa: BLE001  one case never ends the batch
             command.show_traceback()
             seen, fix = f"{type(error).__name__} in dentalign", "report it, with the traceback of --debug"
-            failure = CaseDefect("internal", seen, fix, file=_shown(str(file)))
-            lines.append(LeftOut.of(_shown(file.stem), STAGE, failure))
+            failure = CaseDefect("internal", seen, fix, file=str(file))
+            lines.append(LeftOut.of(file.stem, STAGE, failure))
     left_out.write_csv(Path(out) / "left_out.csv", lines)
     review.write_csv(Path(out) / "to_look_at.csv", looks)
     if not written:
@@ -96,11 +97,6 @@ def predict_cases(
         more = next((f"; first: {line.seen} [{line.file}]" for line in sorted(lines) if line.tooth), "")
         raise NothingUsable(f"case {first.case_id}: {first.seen}; {first.fix} [{first.file}]{more}")
     return BatchResult(tuple(written), tuple(sorted(lines)), tuple(looks))
-
-
-def _shown(name: str) -> str:
-    """Make a file name of any bytes printable."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _json_files(cases: Path) -> list[Path]:

@@ -84,7 +84,7 @@ def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> lis
         files += [folder / "picture" / f"{case.case_id}.png", folder / "report" / f"{case.case_id}.html"]
         shown = scene(prediction, after[:-1])
         picture.write(files[-2], shown)
-        page.write_case(files[-1], shown)
+        page.write_case(files[-1], shown, prediction.warnings)
     return files
 
 

@@ -11,7 +11,7 @@ from dentalign.cases.crowns import Sampler
 from dentalign.cases.findings import Findings
 from dentalign.cases.left_out import LeftOut
 from dentalign.cases.poses import StagePoses, stage_poses, t2_position
-from dentalign.cases.reading import read_case
+from dentalign.cases.reading import find_buccal_axis, read_case
 from dentalign.cases.settings import BuccalAxis, Fetch
 from dentalign.cases.sources.folder import LocalSource
 from dentalign.cases.sources.meshes import MeshStore
@@ -36,6 +36,7 @@ class NewCase:
     left_out    : teeth that cannot be used, and why
     notes       : what else a reader should know
     buccal_axis : where buccal points in the frame of the file
+    turned      : what was seen, if that is not the axis that was expected; else ""
     """
 
     mouth: Mouth
@@ -47,6 +48,7 @@ class NewCase:
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]
     buccal_axis: BuccalAxis
+    turned: str = ""
 
     @property
     def case_id(self) -> str:
@@ -62,6 +64,7 @@ def read(
     fetch: Fetch | None = None,
     extract: Collection[int] = (),
     flat: bool = True,
+    find_axis: bool = True,
     lines: list[LeftOut] | None = None,
 ) -> NewCase:
     """Read a case of which nothing but T1 need be there.
@@ -72,6 +75,7 @@ def read(
     extract   : FDI numbers that T2 does without, see `Predictor.predict_case`: of a primary tooth and its
                 successor the other one stays
     flat      : whether it may be such a folder, which holds one patient's crowns
+    find_axis : take the other buccal axis than the sampler's where nearly all teeth show it
     lines     : is given the teeth that cannot be used, also where the case is refused
     raises    : CaseDefect where the case cannot be predicted: not readable, no usable tooth, too many
                 defects, or a mouth that does not stand in the head frame; DentalignError without the folder
@@ -82,6 +86,10 @@ def read(
     local = LocalSource(Path(file).parent).local_path(Path(file).name)  # no pipe, and no link that leads out
     try:
         document = case_document.read(local, case_id, sampler.limits.max_json_mb)
+        turned = ""
+        if find_axis:
+            axis, turned = find_buccal_axis(document, file, sampler.buccal_axis, extract)
+            sampler = replace(sampler, buccal_axis=axis)
         with MeshStore(str(meshes), sampler.limits, fetch) as store:
             mouth, crowns = read_case(
                 document, file, store, sampler, findings,
@@ -106,6 +114,7 @@ def read(
         left_out=tuple(sorted(findings.lines)),
         notes=tuple(notes),
         buccal_axis=sampler.buccal_axis,
+        turned=turned,
     )
 
 

@@ -23,7 +23,7 @@ from dentalign.prediction import new_case, review
 from dentalign.prediction.new_case import NewCase
 from dentalign.prediction.review import ReviewItem, Thresholds
 from dentalign.running.device import choose_device
-from dentalign.teeth import ARCHES, SLOT_COUNT
+from dentalign.teeth import SLOT_COUNT
 from dentalign.validation.metrics import rigidity_residual_mm
 
 
@@ -42,7 +42,8 @@ class Prediction:
             fixed or masked, or its slot was too rare in training, so that it stays; None where the model
             never says
     to_look_at : teeth, and the case as a whole, that a person should see to
-    notes : what a reader should know, `to_look_at` included
+    warnings : sentences that the prediction may be no good, see `review.unlike_training`
+    notes : what else a reader should know, the rest of `to_look_at` included
     """
 
     case: NewCase
@@ -53,6 +54,7 @@ class Prediction:
     rigidity_residual_mm: Array
     expected_add_mm: Array | None
     to_look_at: tuple[ReviewItem, ...]
+    warnings: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -72,6 +74,7 @@ class Predictor:
         decoder: str | Path | None = None,
         device: str = "auto",
         buccal_axis: BuccalAxis = "+y",
+        find_axis: bool = True,
         sample: Sample | None = None,
         limits: Limits | None = None,
         fetch: Fetch | None = None,
@@ -83,6 +86,7 @@ class Predictor:
         encoder, decoder : weights of the user's own instead
         device           : auto, cpu or cuda
         buccal_axis      : where buccal points in the exporter's tooth-local frame
+        find_axis        : take the other axis for a case where nearly all teeth show it, and say so
         sample           : how crowns become points; default as in the pipeline
         limits           : what is still a usable case
         fetch            : time-outs and retries, where meshes come from a server
@@ -110,6 +114,7 @@ class Predictor:
                 f"set sample.points to that (it is {sample.points})"
             )
         self.sampler, self.fetch = Sampler(buccal_axis, sample, limits or Limits()), fetch
+        self.find_axis = find_axis
         self.look = look or Thresholds()
 
     def predict(
@@ -125,7 +130,9 @@ class Predictor:
 
     def read(self, json_file: str | Path, meshes: str | Path, extract: Collection[int] = ()) -> NewCase:
         """Read a case at T1, its crowns as the points that the models work on; see `new_case.read`."""
-        return new_case.read(json_file, meshes, self.sampler, fetch=self.fetch, extract=extract)
+        return new_case.read(
+            json_file, meshes, self.sampler, fetch=self.fetch, extract=extract, find_axis=self.find_axis
+        )
 
     @torch.inference_mode()
     def predict_case(
@@ -174,7 +181,8 @@ class Predictor:
             self.alignment_model.patterns, self.look,
         )  # fmt: skip
         notes = (*_notes(case, mask, held, unmoved), *review.in_words(looks, self.look))
-        return Prediction(case, mask, pose, mask & held, unmoved, residual, expected, looks, notes)
+        warnings = review.warnings(looks)
+        return Prediction(case, mask, pose, mask & held, unmoved, residual, expected, looks, warnings, notes)
 
 
 def _refuse_unknown(case: NewCase, numbers: Collection[int], option: str, known: set[int]) -> None:
@@ -198,9 +206,6 @@ def _notes(
         notes.append(f"Extracted: {_numbers(case, extracted)}.")
     if held.any():
         notes.append(f"Fixed, and the model does not know it: {_numbers(case, held)}.")
-    for name, slots in ARCHES.items():
-        if not case.mouth.present[T1][slots].any():
-            notes.append(f"The {name} arch is not there; the model has learnt from both arches.")
     return tuple(notes)
 
 

@@ -16,8 +16,10 @@ from dentalign.geometry import contacts, rigid
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1
 from dentalign.prediction.new_case import NewCase
+from dentalign.teeth import ARCHES
 
-Code = Literal["few_alike", "overlap", "expected_error", "not_learnt"]
+Code = Literal["few_alike", "one_arch", "not_learnt", "buccal_axis", "overlap", "expected_error"]
+UNLIKE_TRAINING: tuple[Code, ...] = ("few_alike", "one_arch", "not_learnt")
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,19 @@ class ReviewItem:
     """One line of the review list.
 
     tooth : FDI number, "" for the case as a whole
-    code  : few_alike: (nearly) no training case had the same teeth absent and extracted; overlap: the tooth
-            interpenetrates its neighbour; expected_error: the model expects a large error; not_learnt: the
-            training had too few of these teeth, so that the model does not move this one
+    code  : few_alike: (nearly) no training case had the same teeth absent and extracted; one_arch: the other
+            arch is not there; not_learnt: the training had too few of these teeth, so that the model does not
+            move this one; buccal_axis: the case has another one than expected; overlap: the tooth
+            interpenetrates its neighbour; expected_error: the model expects a large error
     seen  : the same in words, with the numbers
+    fix   : what to do about it
     """
 
     case_id: str
     tooth: str
     code: Code
     seen: str
+    fix: str
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def find(
     patterns: ToothPatterns | None,
     thresholds: Thresholds,
 ) -> tuple[ReviewItem, ...]:
-    """The review list of a case: the case as a whole first, then its teeth by number.
+    """Make the review list of a case: the case as a whole first, then its teeth by number.
 
     stays       : (32,) bool, teeth present at T2
     pose        : (32, 4, 4), predicted, tooth-local -> head, mm
@@ -63,18 +68,45 @@ def find(
                   that expects none
     patterns    : absent and extracted teeth of the training cases; None where the model does not say
     """
-    items: list[ReviewItem] = []
-    if patterns is not None and patterns.mouths_alike(case.mouth.present[T1], stays) < FEW_ALIKE:
-        what = patterns.pattern(case.mouth.present[T1], stays) or "no tooth absent or extracted"
+    items = unlike_training(case, stays, moving, expected_mm, patterns)
+    if case.turned:
+        fix = "see in the report that the buccal sides are outside; --buccal-axis names the axis for good"
+        items.append(ReviewItem(case.case_id, "", "buccal_axis", case.turned, fix))
+    items += _overlaps(case, stays, pose, thresholds.overlap_mm)
+    if expected_mm is not None:
+        items += _expected_errors(case, moving, expected_mm, thresholds.error_mm)
+    return tuple(sorted(items, key=lambda item: (int(item.tooth or 0), item.code, item.seen)))
+
+
+def unlike_training(
+    case: NewCase,
+    stays: NDArray[np.bool_],
+    moving: NDArray[np.intp],
+    expected_mm: Array | None,
+    patterns: ToothPatterns | None,
+) -> list[ReviewItem]:
+    """List the reasons why the training says little about this mouth, so that the prediction may be no good.
+
+    These are what the report has at its head and `dentalign predict` prints; parameters as for `find`.
+    """
+    present = case.mouth.present[T1]
+    reasons: list[tuple[str, Code, str, str]] = []
+    if patterns is not None and patterns.mouths_alike(present, stays) < FEW_ALIKE:
+        what = patterns.pattern(present, stays) or "no tooth absent or extracted"
         seen = (
             f"fewer than {FEW_ALIKE} of the {patterns.mouths} training cases are like it (slots: {what}; "
             "without a usable mesh is absent)"
         )
-        items.append(ReviewItem(case.case_id, "", "few_alike", seen))
-    teeth = _overlaps(case, stays, pose, thresholds.overlap_mm)
-    if expected_mm is not None:
-        teeth += _expected_errors(case, moving, expected_mm, thresholds.error_mm)
-    return (*items, *sorted(teeth, key=lambda item: (int(item.tooth), item.code, item.seen)))
+        fix = "plan this case by hand, or train on cases with the same teeth absent and extracted"
+        reasons.append(("", "few_alike", seen, fix))
+    for name, slots in ARCHES.items():
+        if not present[slots].any():
+            seen = f"the {name} arch is not there; the model has learnt from both arches"
+            reasons.append(("", "one_arch", seen, f"add the {name} arch if there is a scan of it"))
+    for slot in [] if expected_mm is None else moving[np.isnan(expected_mm)].tolist():
+        seen, fix = "too few of these in the training; it stays where it is", "plan this tooth by hand"
+        reasons.append((str(case.mouth.fdi[slot]), "not_learnt", seen, fix))
+    return [ReviewItem(case.case_id, *reason) for reason in reasons]
 
 
 def _overlaps(case: NewCase, stays: NDArray[np.bool_], pose: Array, above_mm: float) -> list[ReviewItem]:
@@ -88,33 +120,40 @@ def _overlaps(case: NewCase, stays: NDArray[np.bool_], pose: Array, above_mm: fl
     deep = after > np.maximum(before, above_mm)
     for pair, depth in zip(pairs[deep], after[deep], strict=True):
         for tooth, other in (pair, pair[::-1]):
-            seen = f"overlaps by {depth:.2f} mm with {case.mouth.fdi[other]}"
-            items.append(ReviewItem(case.case_id, str(case.mouth.fdi[tooth]), "overlap", seen))
+            seen, fix = f"overlaps by {depth:.2f} mm with {case.mouth.fdi[other]}", "move one of the two"
+            items.append(ReviewItem(case.case_id, str(case.mouth.fdi[tooth]), "overlap", seen, fix))
     return items
 
 
 def _expected_errors(
     case: NewCase, moving: NDArray[np.intp], expected_mm: Array, above_mm: float
 ) -> list[ReviewItem]:
-    items = []
-    for fdi, error in zip(case.mouth.fdi[moving].tolist(), expected_mm.tolist(), strict=True):
-        if np.isnan(error):
-            seen = "too few of these in the training; it stays where it is"
-            items.append(ReviewItem(case.case_id, str(fdi), "not_learnt", seen))
-        elif error > above_mm:
-            seen = f"expected error {error:.2f} mm"
-            items.append(ReviewItem(case.case_id, str(fdi), "expected_error", seen))
-    return items
+    teeth = zip(case.mouth.fdi[moving].tolist(), expected_mm.tolist(), strict=True)
+    return [
+        ReviewItem(
+            case.case_id, str(fdi), "expected_error", f"expected error {error:.2f} mm", "check it first"
+        )
+        for fdi, error in teeth
+        if error > above_mm  # NaN where the model has not learnt the slot
+    ]
+
+
+def warnings(items: Iterable[ReviewItem]) -> tuple[str, ...]:
+    """Say in sentences what `unlike_training` listed."""
+    unlike = [item for item in items if item.code in UNLIKE_TRAINING]
+    said = [f"Unlike the training cases: {item.seen}. Fix: {item.fix}." for item in unlike if not item.tooth]
+    if teeth := ", ".join(item.tooth for item in unlike if item.tooth):
+        said.append(f"Not moved, too few of these in the training: {teeth}. Fix: plan them by hand.")
+    return tuple(said)
 
 
 def in_words(items: Iterable[ReviewItem], thresholds: Thresholds) -> list[str]:
-    """The list as sentences, one for each reason."""
+    """Describe the rest of the list in sentences, one for each reason."""
     kept = list(items)
-    notes = [f"To be looked at as a whole: {item.seen}." for item in kept if item.code == "few_alike"]
+    notes = [f"Tooth-local frame: {item.seen}; turned." for item in kept if item.code == "buccal_axis"]
     sentences: tuple[tuple[Code, str], ...] = (
         ("overlap", f"To be looked at, overlapping a neighbour by more than {thresholds.overlap_mm:g} mm"),
         ("expected_error", f"To be looked at, with an expected error above {thresholds.error_mm:g} mm"),
-        ("not_learnt", "Not moved, too few of these in the training"),
     )
     for code, words in sentences:
         if teeth := dict.fromkeys(item.tooth for item in kept if item.code == code):

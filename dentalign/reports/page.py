@@ -39,13 +39,13 @@ _SCALE_ENDS = {
 }
 
 
-def write_case(path: str | Path, scene: Scene) -> None:
-    """Write the 3D report of one case as one self-contained HTML file, all or nothing.
+def write_case(path: str | Path, scene: Scene, warnings: Sequence[str] = ()) -> None:
+    """Write the 3D report of one case as one self-contained HTML file, all or nothing; warnings come first.
 
     A tooth's surface is thinned to `scene_mesh.MOST_FACES`, so that a full mouth stays under 5 MB.
     The same scene gives the same bytes.
     """
-    atomic.write_bytes(path, render_viewer("case.html", [scene], case_id=scene.case_id))
+    atomic.write_bytes(path, render_viewer("case.html", [scene], case_id=scene.case_id, warnings=warnings))
 
 
 def render_viewer(template: str, scenes: Sequence[Scene], *, ends: Mapping[str, float] | None = None,

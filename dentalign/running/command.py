@@ -1,5 +1,7 @@
 """Entry of every command: exit codes, one line on stderr for a failure, Ctrl-C, --debug and --profile."""
 
+import codecs
+import io
 import os
 import re
 import signal
@@ -8,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -43,6 +45,7 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
     arguments : words after the program's name; default: those of this process
     raises    : SystemExit, always
     """
+    _open_streams()
     _run_own_code()
     allocator.keep_freed_memory()
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -55,22 +58,54 @@ def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None 
     try:
         with _profiled():
             _app(main)(args=words)
+        code: Any = 0
     except SystemExit as end:  # typer's own way out, which turns Ctrl-C into a bare 130
-        if end.code == 130:
+        code = end.code
+        if code == 130:
             _say_interrupted()
-        raise
     except KeyboardInterrupt:
         _say_interrupted()
-        sys.exit(130)
+        code = 130
     except DentalignError as error:
         show_traceback()
         _say(f"error: {error}")
-        sys.exit(error.exit_code)
+        code = error.exit_code
     except Exception as error:  # noqa: BLE001  the last stop: nothing above may show a bare traceback
         show_traceback()
         _say(f"error: {_internal(error)}")
-        sys.exit(1)
-    sys.exit(0)
+        code = 1
+    sys.exit(_flush_streams(code))
+
+
+def _open_streams() -> None:
+    r"""Open closed standard streams (`2>&-`) on the null device, and let all of them print any file name.
+
+    A file name may be bytes that are no text, or text that the stream's encoding lacks: it is printed with
+    escapes (`\udcff`).
+    """
+    # Otherwise the next file opened, such as an output, would be number 2, and libraries print there.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  until the end
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            ascii_only = codecs.lookup(stream.encoding).name == "ascii"  # where typer prints UTF-8 by itself
+            stream.reconfigure(encoding="utf-8" if ascii_only else None, errors="backslashreplace")
+
+
+def _flush_streams(code: Any) -> Any:
+    """Print what is left and return the exit code; what nobody reads, as behind `| head -1`, is dropped."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if code == 0 and not isinstance(error, BrokenPipeError):
+                _say(f"error: {_internal(error)}")
+                code = 1
+    return code
 
 
 def _run_own_code() -> None:
@@ -130,6 +165,8 @@ def _internal(error: Exception) -> str:
         return f"No space left on device ({quoted}); make room, then run the same command again"
     if isinstance(error, OSError):
         return message
+    if isinstance(error, UnicodeEncodeError) and sys.getfilesystemencoding() != "utf-8":
+        return "a path has letters that the locale lacks; set PYTHONUTF8=1, then run the same command again"
     return f"internal, {message} in {where}; run it again with --debug for the traceback"
 
 
@@ -160,4 +197,5 @@ def _say_interrupted() -> None:
 
 
 def _say(text: str) -> None:
-    print(" ".join(text.split()), file=sys.stderr, flush=True)
+    with suppress(OSError):  # nobody can read it
+        print(" ".join(text.split()), file=sys.stderr, flush=True)

@@ -1,5 +1,6 @@
 """Locks with one writer per output: a stage that outlived its killed DVC is waited for, never raced."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -8,8 +9,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from dentalign.errors import DentalignError
 from dentalign.files import atomic, hashing
 from dentalign.running.state_dir import state_dir
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -18,6 +22,8 @@ def exclusive(path: str | Path) -> Iterator[None]:
 
     The lock is the operating system's: it ends with the process, however that ends. Parts that a killed
     writer left beside `path` are removed.
+
+    raises: DentalignError where the file system has no locks
     """
     name = hashing.sha256(str(Path(path).resolve()))[:32]
     file = state_dir() / "locks" / f"{name}.lock"
@@ -29,6 +35,13 @@ def exclusive(path: str | Path) -> Iterator[None]:
         pid = pid_file.read_text() if pid_file.exists() else "unknown"
         print(f"waiting: process {pid} still writes {path}", file=sys.stderr, flush=True)
         lock.acquire()
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        raise DentalignError(
+            f"{file.parent}: this file system has no locks ({os.strerror(error.errno)}); mount it with "
+            "locks, or make .dentalign a link to a folder on a local disk"
+        ) from error
     try:
         pid_file.write_text(str(os.getpid()))
         atomic.remove_parts(path)

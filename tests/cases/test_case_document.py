@@ -1,5 +1,6 @@
 """The planning system's JSON, and that nothing but the allow-listed fields leaves it."""
 
+import gzip
 import json
 from collections.abc import Callable
 from typing import Any
@@ -161,6 +162,43 @@ def test_tooth_keys_that_are_no_numbers_are_counted_and_dropped(document: Build,
 )
 def test_a_document_that_is_no_case_has_a_reason(data: bytes, code: str) -> None:
     assert code_of(data) == code
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 9\n",
+            "a Git LFS pointer; run `git lfs",
+        ),
+        (gzip.compress(b"{}"), "a gzip file; unpack it"),
+        (b"PK\x03\x04\x14\x00", "a zip file; unpack it"),
+        (b"<html>Log in</html>", "a web page or XML; check the address"),
+    ],
+)
+def test_what_lies_there_in_place_of_a_case_is_named(data: bytes, said: str) -> None:
+    with pytest.raises(CaseDefect) as caught:
+        parse(data, "c1")
+    assert f"not_json: not JSON: {said}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("inside", "fix"),
+    [
+        ("1623", "rename the file to 1623.json, its folder of meshes to 1623; remove it"),
+        (1623, "rename the file to 1623.json"),
+        ("../../etc/1623", "export it again under its own name; remove it"),
+        ("Ivan Petrov", "export it again under its own name; remove it"),
+        ({"a": 1}, "export it again under its own name"),
+    ],
+)
+def test_a_case_under_another_name_says_which_unless_it_can_be_no_file_name(
+    document: Build, inside: Any, fix: str
+) -> None:
+    with pytest.raises(CaseDefect) as caught:
+        parse(encode(document(inside)), "c1")
+    assert caught.value.code == "case_id_differs"
+    assert caught.value.fix.startswith(fix)
 
 
 def test_a_document_over_the_limit_is_refused(document: Build) -> None:

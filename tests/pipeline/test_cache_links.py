@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from tests.support.pipeline_project import SHARDS, Project
+from tests.support.pipeline_project import FDIS, SHARDS, Project
 from tests.support.repository import ROOT
 from tests.support.second_machine import cached, hide_the_demo
 
@@ -97,3 +97,23 @@ def test_the_whole_pipeline_over_links_leaves_the_cache_as_it_was(kind: str, pro
     assert before.items() <= cached(project).items()
     assert is_link(project.root / "data/latents.h5", kind)
     assert json.loads(project.dvc("status", "--json").stdout) == {}
+
+
+def test_cases_that_dvc_keeps_as_links_into_its_cache_are_read(project: Project) -> None:
+    """`dvc add` of the user's own cases, with links, and a cache that several projects share."""
+    project.dvc("config", "--local", "cache.dir", str(project.root.parent / "shared"))
+    project.dvc("config", "--local", "cache.type", "symlink")
+    project.run("git", "rm", "-r", "-q", "--cached", "cases")
+    project.dvc("add", "cases")
+    meshes = list((project.root / "cases").rglob("*.stl"))
+    assert len(meshes) == 20 * len(FDIS) and all(is_link(mesh, "symlink") for mesh in meshes)
+    assert meshes[0].resolve().is_relative_to(project.root.parent / "shared")
+    assert "20 used + 0 excluded" in project.run("dentalign", "check", "cases").stdout
+    project.run(sys.executable, "stages/fetch_json.py")
+    project.run(sys.executable, "stages/rigid_transforms.py")
+    secret = project.root.parent / "secret.stl"
+    secret.write_bytes(meshes[0].read_bytes())
+    meshes[0].unlink()
+    meshes[0].symlink_to(secret)
+    said = project.run("dentalign", "check", "cases", check=False)
+    assert said.returncode == 1 and "mesh_link_out_of_folder" in said.stdout

@@ -1,5 +1,7 @@
 import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from dvc.lock import make_lock
 from dentalign import repair
 from dentalign.errors import DentalignError
 from tests.support.pipeline_project import Project
+from tests.support.repository import ROOT
 
 
 def _cut(path: Path, size: int) -> None:
@@ -100,3 +103,22 @@ def test_nothing_is_deleted_under_a_dvc_at_work(project: Project) -> None:
 def test_a_folder_without_dvc_is_named(tmp_path: Path) -> None:
     with pytest.raises(DentalignError, match="no DVC repository"):
         repair.remove_half_written(tmp_path)
+
+
+def test_a_copy_without_git_is_told_what_to_do_at_once(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    with pytest.raises(
+        DentalignError, match=r"no git repository.*`git init`, `git add --all` and `git commit"
+    ):
+        repair.remove_half_written(tmp_path)
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
+    assert repair.remove_half_written(tmp_path) == []  # DVC needs none
+
+
+@pytest.mark.parametrize("target", ["demo", "repro"])
+def test_make_says_so_before_it_installs_anything(tmp_path: Path, target: str) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    done = subprocess.run(["make", target], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "git init && git add --all && git commit -m start" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]

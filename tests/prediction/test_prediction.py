@@ -147,13 +147,44 @@ def test_an_extraction_that_no_training_case_had_is_to_be_looked_at(
     assert said.startswith(
         f"fewer than 4 of the {patterns.mouths} training cases are like it (slots: extracted 11;"
     )
-    assert f"To be looked at as a whole: {said}." in strange.notes
+    assert strange.warnings == (f"Unlike the training cases: {said}. Fix: {look.fix}.",)
+    assert plain.warnings == ()
     done = predict_cases(
         store / "json", store / "stl", tmp_path / "out", predictor, POSES_ONLY, extract=(11,)
     )
     assert done.to_look_at == strange.to_look_at
     with open(tmp_path / "out" / "to_look_at.csv", newline="", encoding="utf-8") as file:
         assert list(csv.DictReader(file)) == [asdict(look) for look in done.to_look_at]
+
+
+def test_a_mouth_unlike_the_training_is_said_at_the_head_of_the_report_and_in_the_text(
+    finished_project: Project, store: Path, tmp_path: Path
+) -> None:
+    words = ["dentalign", "predict", "--case", str(store / "json"), "--meshes", str(store / "stl"), "--out"]
+    said = finished_project.run(*words, str(tmp_path / "as-trained")).stdout
+    assert "look at" not in said.replace("something to look at", "")
+    said = finished_project.run(*words, str(tmp_path / "out"), "--extract", "11").stdout
+    assert (
+        f"look at: case {CASE}: fewer than 4 of the 14 training cases are like it (slots: extracted 11;"
+        in said
+    )
+    assert "; plan this case by hand, or train on cases with the same teeth absent and extracted" in said
+    page = (tmp_path / "out" / "report" / f"{CASE}.html").read_text(encoding="utf-8")
+    warning = page.index('<p class="warning" role="alert">Unlike the training cases: fewer than 4 of the 14')
+    assert warning < page.index('id="notes"')
+    assert 'role="alert"' not in (tmp_path / "as-trained" / "report" / f"{CASE}.html").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_teeth_that_the_model_has_not_learnt_are_one_warning(predictor: Predictor, store: Path) -> None:
+    prediction = predict(predictor, store)
+    moving = np.flatnonzero(prediction.mask)
+    expected = np.where(np.isin(prediction.case.mouth.fdi[moving], (12, 42)), np.nan, 0.2)
+    looks = review.unlike_training(prediction.case, prediction.mask, moving, expected, None)
+    assert [(look.tooth, look.code) for look in looks] == [("42", "not_learnt"), ("12", "not_learnt")]
+    (warning,) = review.warnings(looks)
+    assert warning == "Not moved, too few of these in the training: 42, 12. Fix: plan them by hand."
 
 
 def test_a_tooth_that_stands_in_its_neighbour_is_to_be_looked_at_with_it(
@@ -274,7 +305,12 @@ def test_one_arch_alone_is_predicted_and_said(predictor: Predictor, store: Path)
     rewrite(store, content)
     prediction = predict(predictor, store)
     assert prediction.mask.sum() == 4
-    assert any("upper arch is not there" in note for note in prediction.notes)
+    arch = next(look for look in prediction.to_look_at if look.code == "one_arch")
+    assert (arch.tooth, arch.seen) == (
+        "",
+        "the upper arch is not there; the model has learnt from both arches",
+    )
+    assert any(arch.seen in warning for warning in prediction.warnings)
 
 
 def test_a_tooth_without_a_usable_mesh_stays_in_the_case_where_it_stands(
@@ -426,6 +462,21 @@ def test_a_file_name_that_is_no_text_is_listed_and_the_good_case_is_predicted(
     done = predict_cases(store, store / "stl", tmp_path / "out", predictor, POSES_ONLY)
     assert [(line.case_id, line.code) for line in done.left_out] == [("\\udcff", "bad_case_id")]
     assert (tmp_path / "out" / "json" / f"{CASE}.json").is_file()
+
+
+def test_folders_whose_names_are_no_text_are_read_and_written(
+    predictor: Predictor, store: Path, tmp_path: Path
+) -> None:
+    odd, out = tmp_path / os.fsdecode(b"in \xff"), tmp_path / os.fsdecode(b"out \xfe")
+    shutil.copytree(store, odd)
+    (odd / "stl" / CASE / "31.stl").unlink()
+    done = predict_cases(odd, odd / "stl", out, predictor, OutputOptions())
+    assert all(file.is_file() and file.is_relative_to(out) for file in done.files[0])
+    with open(out / "left_out.csv", encoding="utf-8", newline="") as table:
+        (row,) = csv.DictReader(table)
+    assert row["file"] == f"{tmp_path}/in \\udcff/stl/{CASE}/31.stl"
+    for file in (*out.glob("json/*"), *out.glob("report/*")):
+        file.read_text(encoding="utf-8")
 
 
 def test_a_pipe_in_place_of_a_case_is_refused_and_not_waited_for(

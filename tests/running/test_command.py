@@ -106,6 +106,92 @@ def test_a_traceback_is_shown_only_on_request(
     assert text.endswith("error: a b\n")
 
 
+SCRIPT = """
+import sys
+import typer
+from dentalign.running import command
+
+def main():
+    for number in range(int(sys.argv[1])):
+        print(f"{number} Иван \\udcff")
+    typer.echo("Иван \\udcff")
+    typer.echo("Иван \\udcff", err=True)
+    open("out", "w").write("mine")  # takes the lowest free file number
+
+command.run(main, [])
+"""
+
+
+def in_a_shell(redirected: str, folder: Path, *words: str, **environment: str) -> tuple[int, str]:
+    """Run SCRIPT with redirections; its exit code, and all that was printed."""
+    (folder / "script.py").write_text(SCRIPT, encoding="utf-8")
+    line = f'"$PYTHON" script.py {" ".join(words)} {redirected}; exit "${{PIPESTATUS[0]}}"'
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    own = {"PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=plain | own | environment, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    return done.returncode, done.stdout.decode("utf-8")
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_with_closed_streams_a_command_does_its_work(closed: str, tmp_path: Path) -> None:
+    code, said = in_a_shell(closed, tmp_path, "3")
+    assert code == 0
+    assert set(said.split()) <= {"0", "1", "2", "Иван", "\\udcff"}
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("lines", [3, 100_000])
+def test_a_disk_that_is_full_of_what_is_printed_is_said_once(lines: int, tmp_path: Path) -> None:
+    code, said = in_a_shell("2>&1 >/dev/full", tmp_path, str(lines))
+    assert code == 1
+    assert [line for line in said.splitlines() if "error" in line] == [
+        "error: No space left on device (OSError: [Errno 28] No space left on device); make room, "
+        "then run the same command again"
+    ]
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(("lines", "codes"), [(3, {0}), (100_000, {0, 1})])
+def test_a_reader_that_has_seen_enough_is_no_failure_to_be_told(
+    lines: int, codes: set[int], tmp_path: Path
+) -> None:
+    code, said = in_a_shell("| head -1", tmp_path, str(lines))
+    assert code in codes
+    assert set(said.splitlines()) <= {"0 Иван \\udcff", "Иван \\udcff"}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"LC_ALL": "C"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+def test_any_file_name_can_be_printed_whatever_the_locale(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    code, said = in_a_shell("", tmp_path, "1", **environment)
+    assert (code, set(said.splitlines())) == (0, {"0 Иван \\udcff", "Иван \\udcff"})
+
+
+def test_a_path_that_the_locale_cannot_spell_is_said_with_the_way_out(tmp_path: Path) -> None:
+    sections = "source: {cases: Иван, json: j, meshes: m}\nfetch: {}\nlimits: {}\n"
+    (tmp_path / "params.yaml").write_text(sections, encoding="utf-8")
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "stages" / "fetch_json.py")],
+        cwd=tmp_path, env=os.environ | locale | {"PYTHONPATH": str(REPOSITORY)},
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "set PYTHONUTF8=1, then run the same command again" in done.stderr
+
+
 def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert end(lambda: None, "--no-such-option") == 2
     assert end(app, "list") == 2

@@ -5,17 +5,19 @@ import stat
 from pathlib import Path
 
 from dentalign.cases.sources.base import CaseSource, Content, check_size, safe_name, unreadable
+from dentalign.cases.sources.own_objects import OwnObjects
 from dentalign.errors import CaseDefect, DentalignError
 
 
 class LocalSource(CaseSource):
-    """Files of a directory; a link that leads out of it is refused."""
+    """Files of a directory; a link out of it is refused, unless the user's own DVC or git-annex made it."""
 
     is_local = True
 
     def __init__(self, directory: str | Path):
         self.prefix = str(directory)
         self._root = Path(directory).resolve()
+        self._objects = OwnObjects(self._root)
         self._last: tuple[str, Path] | None = None
         self._listed: tuple[str, list[str] | None] | None = None
         if not self._root.is_dir():
@@ -31,13 +33,13 @@ class LocalSource(CaseSource):
             mode = os.lstat(real).st_mode
             if stat.S_ISLNK(mode):
                 real = real.resolve(strict=True)
-                inside, mode = real.is_relative_to(self._root), real.stat().st_mode
+                inside = real.is_relative_to(self._root) or real in self._objects
+                mode = real.stat().st_mode
         except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
             raise unreadable(error, file) from error
         if not inside:
-            raise CaseDefect(
-                "link_out_of_folder", "a link out of the folder", "put the file itself there", file=file
-            )
+            fix = "put the file itself there; only links of this repository's DVC or git-annex are followed"
+            raise CaseDefect("link_out_of_folder", "a link out of the folder", fix, file=file)
         if not stat.S_ISREG(mode):
             raise CaseDefect("no_file", "not a plain file", "put the file itself there", file=file)
         return real

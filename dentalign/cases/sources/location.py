@@ -1,6 +1,8 @@
 """Source of case files that a parameter names."""
 
+import os
 from collections.abc import Callable
+from urllib.parse import unquote_to_bytes
 
 from dentalign.cases.settings import Fetch
 from dentalign.cases.sources.base import CaseSource
@@ -13,7 +15,7 @@ URL_FILE_SUFFIX = ".url"
 
 # Scheme of a URL prefix -> its source, from the prefix and the settings; fsspec knows the others.
 SOURCES: dict[str, Callable[[str, Fetch], CaseSource]] = {
-    "file": lambda prefix, _: LocalSource(prefix.removeprefix("file://")),
+    "file": lambda prefix, _: LocalSource(_path(prefix)),
     "http": HttpSource,
     "https": HttpSource,
 }
@@ -34,6 +36,12 @@ def open_source(location: str, fetch: Fetch | None = None) -> CaseSource:
     if scheme in SOURCES:
         return SOURCES[scheme](location, fetch or Fetch())
     return FsspecSource(location)
+
+
+def _path(url: str) -> str:
+    """Path that a file URL names, such as file:///my%20cases."""
+    path = url.removeprefix("file://").removeprefix("localhost")
+    return os.fsdecode(unquote_to_bytes(os.fsencode(path)))
 
 
 def _resolve(location: str) -> str:

@@ -47,6 +47,91 @@ def test_a_file_url_is_a_folder(tmp_path: Path) -> None:
     assert open_source(f"file://{tmp_path}").read("a.json", LIMIT) == b"one"
 
 
+def test_a_file_url_names_a_folder_with_letters_that_urls_escape(tmp_path: Path) -> None:
+    (tmp_path / "Müller's cases (1)").mkdir()
+    (tmp_path / "Müller's cases (1)" / "a.json").write_bytes(b"one")
+    for path in ("M%C3%BCller%27s%20cases%20(1)", "Müller's cases (1)"):
+        assert open_source(f"file://{tmp_path}/{path}").read("a.json", LIMIT) == b"one"
+    assert open_source(f"file://localhost{tmp_path}/M%C3%BCller's%20cases%20(1)").is_local
+
+
+DVC_OBJECT = "files/md5/0a/0123456789abcdef0123456789abcd"
+ANNEX_OBJECT = ".git/annex/objects/1x/Qz/MD5E-s3--900150983cd24fb0d6963f7d28e17f72.stl"
+
+
+def repository(folder: Path, stored: str) -> Path:
+    """Make a repository with a folder stl/ in it, whose 11.stl is a link to an object of its store."""
+    for name in ("stl", ".dvc", ".git"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    kept = folder / stored
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(b"abc")
+    (folder / "stl" / "11.stl").symlink_to(kept)
+    return folder / "stl"
+
+
+@pytest.mark.parametrize(
+    ("config", "stored"),
+    [
+        ("", f".dvc/cache/{DVC_OBJECT}"),
+        ("", ".dvc/cache/0a/0123456789abcdef0123456789abcd"),  # as DVC 2 had it
+        ("[cache]\n    dir = ../../shared\n", f"../shared/{DVC_OBJECT}"),
+        ("[cache]\n    dir = {parent}/elsewhere\n", f"../elsewhere/{DVC_OBJECT}"),
+        ("", f"{ANNEX_OBJECT}/MD5E-s3--900150983cd24fb0d6963f7d28e17f72.stl"),
+    ],
+)
+def test_a_link_that_the_user_s_own_dvc_or_git_annex_made_is_followed(
+    tmp_path: Path, config: str, stored: str
+) -> None:
+    stl = repository(tmp_path / "clinic", stored)
+    (tmp_path / "clinic" / ".dvc" / "config.local").write_text(config.format(parent=tmp_path))
+    with open_source(str(stl)) as source:
+        assert source.read("11.stl", LIMIT) == b"abc"
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        ".dvc/config",
+        ".dvc/cache/files/md5/notes.txt",
+        ".git/config",
+        f"{ANNEX_OBJECT}/secret.stl",
+        f"../other/.dvc/cache/{DVC_OBJECT}",
+        f"../other/{ANNEX_OBJECT}/MD5E-s3--900150983cd24fb0d6963f7d28e17f72.stl",
+    ],
+)
+def test_a_link_to_anything_else_in_or_beside_the_repository_is_refused(tmp_path: Path, stored: str) -> None:
+    with open_source(str(repository(tmp_path / "clinic", stored))) as source:
+        assert code_of(source, "11.stl") == "link_out_of_folder"
+
+
+@pytest.mark.parametrize("config", [b"cache = 5", b"[cache]\n    dir = a, b\n", b"[[[", b"\xff\xfe\0"])
+def test_a_dvc_config_that_cannot_be_read_trusts_the_default_cache_only(
+    tmp_path: Path, config: bytes
+) -> None:
+    stl = repository(tmp_path / "clinic", f".dvc/cache/{DVC_OBJECT}")
+    (tmp_path / "clinic" / ".dvc" / "config").write_bytes(config)
+    (stl / "12.stl").symlink_to("/etc/hostname")
+    with open_source(str(stl)) as source:
+        assert source.read("11.stl", LIMIT) == b"abc"
+        assert code_of(source, "12.stl") == "link_out_of_folder"
+
+
+def test_a_store_cannot_name_any_folder_as_its_cache(tmp_path: Path) -> None:
+    """Who hands over a case store may put a .dvc, and links in place of objects, into it."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    stl = repository(tmp_path / "clinic", f".dvc/cache/{DVC_OBJECT}")
+    (tmp_path / "clinic" / ".dvc" / "config").write_text(f"[cache]\n    dir = {tmp_path}\n")
+    (stl / "12.stl").symlink_to(secret)
+    (tmp_path / DVC_OBJECT).parent.mkdir(parents=True)
+    (tmp_path / DVC_OBJECT).symlink_to(secret)
+    (stl / "13.stl").symlink_to(tmp_path / DVC_OBJECT)
+    with open_source(str(stl)) as source:
+        for name in ("12.stl", "13.stl"):
+            assert code_of(source, name) == "link_out_of_folder"
+
+
 def test_a_link_out_of_the_folder_is_refused_and_one_inside_is_not(tmp_path: Path) -> None:
     (tmp_path / "secret.json").write_bytes(b"secret")
     folder = tmp_path / "json"
