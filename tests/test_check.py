@@ -119,7 +119,7 @@ def as_binary_named_solid(path: Path) -> None:
 
 def saved_as(path: Path, name: str, **options: Any) -> None:
     data = trimesh.load_mesh(path).export(file_type=name.lower()[-3:], **options)
-    path.with_name(name).write_bytes(data if isinstance(data, bytes) else data.encode())
+    path.with_name(name).write_bytes(data if isinstance(data, bytes) else str(data).encode())
     path.unlink()
 
 

@@ -290,7 +290,9 @@ def test_what_cannot_be_carried_over_is_listed_and_counted_without_a_name(practi
 def test_documents_in_capitals_and_crowns_as_ply_are_carried_over(practice: Practice) -> None:
     document, crown = practice.source / "json" / "case-0.json", practice.source / "stl" / "case-0" / "11.stl"
     document.rename(document.with_suffix(".JSON"))
-    crown.with_suffix(".PLY").write_bytes(trimesh.load_mesh(crown).export(file_type="ply"))
+    ply = trimesh.load_mesh(crown).export(file_type="ply")
+    assert isinstance(ply, bytes)
+    crown.with_suffix(".PLY").write_bytes(ply)
     crown.unlink()
     assert (practice.run().new, practice.left_out()) == (4, [])
     assert (practice.dest / "json" / f"{name_of('case-0')}.json").is_file()
