@@ -11,6 +11,7 @@ from dentalign.alignment import registry
 from dentalign.alignment.base import ModelTraining, TrainingData
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
+from dentalign.files import weights
 from dentalign.files.hashing import sha256_file
 from dentalign.params import Device, NotNegative, Positive, Section
 from dentalign.running.device import choose_device
@@ -100,6 +101,6 @@ def train_align(
         if training_log:
             task.network.load_state_dict(outcome.best_state)
             task.finish()
-            registry.save(out, task.model)
+            weights.save(out, task.model)
             training_log.summary({"best_epoch": outcome.best_epoch, **outcome.best})
     return outcome

@@ -14,6 +14,7 @@ from dentalign.alignment.attention.model import AttentionModel
 from dentalign.alignment.attention.network import Block, ToothAttentionConfig
 from dentalign.alignment.base import AlignmentConfig
 from dentalign.errors import DentalignError
+from dentalign.files import weights
 from dentalign.geometry import rigid
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.rigid import Array
@@ -220,7 +221,7 @@ def test_numbers_that_are_not_finite_are_refused(model: AttentionModel) -> None:
 
 
 def test_the_weights_file_gives_the_same_model_again(model: AttentionModel, tmp_path: Path) -> None:
-    registry.save(tmp_path / "alignment.pt", model)
+    weights.save(tmp_path / "alignment.pt", model)
     loaded = registry.load(tmp_path / "alignment.pt")
     assert isinstance(loaded, AttentionModel)
     assert (loaded.predict(mouths()).pose == model.predict(mouths()).pose).all()
