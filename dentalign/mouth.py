@@ -159,11 +159,6 @@ class Mouths:
     def __len__(self) -> int:
         return len(self.present)
 
-    def subset(self, rows: slice) -> "Mouths":
-        """Select some of the mouths."""
-        latents = None if self.latents is None else self.latents[rows]
-        return Mouths(self.points[rows], self.pose[rows], self.present[rows], latents, self.case_ids[rows])
-
     @property
     def stays(self) -> Bools:
         """Teeth of T1 that T2 has too, (N, 32) bool."""
