@@ -241,14 +241,8 @@ class MouthStore:
         def both(name: str) -> NDArray[Any]:
             return np.stack([self.column(f"{stage}/{name}", rows) for stage in ("t1", "t2")], axis=1)
 
-        ids = np.arange(len(self))[rows]
-        return Mouths(
-            self.column("points", rows),
-            both("pose"),
-            self.present(rows),
-            both("latents") if latents else None,
-            [self.case_ids[index] for index in ids],
-        )
+        found = both("latents") if latents else None
+        return Mouths(self.column("points", rows), both("pose"), self.present(rows), found)
 
     def present(self, rows: NDArray[np.intp] | slice = slice(None)) -> NDArray[np.bool_]:
         """Read which teeth stand at T1 and at T2, (N, 2, 32) bool, of increasing row numbers."""

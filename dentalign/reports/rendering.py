@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from dentalign.files import atomic
+from dentalign.geometry.rigid import Array, unit
 
-Array = NDArray[np.float64]
 Colour = tuple[float, float, float]
 
 IVORY: Colour = (0.965, 0.925, 0.835)
@@ -133,7 +133,7 @@ def _smooth(points: Array, faces: NDArray[np.int64]) -> tuple[Array, Array]:
     def summed(index: NDArray[np.int64], values: Array) -> Array:
         return np.stack([np.bincount(index, values[:, k], count) for k in range(values.shape[1])], axis=1)
 
-    normal = _unit(summed(faces.T.ravel(), np.tile(flat, (3, 1))))
+    normal = unit(summed(faces.T.ravel(), np.tile(flat, (3, 1))))
     step = points[ring[:, 1]] - points[ring[:, 0]]
     above = np.einsum("ij,ij->i", step, normal[ring[:, 0]]) / np.maximum(np.linalg.norm(step, axis=1), 1e-12)
     degree = np.maximum(np.bincount(ring[:, 0], minlength=count), 1)
@@ -141,11 +141,7 @@ def _smooth(points: Array, faces: NDArray[np.int64]) -> tuple[Array, Array]:
     # Smoothed twice: with one flat colour a face, the pattern of the diagonals would show.
     face_count = np.maximum(np.bincount(faces.ravel(), minlength=count), 1)
     for _ in range(2):
-        of_faces = np.column_stack([_unit(normal[faces].sum(axis=1)), concavity[faces].mean(axis=1)])
+        of_faces = np.column_stack([unit(normal[faces].sum(axis=1)), concavity[faces].mean(axis=1)])
         spread = summed(faces.T.ravel(), np.tile(of_faces, (3, 1)))
-        normal, concavity = _unit(spread[:, :3]), spread[:, 3] / face_count
-    return _unit(normal[faces].sum(axis=1)), concavity[faces].mean(axis=1)
-
-
-def _unit(vectors: Array) -> Array:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12))
+        normal, concavity = unit(spread[:, :3]), spread[:, 3] / face_count
+    return unit(normal[faces].sum(axis=1)), concavity[faces].mean(axis=1)

@@ -21,6 +21,7 @@ from dentalign.geometry.rigid import Array
 from dentalign.geometry.sampling import directions
 from dentalign.mouth import T1, Mouth, Mouths
 from dentalign.teeth import MIRRORED_SLOT
+from tests.support.stacked_mouths import stacked
 
 POINTS = 16
 SLOT = 7  # any
@@ -117,7 +118,7 @@ def test_a_moved_mouth_gets_the_same_answer_moved(model: AttentionModel) -> None
 
 def test_a_mirrored_mouth_gets_the_mirrored_answer(model: AttentionModel) -> None:
     given = mouths(1, missing=2)
-    other = Mouths.of(Mouth(given.points[0], given.pose[0], given.present[0]).mirrored())
+    other = stacked(Mouth(given.points[0], given.pose[0], given.present[0]).mirrored())
     answer, back = model.predict(given), model.predict(other)
     flip = np.diag([-1.0, 1, 1, 1])
     wanted = flip @ answer.pose[0, MIRRORED_SLOT] @ flip
