@@ -39,12 +39,6 @@ class TrainSection(Section):
             raise ValueError(f"must be one of {', '.join(registry.MODELS)}")
         return model
 
-    @property
-    def of_the_model(self) -> ModelTraining:
-        """Section of the model that is trained."""
-        section: ModelTraining = getattr(self, self.model)
-        return section
-
 
 _SECTIONS: dict[str, Any] = {
     name: (section, section.model_validate({})) for name, section in registry.MODELS.items()
@@ -68,7 +62,7 @@ def train_align(
     """
     torch.set_num_threads(data_parallel.share_of_threads(settings.threads))
     device = choose_device(settings.device)
-    own = settings.of_the_model
+    own: ModelTraining = getattr(settings, settings.model)
     values = settings.model_dump(exclude={"epochs", "patience", *registry.MODELS}) | own.model_dump()
     values |= {"device": str(device), "world_size": data_parallel.world_size()}
     key = checkpoint_key([latents, encoder_weights, decoder_weights], values, __file__)
