@@ -53,10 +53,10 @@ class FullyConnectedTraining(ModelTraining):
         encoder = ToothEncoder(data.encoder_weights, str(data.device))
         decoder = weights.load(data.decoder_weights, Decoder, DecoderConfig).to(data.device)
         how = self.model_dump(include={"components", "augmentation"})
-        how |= {"threads": data.threads, "device": str(data.device)}
+        how |= {"threads": data.settings.threads, "device": str(data.device)}
         key = checkpoint_key([data.store.path, data.encoder_weights], how, latent_codes.__file__)
         codes = latent_codes.prepare(data.store, encoder, self.components, self.augmentation, key)
-        torch.manual_seed(data.seed)
+        torch.manual_seed(data.settings.seed)
         network = self.model_dump(include={"components", "hidden", "blocks", "dropout"})
         model = FullyConnectedModel(data.config(network))
         model.set_basis(codes.basis)
