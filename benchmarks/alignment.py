@@ -42,7 +42,8 @@ class Models:
         """Poses (N, 32, 4, 4) at T2, and the expected errors (N, 32), mm, of a model that has such."""
         poses, expected = [], []
         for number in range(len(mouths)):  # one at a time: latents of many would not fit
-            one = mouths.subset(slice(number, number + 1))
+            row = slice(number, number + 1)
+            one = Mouths(mouths.points[row], mouths.pose[row], mouths.present[row])
             if self.alignment.uses_latents:
                 encoded = self.encoder.encode(one.points[0], one.pose[0], one.present[0])
                 one = replace(one, latents=encoded[None])

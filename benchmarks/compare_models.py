@@ -26,7 +26,7 @@ from peers.token_transformer import TokenTransformer
 from dentalign.alignment.attention.model import AttentionModel
 from dentalign.alignment.attention.network import PoseNetwork, ToothAttention, ToothAttentionConfig
 from dentalign.alignment.attention.training import AttentionTask, AttentionTraining, network_config
-from dentalign.alignment.base import AlignmentConfig, TrainingData
+from dentalign.alignment.base import AlignmentConfig, TrainingData, TrainSection
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.geometry import rigid
 from dentalign.mouth import T1, T2
@@ -116,9 +116,8 @@ def one(
     with CasesForFew(latents, most) as store:
         alignment_model = made(model, settings, store.layout.points)
         alignment_model.midway *= twice
-        data = TrainingData(
-            "attention", store, "", "", seed, torch.get_num_threads(), torch.device("cpu"), 128
-        )
+        section = TrainSection(model="attention", seed=seed, threads=torch.get_num_threads())
+        data = TrainingData(store, "", "", torch.device("cpu"), section)
         task = AttentionTask(data, alignment_model, settings)
         schedule = settings.schedule(epochs, epochs)
         networks = sorted(Path(__file__).with_name("peers").glob("*.py"))

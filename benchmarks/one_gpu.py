@@ -23,7 +23,8 @@ import synthetic_cases
 import timing
 import torch
 
-from dentalign.alignment.training import Train, TrainSection, train_align
+from dentalign.alignment.base import TrainSection
+from dentalign.alignment.training import Train, train_align
 from dentalign.autoencoder.encoding import ToothEncoder, encode_shard
 from dentalign.autoencoder.settings import EncoderFile
 from dentalign.dataset.concat import concatenate

@@ -22,7 +22,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dentalign.alignment.attention.training import AttentionTask, AttentionTraining
-from dentalign.alignment.base import TrainingData
+from dentalign.alignment.base import TrainingData, TrainSection
 from dentalign.alignment.fc.training import FullyConnectedTask, FullyConnectedTraining
 from dentalign.cases.case_list import split_of
 from dentalign.dataset import mouth_store
@@ -180,10 +180,8 @@ def main() -> None:
                 writer.append(mouth)
         with MouthStore(latents) as store:
             cases = len(store.rows_of("train"))
-            data = TrainingData(
-                "fc", store, encoder_weights=str(encoder), decoder_weights=str(decoder), seed=0,
-                threads=given.threads, device=choose_device(given.device), validation_cases=4,
-            )  # fmt: skip
+            section = TrainSection(threads=given.threads, validation_cases=4)
+            data = TrainingData(store, str(encoder), str(decoder), choose_device(given.device), section)
             print(f"{cases} cases, {given.threads} thread(s), {given.device}")
             for fc in (FullyConnectedTraining(), FullyConnectedTraining(batch_cases=FC_LARGE)):
                 measure(f"fc, {fc.batch_cases} cases", fc.prepare(data), cases, given.rounds)

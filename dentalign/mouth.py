@@ -4,7 +4,7 @@ Slots are those of `dentalign.teeth.SLOTS`: lower 38 .. 48, then upper 18 .. 28.
 tooth-local is our frame (+z root to crown tip, +y buccal), head is LPS (x patient's left, y posterior, z up).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,14 +21,6 @@ T1, T2 = 0, 1  # index of the stage axis
 Bools = NDArray[np.bool_]
 
 _FLIP = np.array([-1.0, 1.0, 1.0])
-
-
-def _no_numbers() -> NDArray[np.uint8]:
-    return np.zeros(SLOT_COUNT, np.uint8)
-
-
-def _none_dropped() -> Bools:
-    return np.zeros(SLOT_COUNT, np.bool_)
 
 
 @dataclass(frozen=True)
@@ -48,8 +40,8 @@ class Mouth:
     points: NDArray[np.float32]
     pose: Array
     present: Bools
-    fdi: NDArray[np.uint8] = field(default_factory=_no_numbers)
-    dropped: Bools = field(default_factory=_none_dropped)
+    fdi: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(SLOT_COUNT, np.uint8))
+    dropped: Bools = field(default_factory=lambda: np.zeros(SLOT_COUNT, np.bool_))
     latents: NDArray[Any] | None = None
     case_id: str = ""
     split: str = ""
@@ -113,26 +105,12 @@ class Mouths:
     pose     : (N, 2, 32, 4, 4) float64, tooth-local -> head
     present  : (N, 2, 32) bool
     latents  : (N, 2, 32, P, F), or None
-    case_ids : N names, or none
     """
 
     points: NDArray[Any]
     pose: Array
     present: Bools
     latents: NDArray[Any] | None = None
-    case_ids: Sequence[str] = ()
-
-    @classmethod
-    def of(cls, *mouths: Mouth) -> "Mouths":
-        """Stack mouths of the same number of points, with latents if all have them."""
-        latents = [mouth.latents for mouth in mouths if mouth.latents is not None]
-        return cls(
-            np.stack([mouth.points for mouth in mouths]),
-            np.stack([mouth.pose for mouth in mouths]),
-            np.stack([mouth.present for mouth in mouths]),
-            np.stack(latents) if len(latents) == len(mouths) else None,
-            [mouth.case_id for mouth in mouths],
-        )
 
     @classmethod
     def at_t1(
@@ -142,7 +120,6 @@ class Mouths:
         present: Bools,
         stays: Bools,
         latents: NDArray[Any] | None = None,
-        case_ids: Sequence[str] = (),
     ) -> "Mouths":
         """Make mouths before treatment: T2 has no poses and no latents, only which teeth stay.
 
@@ -154,15 +131,10 @@ class Mouths:
         """
         none = np.broadcast_to(np.eye(4), pose.shape)
         both = None if latents is None else np.stack([latents, np.zeros_like(latents)], axis=1)
-        return cls(points, np.stack([pose, none], 1), np.stack([present, stays], 1), both, case_ids)
+        return cls(points, np.stack([pose, none], 1), np.stack([present, stays], 1), both)
 
     def __len__(self) -> int:
         return len(self.present)
-
-    def subset(self, rows: slice) -> "Mouths":
-        """Select some of the mouths."""
-        latents = None if self.latents is None else self.latents[rows]
-        return Mouths(self.points[rows], self.pose[rows], self.present[rows], latents, self.case_ids[rows])
 
     @property
     def stays(self) -> Bools:
@@ -172,9 +144,7 @@ class Mouths:
     def without_plan(self) -> "Mouths":
         """Forget the plan, see `at_t1`."""
         latents = None if self.latents is None else self.latents[:, T1]
-        return Mouths.at_t1(
-            self.points, self.pose[:, T1], self.present[:, T1], self.stays, latents, self.case_ids
-        )
+        return Mouths.at_t1(self.points, self.pose[:, T1], self.present[:, T1], self.stays, latents)
 
 
 def copies(

@@ -13,9 +13,9 @@ import shutil
 import unicodedata
 from collections.abc import Mapping, Set
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dentalign.cases import case_document, case_list, fetch, left_out
 from dentalign.cases.case_list import ListedCase
@@ -98,16 +98,17 @@ def pseudonymise(
         calls = [(case.case_id, name) for name, case in named.items()]
         with closing(pool.starmap(copier, calls, "local", workers=0)) as copies:
             copied = list(track(copies, STAGE, total=len(calls)))
+        lines = bad + [line for copy in copied for line in copy.lines]
+        left_out.write_csv(dest / "left_out.csv", lines)
+        excluded = left_out.excluded_cases(lines)
         rows = [
             [name, keyed_hash("patient", case.patient_id, key), planners.get(case.case_id, "")]
-            for (name, case), copy in zip(named.items(), copied, strict=True)
-            if copy.whole
+            for name, case in named.items()
+            if name not in excluded
         ]
         columns = 3 if planners else 2
         heading = ("case_id", "patient_id", "planner")[:columns]
         csv_table.write(dest / "cases.csv", heading, (row[:columns] for row in rows))
-        lines = bad + [line for copy in copied for line in copy.lines]
-        left_out.write_csv(dest / "left_out.csv", lines)
     if not rows:
         raise NothingUsable(f"{source}: no case can be carried over; {dest / 'left_out.csv'} says why")
     unchanged = sum(copy.unchanged for copy in copied)
@@ -148,14 +149,11 @@ def keyed_hash(kind: str, text: str, key: bytes) -> str:
     return _PREFIXES[kind] + hmac.new(key, message, hashlib.sha256).hexdigest()[:20]
 
 
-@dataclass
-class _Copy:
-    """Case in DEST: `whole` if it is there, `unchanged` if it was there already."""
+class _Copy(NamedTuple):
+    """Result of a case: what was left out of it, number of meshes, and True if it was there already."""
 
-    name: str
-    lines: list[LeftOut] = field(default_factory=list)
+    lines: list[LeftOut]
     meshes: int = 0
-    whole: bool = False
     unchanged: bool = False
 
 
@@ -175,27 +173,28 @@ class _Copier:
     def __call__(self, case_id: str, name: str) -> _Copy:
         document, meshes = self.dest / "json" / f"{name}.json", self.dest / "stl" / name
         note = self.dest / NOTES / f"{name}.json"
-        copy = _Copy(name)
         try:
             files, others = self._mesh_names(case_id)
             state = self._state(case_id, files)
             known = _read_note(note)
-            if known and known["state"] == state and document.is_file() and _count(meshes) == known["meshes"]:
-                lines = left_out.from_list(known["left_out"])
-                return _Copy(name, lines, known["meshes"], whole=True, unchanged=True)
+            there = len(list(meshes.glob("*")))
+            if known and known["state"] == state and document.is_file() and there == known["meshes"]:
+                return _Copy(left_out.from_list(known["left_out"]), there, unchanged=True)
             note.unlink(missing_ok=True)
             given = self.documents.spelled(f"{case_id}.json")
             data = self.documents.read(given, int(self.limits.max_json_mb * 1e6))
             read = case_document.parse(data, case_id, max_mb=self.limits.max_json_mb)
         except CaseDefect as defect:
-            _remove_case(self.dest, name)  # an earlier version of it
+            for earlier in (document, note):
+                earlier.unlink(missing_ok=True)
+            shutil.rmtree(meshes, ignore_errors=True)
             if defect.code == "case_id_differs":  # its fix quotes an id
                 defect.fix = "export it again under its own name, or remove it if it is a copy"
-            copy.lines.append(LeftOut.of(name, STAGE, defect.at(f"json/{name}.json")))
-            return copy
+            return _Copy([LeftOut.of(name, STAGE, defect.at(f"json/{name}.json"))])
+        lines, count = [], 0
 
         def leave_out(defect: Defect, file: str) -> None:
-            copy.lines.append(LeftOut.of(name, STAGE, defect.at(file)))
+            lines.append(LeftOut.of(name, STAGE, defect.at(file)))
 
         for unknown in fetch.unknown_tooth_keys(read.unknown_tooth_keys):
             leave_out(unknown, f"json/{name}.json")
@@ -207,16 +206,15 @@ class _Copier:
         for file in files:
             try:
                 atomic.write_bytes(meshes / file, self._mesh(case_id, file))
-                copy.meshes += 1
+                count += 1
             except Defect as defect:
                 tooth = ToothDefect(f"mesh_{defect.code}", defect.seen, defect.fix, tooth=int(file[:2]))
                 leave_out(defect if defect.tooth else tooth, f"stl/{name}/{file}")
         # The document last, then the note: a case without a document is none.
         atomic.write_bytes(document, case_document.canonical(read.model_copy(update={"case_id": name})))
-        content = {"state": state, "meshes": copy.meshes, "left_out": left_out.to_list(copy.lines)}
+        content = {"state": state, "meshes": count, "left_out": left_out.to_list(lines)}
         atomic.write_text(note, json.dumps(content))
-        copy.whole = True
-        return copy
+        return _Copy(lines, count)
 
     def _mesh_names(self, case_id: str) -> tuple[list[str], int]:
         """Names of the case's meshes, sorted, and the number of other files in their folder."""
@@ -296,16 +294,6 @@ def _remove_all_but(dest: Path, names: Set[str]) -> None:
         for path in folder.iterdir() if folder.is_dir() else ():
             if path.name.removesuffix(".json") not in {*names, "key", "locks"}:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _count(folder: Path) -> int:
-    return len(os.listdir(folder)) if folder.is_dir() else 0
-
-
-def _remove_case(dest: Path, name: str) -> None:
-    for folder in ("json", NOTES):
-        (dest / folder / f"{name}.json").unlink(missing_ok=True)
-    shutil.rmtree(dest / "stl" / name, ignore_errors=True)
 
 
 def _read_note(path: Path) -> dict[str, Any] | None:

@@ -11,7 +11,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from dentalign import params
-from dentalign.alignment.training import Train, TrainSection
+from dentalign.alignment.base import TrainSection
+from dentalign.alignment.training import Train
 from dentalign.autoencoder.settings import Autoencoder, DecoderFile, EncoderFile
 from dentalign.cases.settings import Fetch, Limits, Sample, Source
 from dentalign.demo_clinic.clinic import DemoClinic

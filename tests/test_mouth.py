@@ -5,8 +5,9 @@ import pytest
 
 from dentalign.geometry import rigid
 from dentalign.geometry.sampling import mirror_permutation
-from dentalign.mouth import Mouth, Mouths, copies
+from dentalign.mouth import Mouth, copies
 from dentalign.teeth import MIRRORED_SLOT, SLOT_COUNT, SLOT_INDEX, SLOTS, antimere
+from tests.support.stacked_mouths import stacked
 
 POINTS = 32
 FLIP = np.array([-1.0, 1.0, 1.0])
@@ -106,7 +107,7 @@ def test_a_dropped_tooth_leaves_its_slot_empty_and_marked(mouth: Mouth) -> None:
 
 
 def test_mouths_without_a_plan_keep_of_t2_only_which_teeth_stay(mouth: Mouth) -> None:
-    before = Mouths.of(mouth, mouth.mirrored()).without_plan()
+    before = stacked(mouth, mouth.mirrored()).without_plan()
     assert len(before) == 2
     np.testing.assert_array_equal(before.pose[0, 0], mouth.pose[0])
     np.testing.assert_array_equal(before.pose[:, 1], np.tile(np.eye(4), (2, SLOT_COUNT, 1, 1)))

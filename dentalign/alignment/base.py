@@ -17,7 +17,7 @@ from dentalign.dataset.mouth_store import MouthStore
 from dentalign.files.hashing import sha256_file
 from dentalign.geometry import rigid
 from dentalign.mouth import T2, Mouths
-from dentalign.params import Positive, PositiveFloat, Section
+from dentalign.params import Device, NotNegative, Positive, PositiveFloat, Section
 from dentalign.teeth import SLOT_COUNT
 from dentalign.training.loop import Metrics, Schedule, Task
 
@@ -124,25 +124,37 @@ class AlignmentModel(nn.Module, ABC):
         )  # fmt: skip
 
 
+class TrainSection(Section):
+    """Section `train` without the sections of the models.
+
+    model            : name in `registry.MODELS` of the model that is trained
+    validation_cases : number of cases of the val split, at most, that decide which epoch is best
+    """
+
+    model: str = "fc"
+    epochs: Positive = 500
+    patience: Positive = 100
+    seed: NotNegative = 0
+    threads: Positive = 2
+    device: Device = "auto"
+    validation_cases: Positive = 128
+
+
 @dataclass(frozen=True)
 class TrainingData:
     """Training and validation mouths, and the models that their latents belong to.
 
-    model            : name in `registry.MODELS` of the model that is trained
-    store            : the latents file, open; neither its train nor its val split is empty
-    encoder_weights  : encoder that made the latents
-    decoder_weights  : decoder that goes with it
-    validation_cases : number of cases of the val split, at most, that decide which epoch is best
+    store           : the latents file, open; neither its train nor its val split is empty
+    encoder_weights : encoder that made the latents
+    decoder_weights : decoder that goes with it
+    device          : the one in use, whatever `settings` leave open
     """
 
-    model: str
     store: MouthStore
     encoder_weights: str
     decoder_weights: str
-    seed: int
-    threads: int
     device: torch.device
-    validation_cases: int
+    settings: TrainSection
 
     @property
     def train_rows(self) -> NDArray[np.intp]:
@@ -152,13 +164,13 @@ class TrainingData:
     @property
     def held_out_rows(self) -> NDArray[np.intp]:
         """Row numbers of the validation mouths."""
-        return self.store.rows_of("val")[: self.validation_cases]
+        return self.store.rows_of("val")[: self.settings.validation_cases]
 
     def config(self, network: dict[str, Any]) -> AlignmentConfig:
         """Config of a model that learns from these mouths."""
         patterns = ToothPatterns.of(*self.store.present(self.train_rows).swapaxes(0, 1))
         return AlignmentConfig(
-            self.model,
+            self.settings.model,
             self.store.layout.points,
             self.store.layout.features,
             network,
@@ -220,4 +232,4 @@ class ModelTraining(Section):
 
     @abstractmethod
     def prepare(self, data: TrainingData) -> AlignTask:
-        """Make an untrained model on `data.device`, its weights drawn from `data.seed`, and its task."""
+        """Make an untrained model on `data.device`, its weights drawn from the seed, and its task."""

@@ -15,11 +15,6 @@ MODELS: dict[str, type[ModelTraining]] = {
 }
 
 
-def save(path: str | Path, model: AlignmentModel) -> None:
-    """Write the weights file of an alignment model, all or nothing."""
-    weights.save(path, model)
-
-
 def load(path: str | Path) -> AlignmentModel:
     """Load an alignment model in eval mode, without the decoder that `fc` needs (`with_decoder`).
 

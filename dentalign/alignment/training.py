@@ -8,11 +8,11 @@ import torch
 from pydantic import create_model, field_validator
 
 from dentalign.alignment import registry
-from dentalign.alignment.base import ModelTraining, TrainingData
+from dentalign.alignment.base import ModelTraining, TrainingData, TrainSection
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
+from dentalign.files import weights
 from dentalign.files.hashing import sha256_file
-from dentalign.params import Device, NotNegative, Positive, Section
 from dentalign.running.device import choose_device
 from dentalign.running.locks import exclusive
 from dentalign.training import data_parallel
@@ -20,17 +20,7 @@ from dentalign.training.log import TrainingLog
 from dentalign.training.loop import Outcome, checkpoint_key, train
 
 
-class TrainSection(Section):
-    """Section `train` without the sections of the models."""
-
-    model: str = "fc"
-    epochs: Positive = 500
-    patience: Positive = 100
-    seed: NotNegative = 0
-    threads: Positive = 2
-    device: Device = "auto"
-    validation_cases: Positive = 128
-
+class _Train(TrainSection):
     @field_validator("model")
     @classmethod
     def _is_known(cls, model: str) -> str:
@@ -38,18 +28,12 @@ class TrainSection(Section):
             raise ValueError(f"must be one of {', '.join(registry.MODELS)}")
         return model
 
-    @property
-    def of_the_model(self) -> ModelTraining:
-        """Section of the model that is trained."""
-        section: ModelTraining = getattr(self, self.model)
-        return section
-
 
 _SECTIONS: dict[str, Any] = {
     name: (section, section.model_validate({})) for name, section in registry.MODELS.items()
 }
 # Section `train`: each model of the registry adds its own section, under its name.
-Train = create_model("Train", __base__=TrainSection, **_SECTIONS)
+Train = create_model("Train", __base__=_Train, **_SECTIONS)
 
 
 def train_align(
@@ -67,7 +51,7 @@ def train_align(
     """
     torch.set_num_threads(data_parallel.share_of_threads(settings.threads))
     device = choose_device(settings.device)
-    own = settings.of_the_model
+    own: ModelTraining = getattr(settings, settings.model)
     values = settings.model_dump(exclude={"epochs", "patience", *registry.MODELS}) | own.model_dump()
     values |= {"device": str(device), "world_size": data_parallel.world_size()}
     key = checkpoint_key([latents, encoder_weights, decoder_weights], values, __file__)
@@ -82,24 +66,13 @@ def train_align(
         for split in ("train", "val"):
             if not len(store.rows_of(split)):
                 raise NothingUsable(f"{latents}: no case in the {split} split; more cases are needed")
-        task = own.prepare(
-            TrainingData(
-                settings.model,
-                store,
-                encoder_weights,
-                decoder_weights,
-                settings.seed,
-                settings.threads,
-                device,
-                settings.validation_cases,
-            )
-        )
+        task = own.prepare(TrainingData(store, encoder_weights, decoder_weights, device, settings))
         schedule = own.schedule(settings.epochs, settings.patience)
         on_epoch = training_log.epoch if training_log else None
         outcome = train(task, schedule, settings.seed, f"align/{key}", on_epoch)
         if training_log:
             task.network.load_state_dict(outcome.best_state)
             task.finish()
-            registry.save(out, task.model)
+            weights.save(out, task.model)
             training_log.summary({"best_epoch": outcome.best_epoch, **outcome.best})
     return outcome

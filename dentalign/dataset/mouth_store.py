@@ -139,7 +139,9 @@ def create(path: str | Path, layout: Layout, attributes: dict[str, Any]) -> Iter
                 file.attrs["format_version"] = FORMAT_VERSION
                 file.attrs["slots"] = np.array(SLOTS, dtype=np.int64)
                 for name, value in sorted(attributes.items()):
-                    _set_attribute(file, name, value)
+                    # Texts of fixed width, which HDF5's checksums cover.
+                    fixed = np.bytes_(value.encode("utf-8")) if isinstance(value, str) else value
+                    file.attrs[name] = fixed if len(fixed) else ""
                 writer = MouthWriter(file, layout, stream)
                 yield writer
                 writer.flush()
@@ -241,14 +243,8 @@ class MouthStore:
         def both(name: str) -> NDArray[Any]:
             return np.stack([self.column(f"{stage}/{name}", rows) for stage in ("t1", "t2")], axis=1)
 
-        ids = np.arange(len(self))[rows]
-        return Mouths(
-            self.column("points", rows),
-            both("pose"),
-            self.present(rows),
-            both("latents") if latents else None,
-            [self.case_ids[index] for index in ids],
-        )
+        found = both("latents") if latents else None
+        return Mouths(self.column("points", rows), both("pose"), self.present(rows), found)
 
     def present(self, rows: NDArray[np.intp] | slice = slice(None)) -> NDArray[np.bool_]:
         """Read which teeth stand at T1 and at T2, (N, 2, 32) bool, of increasing row numbers."""
@@ -273,12 +269,6 @@ class MouthStore:
             raise DentalignError(
                 f"{self.path}: damaged, {reason}; delete it, then `dvc repro` makes it again"
             ) from error
-
-
-def _set_attribute(file: h5py.File, name: str, value: Any) -> None:
-    """Set an attribute; texts of fixed width, which HDF5's checksums cover."""
-    fixed = np.bytes_(value.encode("utf-8")) if isinstance(value, str) else value
-    file.attrs[name] = fixed if len(fixed) else ""
 
 
 def _keep_little(file: h5py.File) -> None:

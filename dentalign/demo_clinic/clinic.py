@@ -49,7 +49,8 @@ def make_case(index: int, seed: int, complete: bool = False) -> Case:
     visitor = index - 1 if index % REVISIT_EVERY == 0 and not complete else index
     who = patient.draw(np.random.default_rng([seed, visitor, 0]), complete)
     rng = np.random.default_rng([seed, index, 1])
-    t1 = malocclusion.disturb(who.mouth, malocclusion.draw(rng, who.crowded), rng)
+    crowded = any(f % 10 < 6 for f in who.extracted)  # premolars are, if the teeth have too little room
+    t1 = malocclusion.disturb(who.mouth, malocclusion.draw(rng, crowded), rng)
     planned = treatment_plan.plan(who.mouth, t1, who.keep)
     t2 = {f: _scattered(planned[f], rng) for f in sorted(planned)}
     case_id = f"demo-{index:04d}"

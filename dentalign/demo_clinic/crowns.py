@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import CubicHermiteSpline
 
 from dentalign import teeth
 from dentalign.demo_clinic import anatomy
@@ -84,20 +85,13 @@ def _curve(places: Array, knots: dict[float, float]) -> Array:
     """Evaluate a shape-preserving curve through knots (place -> value)."""
     x = np.array(sorted(knots))
     y = np.array([knots[k] for k in sorted(knots)])
-    step, rise = np.diff(x), np.diff(y) / np.diff(x)
+    rise = np.diff(y) / np.diff(x)
     # Fritsch and Butland 1984, doi:10.1137/0905021 (harmonic mean slopes).
     slope = np.zeros(len(x))
     same = rise[:-1] * rise[1:] > 0
     slope[1:-1][same] = 2 * rise[:-1][same] * rise[1:][same] / (rise[:-1][same] + rise[1:][same])
     slope[0], slope[-1] = rise[0], rise[-1]
-    k = np.clip(np.searchsorted(x, places, side="right") - 1, 0, len(step) - 1)
-    u = (places - x[k]) / step[k]
-    v = 1 - u
-    return np.asarray(
-        y[k] * v * v * (1 + 2 * u)
-        + y[k + 1] * u * u * (1 + 2 * v)
-        + step[k] * u * v * (slope[k] * v - slope[k + 1] * u)
-    )
+    return np.asarray(CubicHermiteSpline(x, y, slope)(places))
 
 
 def _ring(reach: Sequence[Array], square: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -31,11 +31,6 @@ class Patient:
     extracted: frozenset[int]
 
     @property
-    def crowded(self) -> bool:
-        """True if premolars are extracted, which is done if the teeth have too little room."""
-        return any(f % 10 < 6 for f in self.extracted)
-
-    @property
     def keep(self) -> frozenset[int]:
         """Teeth that are there at T2."""
         return frozenset(self.mouth) - self.extracted

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from dentalign.alignment.attention.model import AttentionModel
-from dentalign.alignment.attention.posed_teeth import PosedTeeth, cross_covariance
+from dentalign.alignment.attention.posed_teeth import PosedTeeth
 
 _SQUARINGS = 32
 
@@ -45,22 +45,15 @@ class ExportableAttentionModel(nn.Module):
         teeth = PosedTeeth((local - centre).float(), rotation.float(), centroid.float())
         there = stays & present
         known, moves = present & network.known_at_t1, there & network.known_at_t1 & network.known_at_t2
-        found = self.model.forward(teeth, known, there & known, _to_canonical_frame)
+        found = self.model.forward(
+            teeth, known, there & known, lambda matrix: nearest_rotation(matrix.double()).float()
+        )
         exact = nearest_rotation(found[0].double())
         moved = torch.cat([exact, found[1].double()[..., None] - exact @ centre.mT], -1)
         moved = torch.cat([moved, identity[3:].expand(*exact.shape[:-2], 1, 4)], -2)
         pose_t2 = torch.where(moves[..., None, None], moved, pose)
         pose_t2 = torch.where(there[..., None, None], pose_t2, identity)
         return pose_t2, torch.where(moves, found[2].exp() * network.expected_error_scale, torch.nan)
-
-
-def _to_canonical_frame(
-    centroid: torch.Tensor, present: torch.Tensor, reference: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """See `posed_teeth.to_canonical_frame`."""
-    covariance, here, there = cross_covariance(centroid, present, reference)
-    rotation = nearest_rotation(covariance.double()).float()
-    return rotation, (there - here @ rotation.mT)[:, 0]
 
 
 def _rotation(quaternion: torch.Tensor) -> torch.Tensor:

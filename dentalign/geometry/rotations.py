@@ -10,7 +10,8 @@ def matrix(vector: torch.Tensor) -> torch.Tensor:
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
     angle = (vector.square().sum(-1) + 1e-12).sqrt()[..., None, None]
     half = torch.sin(angle / 2) / angle
-    return _identity(vector) + torch.sin(angle) / angle * cross + 2 * half.square() * (cross @ cross)
+    identity = torch.eye(3, dtype=vector.dtype, device=vector.device)
+    return identity + torch.sin(angle) / angle * cross + 2 * half.square() * (cross @ cross)
 
 
 def vector(matrix: torch.Tensor) -> torch.Tensor:
@@ -35,7 +36,3 @@ def nearest(matrix: torch.Tensor) -> torch.Tensor:
     sign = torch.ones_like(matrix[..., 0])
     sign[..., 2] = torch.det(u @ vt).sign()
     return (u * sign[..., None, :]) @ vt
-
-
-def _identity(like: torch.Tensor) -> torch.Tensor:
-    return torch.eye(3, dtype=like.dtype, device=like.device)

@@ -39,11 +39,7 @@ def by_reason(lines: Sequence[LeftOut]) -> list[Reason]:
 
 
 def write(path: str | Path, lines: Sequence[LeftOut], totals: Totals) -> None:
-    """Write the page, all or nothing."""
-    atomic.write_bytes(path, render(lines, totals))
-
-
-def render(lines: Sequence[LeftOut], totals: Totals) -> bytes:
-    """The page as HTML; everything that comes from the data is escaped."""
+    """Write the page, all or nothing; everything that comes from the data is escaped."""
     scripts = ("tables.js", "filter.js") if lines else ()
-    return page.render("left_out.html", scripts, lines=sorted(lines), reasons=by_reason(lines), totals=totals)
+    values = {"lines": sorted(lines), "reasons": by_reason(lines), "totals": totals}
+    atomic.write_bytes(path, page.render("left_out.html", scripts, **values))

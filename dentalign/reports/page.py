@@ -31,12 +31,7 @@ REVISION_PLACE = "<!-- dentalign: revision -->"
 
 # A colour scale ends at the first of these that 90 % of the teeth stay below: few steps, so that the
 # colours of two reports can be compared.
-_SCALE_ENDS = {
-    "mm": (1.5, 3.0, 6.0, 12.0),
-    "°": (5.0, 15.0, 30.0, 60.0),
-    "%": (100.0,),
-    "share, 0 to 1": (1.0,),
-}
+_SCALE_ENDS = {"mm": (1.5, 3.0, 6.0, 12.0), "°": (5.0, 15.0, 30.0, 60.0)}
 
 
 def write_case(path: str | Path, scene: Scene, warnings: Sequence[str] = ()) -> None:

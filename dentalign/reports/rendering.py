@@ -5,7 +5,7 @@ Newell, Newell and Sancha 1972, doi:10.1145/800193.569954) by Pillow, ten times 
 polygons, at three times the resolution and then antialiased. The same bodies give the same bytes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from dentalign.files import atomic
+from dentalign.geometry.rigid import Array, unit
 
-Array = NDArray[np.float64]
 Colour = tuple[float, float, float]
 
 IVORY: Colour = (0.965, 0.925, 0.835)
@@ -59,34 +59,25 @@ class Body:
     @cached_property
     def relief(self) -> tuple[Array, Array]:
         """Smoothed normal (F, 3) and concavity (F,) of each face, computed once."""
-        return _smooth(np.asarray(self.vertices, np.float64), np.asarray(self.faces, np.int64))
+        return _smooth(self.vertices, self.faces)
 
 
-def draw(
-    axes: Axes, bodies: Iterable[Body], view: str, box: tuple[float, float, float, float] | None = None
-) -> None:
+def draw(axes: Axes, bodies: Sequence[Body], view: str, box: tuple[float, float, float, float]) -> None:
     """Draw bodies into axes as seen from one side; equal scale on both axes, no frame.
 
-    view   : "frontal" (patient's right on the picture's left), "left" or "right" (buccal view of that
-             side of the patient), "upper_occlusal" (looking up: incisors at the top) or "lower_occlusal"
-             (looking down: incisors at the bottom); in both occlusal views the patient's right is on the
-             picture's left. Every body given is drawn: for an occlusal view pass one arch.
-    box    : left, right, bottom, top of the part that is shown, mm along the view's axes; default: all of it
-    raises : ValueError for another view
+    view : "frontal" (patient's right on the picture's left), "left" or "right" (buccal view of that
+           side of the patient), "upper_occlusal" (looking up: incisors at the top) or "lower_occlusal"
+           (looking down: incisors at the bottom); in both occlusal views the patient's right is on the
+           picture's left. Every body given is drawn: for an occlusal view pass one arch.
+    box  : left, right, bottom, top of the part that is shown, mm along the view's axes
     """
-    if view not in VIEWS:
-        raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
     axes.set_aspect("equal")
     axes.set_axis_off()
-    triangles, colours = _visible(list(bodies), VIEWS[view])
-    if not len(triangles):
+    if not bodies:
         return
+    triangles, colours = _visible(bodies, VIEWS[view])
     order = np.argsort(triangles[:, :, 2].mean(axis=1), kind="stable")  # far first
     corners, shades = triangles[order, :, :2], colours[order]
-    if box is None:
-        low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
-        margin = 0.03 * float((high - low).max())
-        box = (low[0] - margin, high[0] + margin, low[1] - margin, high[1] + margin)
     left, right, bottom, top = box
     scale = _OVERSAMPLING * min(
         axes.bbox.width / (right - left), axes.bbox.height / (top - bottom)
@@ -110,30 +101,20 @@ def save_png(drawn: Figure, path: str | Path) -> None:
     atomic.write_bytes(path, buffer.getvalue())
 
 
-def _visible(bodies: list[Body], axes_of_view: Array) -> tuple[Array, Array]:
+def _visible(bodies: Sequence[Body], axes_of_view: Array) -> tuple[Array, Array]:
     """Triangles that face the viewer (N, 3, 3) in view axes (right, up, near), and their colours (N, 3)."""
-    all_corners, all_normals, all_concavities, all_tints = [], [], [], []
+    parts = []
     for body in bodies:
-        points = np.asarray(body.vertices, dtype=np.float64) @ axes_of_view.T
-        faces = np.asarray(body.faces, dtype=np.int64)
-        corners = points[faces]  # (F, 3, 3)
-        flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        front = flat[:, 2] > 0
+        corners = (body.vertices @ axes_of_view.T)[body.faces]  # (F, 3, 3)
+        front = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, 2] > 0
         normals, concavities = body.relief
-        all_corners.append(corners[front])
-        all_normals.append(normals[front] @ axes_of_view.T)
-        all_concavities.append(concavities[front])
-        all_tints.append(np.broadcast_to(np.asarray(body.colour, dtype=np.float64), (int(front.sum()), 3)))
-    if not all_corners:
-        return np.zeros((0, 3, 3)), np.zeros((0, 3))
-    corners = np.concatenate(all_corners)
-    if not len(corners):
-        return corners, np.zeros((0, 3))
-    normals, tints = np.concatenate(all_normals), np.concatenate(all_tints)
+        tints = np.broadcast_to(body.colour, (len(corners), 3))
+        parts.append([part[front] for part in (corners, normals @ axes_of_view.T, concavities, tints)])
+    corners, normals, concavities, tints = (np.concatenate(part) for part in zip(*parts, strict=True))
     near = corners[:, :, 2].mean(axis=1)
     depth = (near.max() - near) / max(float(np.ptp(near)), 1.0)
     light = _AMBIENT + _DIFFUSE * np.clip(normals @ _LAMP, 0, None)
-    light *= (1 - _FADING * depth) * np.clip(1 - _FISSURE * np.concatenate(all_concavities), 0.45, 1.08)
+    light *= (1 - _FADING * depth) * np.clip(1 - _FISSURE * concavities, 0.45, 1.08)
     shine = _GLOSS * np.clip(normals @ _HALFWAY, 0, None) ** _SHININESS * (1 - depth)
     return corners, np.clip(tints * light[:, None] + shine[:, None], 0, 1)
 
@@ -152,7 +133,7 @@ def _smooth(points: Array, faces: NDArray[np.int64]) -> tuple[Array, Array]:
     def summed(index: NDArray[np.int64], values: Array) -> Array:
         return np.stack([np.bincount(index, values[:, k], count) for k in range(values.shape[1])], axis=1)
 
-    normal = _unit(summed(faces.T.ravel(), np.tile(flat, (3, 1))))
+    normal = unit(summed(faces.T.ravel(), np.tile(flat, (3, 1))))
     step = points[ring[:, 1]] - points[ring[:, 0]]
     above = np.einsum("ij,ij->i", step, normal[ring[:, 0]]) / np.maximum(np.linalg.norm(step, axis=1), 1e-12)
     degree = np.maximum(np.bincount(ring[:, 0], minlength=count), 1)
@@ -160,11 +141,7 @@ def _smooth(points: Array, faces: NDArray[np.int64]) -> tuple[Array, Array]:
     # Smoothed twice: with one flat colour a face, the pattern of the diagonals would show.
     face_count = np.maximum(np.bincount(faces.ravel(), minlength=count), 1)
     for _ in range(2):
-        of_faces = np.column_stack([_unit(normal[faces].sum(axis=1)), concavity[faces].mean(axis=1)])
+        of_faces = np.column_stack([unit(normal[faces].sum(axis=1)), concavity[faces].mean(axis=1)])
         spread = summed(faces.T.ravel(), np.tile(of_faces, (3, 1)))
-        normal, concavity = _unit(spread[:, :3]), spread[:, 3] / face_count
-    return _unit(normal[faces].sum(axis=1)), concavity[faces].mean(axis=1)
-
-
-def _unit(vectors: Array) -> Array:
-    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12))
+        normal, concavity = unit(spread[:, :3]), spread[:, 3] / face_count
+    return unit(normal[faces].sum(axis=1)), concavity[faces].mean(axis=1)

@@ -19,12 +19,6 @@ def test_params_yaml_says_all_that_can_be_set_of_every_model() -> None:
         assert written[name] == section.model_dump()
 
 
-@pytest.mark.parametrize("name", registry.MODELS)
-def test_the_section_in_use_is_that_of_the_model(name: str) -> None:
-    train = Train(model=name)
-    assert train.of_the_model is getattr(train, name)
-
-
 @pytest.mark.parametrize("name", ["quadratic", "epochs", "seed"])
 def test_an_unknown_model_is_refused_with_those_there_are(tmp_path: Path, name: str) -> None:
     (tmp_path / "params.yaml").write_text(f"train:\n  model: {name}\n", encoding="utf-8")

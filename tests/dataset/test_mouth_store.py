@@ -12,8 +12,9 @@ import pytest
 from dentalign.dataset import mouth_store
 from dentalign.dataset.mouth_store import Layout, MouthStore
 from dentalign.errors import DentalignError
-from dentalign.mouth import Mouth, Mouths
+from dentalign.mouth import Mouth
 from dentalign.teeth import SLOT_COUNT, SLOTS
+from tests.support.stacked_mouths import stacked
 
 LAYOUT = Layout(4, 2)
 
@@ -71,7 +72,7 @@ def test_what_is_written_comes_back(tmp_path: Path, layout: Layout) -> None:
         for number in range(5):
             assert_same(store.mouth(number), mouth(number, layout))
         held_out = store.mouths(store.rows_of("val"), latents=bool(layout.features))
-        wanted = Mouths.of(mouth(1, layout), mouth(4, layout))
+        wanted = stacked(mouth(1, layout), mouth(4, layout))
         for name, value in vars(wanted).items():
             np.testing.assert_array_equal(getattr(held_out, name), value, err_msg=name)
         np.testing.assert_array_equal(store.present(), [mouth(n, layout).present for n in range(5)])

@@ -12,7 +12,6 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 from dentalign import cli
-from dentalign.alignment import registry
 from dentalign.alignment.base import AlignmentConfig, AlignmentModel
 from dentalign.alignment.fc.latent_basis import LatentBasis
 from dentalign.alignment.fc.model import FullyConnectedModel
@@ -65,7 +64,7 @@ def models(folder: Path, alignment: AlignmentModel) -> Path:
     torch.manual_seed(1)
     weights.save(folder / "encoder.pt", encoder())
     weights.save(folder / "decoder.pt", Decoder(DecoderConfig(FEATURES, 8)))
-    registry.save(folder / "alignment.pt", alignment)
+    weights.save(folder / "alignment.pt", alignment)
     return folder
 
 
@@ -243,7 +242,7 @@ def test_attention_is_exported_whole_and_answers_for_any_number_of_mouths(tmp_pa
     import onnxruntime
 
     (tmp_path / "models").mkdir()
-    registry.save(tmp_path / "models" / "alignment.pt", pose_model)
+    weights.save(tmp_path / "models" / "alignment.pt", pose_model)
     (done,) = model_export.export_models(tmp_path / "models", tmp_path / "out")
     assert done.difference is not None
     assert done.difference <= onnx_file.TOLERANCE

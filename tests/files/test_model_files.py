@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import dentalign
-from dentalign.alignment import registry
 from dentalign.autoencoder.encoding import ToothEncoder
 from dentalign.cases.settings import Sample
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError
+from dentalign.files import weights
 from dentalign.geometry import rigid
 from dentalign.mouth import T1, Mouth, Mouths
 from tests.support.pipeline_project import Project
@@ -89,9 +89,7 @@ def test_the_models_as_loaded_give_the_poses_of_the_prediction(
 
 def test_a_model_saved_with_its_decoder_is_the_same_file(models: Path, tmp_path: Path) -> None:
     model = dentalign.load_alignment_model(models / "alignment.pt")
-    registry.save(
-        tmp_path / "alignment.pt", model.with_decoder(dentalign.load_decoder(models / "decoder.pt"))
-    )
+    weights.save(tmp_path / "alignment.pt", model.with_decoder(dentalign.load_decoder(models / "decoder.pt")))
     assert (tmp_path / "alignment.pt").read_bytes() == (models / "alignment.pt").read_bytes()
 
 

@@ -1,6 +1,7 @@
 """The page of what was left out: complete, escaped, the same bytes."""
 
 import csv
+import tempfile
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +13,9 @@ from tests.support.report_left_out import HOSTILE, LINES, TOTALS
 
 
 def rendered(lines: list[LeftOut] = LINES, totals: Totals = TOTALS) -> str:
-    return left_out_page.render(lines, totals).decode("utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        left_out_page.write(Path(folder) / "page.html", lines, totals)
+        return (Path(folder) / "page.html").read_text(encoding="utf-8")
 
 
 class Page(HTMLParser):

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dentalign.alignment import registry
 from dentalign.alignment.base import AlignmentConfig
 from dentalign.alignment.fc.latent_basis import LatentBasis
 from dentalign.alignment.fc.model import FullyConnectedModel
@@ -82,5 +81,5 @@ def small_models(folder: Path, encoder: str = ENCODER) -> tuple[Path, Path]:
     config = AlignmentConfig("fc", POINTS, FEATURES, network, encoder, decoder_sha256)
     model = FullyConnectedModel(config)
     model.set_basis(LatentBasis(torch.zeros(32, width), basis, torch.ones(32, 5)))
-    registry.save(folder / "alignment.pt", model)
+    weights.save(folder / "alignment.pt", model)
     return folder / "decoder.pt", folder / "alignment.pt"

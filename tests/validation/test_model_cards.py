@@ -11,6 +11,7 @@ import torch
 from dentalign.alignment import registry
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError
+from dentalign.files import weights
 from dentalign.files.hashing import sha256_file
 from dentalign.teeth import SLOT_INDEX, SLOTS
 from dentalign.validation import metrics
@@ -164,7 +165,7 @@ def test_the_card_counts_what_training_cases_lacked_and_is_no_list_of_settings_f
     model = registry.load(files["alignment.pt"])
     patterns = {"mouths": 20, "usual": ("present",) * 32, "alike": {"": 11, "extracted 14 24": 5}}
     model.config = replace(model.config, patterns=patterns)
-    registry.save(files["alignment.pt"], model)
+    weights.save(files["alignment.pt"], model)
     card = cards(tmp_path / "cards", found, files)["alignment"]
     data = card.split("## Data\n")[1].split("\n## ")[0]
     assert data.rstrip().endswith(
@@ -195,7 +196,7 @@ def test_a_model_that_leaves_rare_slots_where_they_are_says_which(
 
     attention = random_model()
     attention.network.known_at_t2[SLOT_INDEX[48]] = False
-    registry.save(files["alignment.pt"], attention)
+    weights.save(files["alignment.pt"], attention)
     said = limits(cards(tmp_path / "cards", found, files)["alignment"])
     assert "Too rare in training, left where they stand: 48." in said
     assert "no expected error" not in said

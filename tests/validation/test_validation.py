@@ -71,7 +71,7 @@ def test_predicted_poses_are_exactly_rigid(tmp_path: Path) -> None:
     weights.save(decoder, wild)  # random weights: what it decodes is no tooth
     trained = registry.load(model)
     trained.config = replace(trained.config, decoder_sha256=sha256_file(decoder))
-    registry.save(model, trained)
+    weights.save(model, trained)
     found = validate(small_latents(tmp_path / "l.h5"), decoder, model, SETTINGS)
     rotation = found.predicted[found.measured][:, :3, :3]
     assert rotation @ np.swapaxes(rotation, 1, 2) == pytest.approx(np.broadcast_to(np.eye(3), rotation.shape))
@@ -120,7 +120,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     model = registry.load(path)
     assert isinstance(model, FullyConnectedModel)
     model.network.output_mean.fill_(float("nan"))
-    registry.save(path, model)
+    weights.save(path, model)
     with pytest.raises(DentalignError, match="not finite"):
         validate(small_latents(tmp_path / "l.h5"), decoder, path, SETTINGS)
 

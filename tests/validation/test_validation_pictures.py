@@ -9,8 +9,7 @@ from matplotlib import image
 from dentalign.errors import DentalignError
 from dentalign.geometry.sampling import directions
 from dentalign.validation.measurement import validate
-from dentalign.validation.report.pictures import write_pictures
-from dentalign.validation.report.scenes import smooth_surface
+from dentalign.validation.report.pictures import smooth_surface, write_pictures
 from tests.support.report_validation import SETTINGS, small_latents, small_models
 
 

@@ -15,7 +15,7 @@ from dentalign.teeth import SLOTS
 from dentalign.validation.measurement import Validation, validate
 from dentalign.validation.metrics import MEANINGS
 from dentalign.validation.report import page as report_page
-from dentalign.validation.report import scenes
+from dentalign.validation.report import pictures
 from dentalign.validation.report.pictures import chosen_cases
 from tests.support.report_scenes import Page
 from tests.support.report_validation import (
@@ -161,7 +161,7 @@ def test_every_test_case_is_in_the_table_and_three_of_them_in_3d(
 
 def test_a_case_s_scene_has_what_was_measured_and_says_what_was_not(found: Validation, latents: Path) -> None:
     with MouthStore(latents) as store:
-        scene = scenes.scene(found, store, 0)
+        scene = pictures.scene(found, store, 0)
     by_fdi = {tooth.fdi: tooth for tooth in scene.teeth}
     assert set(by_fdi) == set(TEETH)
     assert set(by_fdi[SLOTS[EXTRACTED]].poses) == {"t1"}
@@ -189,7 +189,7 @@ def test_a_dropped_tooth_is_said_and_a_primary_tooth_keeps_its_number(
         mouth.fdi[SLOTS.index(36)] = 0
         mouth.fdi[SLOTS.index(33)] = 73
         monkeypatch.setattr(store, "mouth", lambda *_, **__: mouth)
-        scene = scenes.scene(found, store, 0)
+        scene = pictures.scene(found, store, 0)
     assert "Left out because of a defect: 48." in scene.notes
     assert {36, 73} < {tooth.fdi for tooth in scene.teeth}
 

@@ -86,7 +86,9 @@ def depth_mm(teeth: PosedTeeth, normals: torch.Tensor, pairs: Neighbours) -> tor
     depth = []
     for probing, standing in ((left, right), (right, left)):
         probes, surface = halves[mouth, probing, :, ::2].flatten(1, 2), teeth.points[mouth, standing]
-        motion = _between(probing, standing, mouth, teeth)
+        back = teeth.rotation[mouth, standing].mT  # head -> the standing tooth
+        away = teeth.centroid[mouth, probing] - teeth.centroid[mouth, standing]
+        motion = back @ teeth.rotation[mouth, probing], (back @ away[..., None])[..., 0]
         depth.append(_one_way_mm(probes, *motion, surface, normals[mouth, standing]))
     return torch.maximum(*depth)
 
@@ -113,15 +115,6 @@ def _faces(sampled: int, count: int, device: torch.device) -> tuple[torch.Tensor
     return faces.to(device), corners.to(device)
 
 
-def _between(
-    probing: torch.Tensor, standing: torch.Tensor, mouth: torch.Tensor, teeth: PosedTeeth
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Motion (K, 3, 3), (K, 3) from the frame of the probing tooth to that of the standing one, mm."""
-    back = teeth.rotation[mouth, standing].mT
-    away = teeth.centroid[mouth, probing] - teeth.centroid[mouth, standing]
-    return back @ teeth.rotation[mouth, probing], (back @ away[..., None])[..., 0]
-
-
 def _one_way_mm(
     probes: torch.Tensor,
     rotation: torch.Tensor,
@@ -129,7 +122,10 @@ def _one_way_mm(
     surface: torch.Tensor,
     normals: torch.Tensor,
 ) -> torch.Tensor:
-    """Depth (K,), mm, of the deepest of the probes (K, p, 3), moved, below the surface (K, q, 3)."""
+    """Depth (K,), mm, of the deepest of the probes (K, p, 3), moved, below the surface (K, q, 3).
+
+    rotation, translation : (K, 3, 3), (K, 3) mm, from the frame of the probes to that of the surface
+    """
     with torch.no_grad():  # choosing the deepest point and the one nearest to it has no gradient
         moved = probes @ rotation.mT + translation[:, None]
         count = min(_PROBES, moved.shape[1])

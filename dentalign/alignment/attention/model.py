@@ -61,18 +61,20 @@ class AttentionModel(AlignmentModel):
         teeth: PosedTeeth,
         present: torch.Tensor,
         stays: torch.Tensor,
-        to_canonical_frame: Callable[..., tuple[torch.Tensor, torch.Tensor]] = posed_teeth.to_canonical_frame,
+        nearest: Callable[[torch.Tensor], torch.Tensor] = rotations.nearest,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Predict T2 as `PoseNetwork.forward` does, for mouths anywhere in head coordinates.
 
         With `midway` it predicts twice, the second time with the teeth that far on the way to the first
         prediction: mouths nearer to the end are more alike (docs/experiments.md has the gain).
 
-        to_canonical_frame : another form of `posed_teeth.to_canonical_frame`
+        nearest : another form of `rotations.nearest`
         """
 
         def once(teeth: PosedTeeth) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-            turned, translation = to_canonical_frame(teeth.centroid, present, self.network.reference)
+            turned, translation = posed_teeth.to_canonical_frame(
+                teeth.centroid, present, self.network.reference, nearest
+            )
             moved = teeth.moved(turned, translation)
             rotation, centroid, log_error = self.mirror_averaged(moved, present, stays)
             return turned.mT[:, None] @ rotation, (centroid - translation[:, None]) @ turned, log_error

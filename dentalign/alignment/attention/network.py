@@ -41,10 +41,6 @@ class ToothAttentionConfig:
     dropout: float
     midway: float = 0.0
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.midway < 1:
-            raise ValueError(f"midway must be 0 or more and below 1, got {self.midway}")
-
 
 class Block(nn.Module):
     """Attention among the teeth of a mouth, then an MLP for each tooth; starts as the identity."""

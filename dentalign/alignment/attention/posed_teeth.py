@@ -1,5 +1,6 @@
 """Teeth of several mouths as tensors, and rigid motions and mirror images of them."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,23 +86,18 @@ def mirrored_poses(rotation: torch.Tensor, centroid: torch.Tensor) -> tuple[torc
 
 
 def to_canonical_frame(
-    centroid: torch.Tensor, present: torch.Tensor, reference: torch.Tensor
+    centroid: torch.Tensor,
+    present: torch.Tensor,
+    reference: torch.Tensor,
+    nearest: Callable[[torch.Tensor], torch.Tensor] = rotations.nearest,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Motion (N, 3, 3), (N, 3) that fits centroids (N, 32, 3) to the reference (32, 3), mm, least squares."""
-    covariance, here, there = cross_covariance(centroid, present, reference)
-    rotation = rotations.nearest(covariance)
-    return rotation, (there - here @ rotation.mT)[:, 0]
+    """Motion (N, 3, 3), (N, 3) that fits centroids (N, 32, 3) to the reference (32, 3), mm, least squares.
 
-
-def cross_covariance(
-    centroid: torch.Tensor, present: torch.Tensor, reference: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Matrix (N, 3, 3), mm^2, whose nearest rotation is that of `to_canonical_frame`.
-
-    returns : the matrix, and the mean of the present teeth (N, 1, 3), mm, in the mouth and in the reference
+    nearest : another form of `rotations.nearest`
     """
     weight = present[..., None].to(centroid)
     weight = weight / weight.sum(1, keepdim=True).clamp(min=1)
     here, there = (weight * centroid).sum(1, keepdim=True), (weight * reference).sum(1, keepdim=True)
     covariance = (reference - there).mT @ (weight * (centroid - here))
-    return covariance + _UPRIGHT_MM2 * torch.eye(3).to(covariance), here, there
+    rotation = nearest(covariance + _UPRIGHT_MM2 * torch.eye(3).to(covariance))
+    return rotation, (there - here @ rotation.mT)[:, 0]

@@ -63,7 +63,7 @@ class AttentionTraining(ModelTraining):
 
     def prepare(self, data: TrainingData) -> "AttentionTask":
         """See `ModelTraining.prepare`."""
-        torch.manual_seed(data.seed)
+        torch.manual_seed(data.settings.seed)
         network = network_config(self, data.store.layout.points)
         model = AttentionModel(data.config(asdict(network)))
         return AttentionTask(data, model.to(data.device), self)

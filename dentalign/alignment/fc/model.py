@@ -4,11 +4,10 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from dentalign.alignment.base import MASKS, AlignmentConfig, AlignmentModel, PredictedT2
 from dentalign.alignment.fc.latent_basis import LatentBasis
-from dentalign.alignment.fc.network import FullyConnected, FullyConnectedConfig
+from dentalign.alignment.fc.network import FullyConnected
 from dentalign.autoencoder.decoder import Decoder
 from dentalign.autoencoder.interface import LATENT_UNIT, SLOT_ORDER, Interface, Port
 from dentalign.errors import DentalignError
@@ -28,7 +27,7 @@ class FullyConnectedModel(AlignmentModel):
 
     def __init__(self, config: AlignmentConfig):
         super().__init__(config)
-        self.network = FullyConnected(FullyConnectedConfig(**config.network))
+        self.network = FullyConnected(**config.network)
         width, components = config.points * config.features, config.network["components"]
         self.register_buffer("code_mean", torch.zeros(SLOT_COUNT, width, dtype=torch.float16))
         self.register_buffer("code_basis", torch.zeros(SLOT_COUNT, width, components, dtype=torch.float16))
@@ -55,26 +54,13 @@ class FullyConnectedModel(AlignmentModel):
         self.code_basis.copy_(basis.basis)
 
     def forward(self, latents: torch.Tensor, present: torch.Tensor, stays: torch.Tensor) -> torch.Tensor:
-        """Latents at T2 of latents (N, 32, P, F) at T1; present and stays (N, 32) bool."""
+        """Latents at T2 of latents (N, 32, P, F) at T1; arbitrary in slots where no tooth stays.
+
+        present, stays : (N, 32) bool, teeth at T1, teeth of them at T2
+        """
         code = self.basis.encode(latents)
         change = self.network(code, present, stays)
         return self.basis.add(latents, change)
-
-    @torch.inference_mode()
-    def predict_latents(
-        self, latents: NDArray[Any], present: NDArray[np.bool_], stays: NDArray[np.bool_]
-    ) -> torch.Tensor:
-        """Predict the latents at T2.
-
-        latents : (N, 32, P, F) raw encoder output at T1
-        present : (N, 32) bool, teeth at T1
-        stays   : (N, 32) bool, teeth of them at T2
-        returns : (N, 32, P, F) float32, arbitrary in slots where no tooth stays
-        """
-        device = self.code_mean.device
-        t1 = torch.from_numpy(np.ascontiguousarray(latents)).to(device).float()
-        t2: torch.Tensor = self(t1, torch.from_numpy(present).to(device), torch.from_numpy(stays).to(device))
-        return t2
 
     @torch.inference_mode()
     def predict(self, mouths: Mouths) -> PredictedT2:
@@ -84,8 +70,9 @@ class FullyConnectedModel(AlignmentModel):
         if self.decoder is None:
             raise ValueError("model 'fc' needs the decoder of its training: call `with_decoder` first")
         stays = mouths.stays
-        latents = self.predict_latents(mouths.latents[:, T1], mouths.present[:, T1], stays)
-        decoded = self.decoder(latents).cpu().numpy()
+        given = (np.ascontiguousarray(mouths.latents[:, T1]), mouths.present[:, T1], stays)
+        latents, *masks = (torch.from_numpy(part).to(self.code_mean.device) for part in given)
+        decoded = self.decoder(self(latents.float(), *masks)).cpu().numpy()
         if not np.isfinite(decoded[stays]).all():
             raise DentalignError("the alignment model predicts numbers that are not finite; train it again")
         pose = np.broadcast_to(np.eye(4), (*stays.shape, 4, 4)).copy()

@@ -4,29 +4,11 @@ Each tooth's latent goes through a linear code (`latent_basis`), fully connected
 and the change that they give is added to T1: an untrained network predicts the average movement.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 from torch.nn import functional
 
 from dentalign.teeth import SLOT_COUNT
-
-
-@dataclass(frozen=True)
-class FullyConnectedConfig:
-    """Shape of the network; stored in the weights file.
-
-    components : numbers per tooth in the linear code
-    hidden     : width of the fully connected layers
-    blocks     : residual blocks
-    dropout    : share of hidden units left out in training
-    """
-
-    components: int
-    hidden: int
-    blocks: int
-    dropout: float
 
 
 class ResidualBlock(nn.Module):
@@ -50,6 +32,10 @@ class ResidualBlock(nn.Module):
 class FullyConnected(nn.Module):
     """Change of the code from T1 to T2, from the code at T1 and which teeth stay.
 
+    components   : d, numbers per tooth in the linear code
+    hidden       : width of the fully connected layers
+    blocks       : number of residual blocks
+    dropout      : share of hidden units left out in training
     input_scale  : (32, d) spread of the code, by which z is divided
     output_mean  : (32, d) average change over the training cases
     output_scale : (32, d) spread of the change, by which the output is multiplied
@@ -59,19 +45,17 @@ class FullyConnected(nn.Module):
     output_mean: torch.Tensor
     output_scale: torch.Tensor
 
-    def __init__(self, config: FullyConnectedConfig):
+    def __init__(self, components: int, hidden: int, blocks: int, dropout: float):
         super().__init__()
-        self.config = config
-        code = (SLOT_COUNT, config.components)
+        code = (SLOT_COUNT, components)
         self.register_buffer("input_scale", torch.ones(code))
         self.register_buffer("output_mean", torch.zeros(code))
         self.register_buffer("output_scale", torch.ones(code))
-        numbers = SLOT_COUNT * config.components
-        self.embed = nn.Linear(numbers + 2 * SLOT_COUNT, config.hidden)
-        blocks = (ResidualBlock(config.hidden, config.dropout) for _ in range(config.blocks))
-        self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.LayerNorm(config.hidden)
-        self.head = nn.Linear(config.hidden, numbers)
+        numbers = SLOT_COUNT * components
+        self.embed = nn.Linear(numbers + 2 * SLOT_COUNT, hidden)
+        self.blocks = nn.Sequential(*(ResidualBlock(hidden, dropout) for _ in range(blocks)))
+        self.norm = nn.LayerNorm(hidden)
+        self.head = nn.Linear(hidden, numbers)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 

@@ -1,7 +1,7 @@
 """Training of the alignment model `fc` on latents."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -14,7 +14,6 @@ from dentalign.alignment.fc import latent_codes
 from dentalign.alignment.fc.latent_basis import LatentBasis
 from dentalign.alignment.fc.latent_codes import Augmentation, LatentCodes
 from dentalign.alignment.fc.model import FullyConnectedModel
-from dentalign.alignment.fc.network import FullyConnectedConfig
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.autoencoder.encoding import ToothEncoder
 from dentalign.files import weights
@@ -54,12 +53,12 @@ class FullyConnectedTraining(ModelTraining):
         encoder = ToothEncoder(data.encoder_weights, str(data.device))
         decoder = weights.load(data.decoder_weights, Decoder, DecoderConfig).to(data.device)
         how = self.model_dump(include={"components", "augmentation"})
-        how |= {"threads": data.threads, "device": str(data.device)}
+        how |= {"threads": data.settings.threads, "device": str(data.device)}
         key = checkpoint_key([data.store.path, data.encoder_weights], how, latent_codes.__file__)
         codes = latent_codes.prepare(data.store, encoder, self.components, self.augmentation, key)
-        torch.manual_seed(data.seed)
-        network = FullyConnectedConfig(self.components, self.hidden, self.blocks, self.dropout)
-        model = FullyConnectedModel(data.config(asdict(network)))
+        torch.manual_seed(data.settings.seed)
+        network = self.model_dump(include={"components", "hidden", "blocks", "dropout"})
+        model = FullyConnectedModel(data.config(network))
         model.set_basis(codes.basis)
         return FullyConnectedTask(codes, data, model.to(data.device), decoder, self)
 

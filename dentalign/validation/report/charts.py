@@ -1,15 +1,14 @@
 """Charts of a validation, made once for the report's page and for the folder of pictures."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from dentalign.errors import DentalignError
+from dentalign.files import csv_table
 from dentalign.geometry.rigid import Array
 from dentalign.reports.charts import COLOURS, Chart, empty, style
 from dentalign.teeth import ARCHES, SLOTS
@@ -177,11 +176,8 @@ def training_chart(train_log: Path | None) -> Chart | None:
 def read_curve(path: Path, name: str) -> tuple[Array, Array]:
     """Steps and values of one of DVCLive's curves; raises DentalignError where the file is no such curve."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows: list[dict[str, Any]] = list(csv.DictReader(file, delimiter="\t"))
-        curve = np.array([[float(row["step"]), float(row[name])] for row in rows])
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        rows = csv_table.read(path, ["step"])
+        curve = np.array([[float(row["step"]), float(row[name])] for _, row in rows])
+        return curve[:, 0], curve[:, 1]
+    except (LookupError, ValueError) as error:
         raise DentalignError(f"{path}: not a curve with the columns step and {name} ({error!r})") from None
-    if not len(curve):
-        raise DentalignError(f"{path}: the curve has no rows")
-    return curve[:, 0], curve[:, 1]

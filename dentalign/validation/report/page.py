@@ -16,8 +16,7 @@ from dentalign.reports.mouth_picture import FULL_COLOUR_AT_MM
 from dentalign.validation.measurement import METHODS, Validation, mean
 from dentalign.validation.metrics import BIGGER_IS_BETTER, COMPARED, MEANINGS
 from dentalign.validation.report import charts
-from dentalign.validation.report import scenes as report_scenes
-from dentalign.validation.report.pictures import chosen_cases
+from dentalign.validation.report.pictures import chosen_cases, scene
 from dentalign.validation.report.tables import COLUMNS, number, per_case
 
 MOST_LEFT_OUT_LINES = 500  # in the page; the CSV has them all
@@ -44,7 +43,7 @@ def write(
     """
     metrics, chosen = found.metrics, chosen_cases(found)
     with MouthStore(latents) as store:
-        scenes = [report_scenes.scene(found, store, case) for case in chosen.values()]
+        scenes = [scene(found, store, case) for case in chosen.values()]
     add_mm = mean(found.figures["model"]["add_mm"], 1)
     texts = {name: json.dumps(values, sort_keys=True) for name, values in (parameters or {}).items()}
     lineage = {name.removesuffix("_sha256"): value for name, value in sorted(found.lineage.items())}

@@ -1,16 +1,14 @@
 """The figures of a validation as a text table, and as CSV files."""
 
-import csv
-import io
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dentalign.errors import DentalignError
-from dentalign.files import atomic
+from dentalign.files import atomic, csv_table
 from dentalign.teeth import SLOTS
 from dentalign.validation.measurement import METHODS, Validation, mean, rounded
 from dentalign.validation.metrics import MEANINGS, THRESHOLDS_MM, accuracy, reliability
@@ -47,9 +45,7 @@ def format_table(metrics: dict[str, Any]) -> str:
         return number(value, "-")
 
     rows = [row for row in COLUMNS if row in metrics]
-    order = {name: place for place, name in enumerate(MEANINGS)}
-    names = {name for row in rows for name in metrics[row]}
-    columns = sorted(names, key=lambda name: (order.get(name, len(order)), name))
+    columns = [name for name in MEANINGS if any(name in metrics[row] for row in rows)]
     cells = [["", *columns]]
     cells += [[row, *(shown(metrics[row].get(name)) for name in columns)] for row in rows]
     widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
@@ -121,10 +117,5 @@ def per_case(found: Validation) -> list[dict[str, Any]]:
     return rows
 
 
-def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    listed = [rounded(row) for row in rows]
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(listed[0]), lineterminator="\n")
-    table.writeheader()
-    table.writerows(listed)
-    atomic.write_text(path, text.getvalue())
+def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    csv_table.write(path, list(rows[0]), map(rounded, rows))

@@ -14,12 +14,14 @@ from dentalign.alignment.attention.model import AttentionModel
 from dentalign.alignment.attention.network import Block, ToothAttentionConfig
 from dentalign.alignment.base import AlignmentConfig
 from dentalign.errors import DentalignError
+from dentalign.files import weights
 from dentalign.geometry import rigid
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.rigid import Array
 from dentalign.geometry.sampling import directions
 from dentalign.mouth import T1, Mouth, Mouths
 from dentalign.teeth import MIRRORED_SLOT
+from tests.support.stacked_mouths import stacked
 
 POINTS = 16
 SLOT = 7  # any
@@ -116,7 +118,7 @@ def test_a_moved_mouth_gets_the_same_answer_moved(model: AttentionModel) -> None
 
 def test_a_mirrored_mouth_gets_the_mirrored_answer(model: AttentionModel) -> None:
     given = mouths(1, missing=2)
-    other = Mouths.of(Mouth(given.points[0], given.pose[0], given.present[0]).mirrored())
+    other = stacked(Mouth(given.points[0], given.pose[0], given.present[0]).mirrored())
     answer, back = model.predict(given), model.predict(other)
     flip = np.diag([-1.0, 1, 1, 1])
     wanted = flip @ answer.pose[0, MIRRORED_SLOT] @ flip
@@ -220,7 +222,7 @@ def test_numbers_that_are_not_finite_are_refused(model: AttentionModel) -> None:
 
 
 def test_the_weights_file_gives_the_same_model_again(model: AttentionModel, tmp_path: Path) -> None:
-    registry.save(tmp_path / "alignment.pt", model)
+    weights.save(tmp_path / "alignment.pt", model)
     loaded = registry.load(tmp_path / "alignment.pt")
     assert isinstance(loaded, AttentionModel)
     assert (loaded.predict(mouths()).pose == model.predict(mouths()).pose).all()

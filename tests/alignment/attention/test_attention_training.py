@@ -13,7 +13,7 @@ from dentalign.alignment.attention.contact_loss import Neighbours, depth_mm
 from dentalign.alignment.attention.examples import Examples
 from dentalign.alignment.attention.model import AttentionModel
 from dentalign.alignment.attention.training import AttentionTask, AttentionTraining, network_config
-from dentalign.alignment.base import AlignmentConfig, TrainingData
+from dentalign.alignment.base import AlignmentConfig, TrainingData, TrainSection
 from dentalign.dataset import mouth_store
 from dentalign.dataset.mouth_store import Layout, MouthStore
 from dentalign.errors import ParamError
@@ -63,7 +63,7 @@ def task_of(store: MouthStore, settings: AttentionTraining = SETTINGS) -> Attent
     torch.manual_seed(0)
     network = network_config(settings, POINTS)
     model = AttentionModel(AlignmentConfig("attention", POINTS, 1, asdict(network), "e", "d"))
-    data = TrainingData("attention", store, "", "", 0, 1, torch.device("cpu"), 100)
+    data = TrainingData(store, "", "", torch.device("cpu"), TrainSection(model="attention"))
     return AttentionTask(data, model, settings)
 
 
