@@ -50,14 +50,14 @@ def refuse_other(data: bytes, kind: str, *, file: str, tooth: int) -> None:
     raises : ToothDefect that names what it is, with the fix
     """
     start = data[:_START].removeprefix(UTF8_BOM)
-    kinds = [name for name, begins in _MESHES.items() if begins.match(start)]
+    found = next((name for name in (kind, *_MESHES) if _MESHES[name].match(start)), "")
     if is_whole_binary_stl(data):
-        kinds = ["stl"]
-    if kind in kinds:
+        found = "stl"
+    if found == kind:
         return
     what, fix = next(((what, fix) for begins, what, fix in _OTHERS if begins.match(start)), ("", ""))
-    if kinds:
-        what, fix = f"{_ARTICLES[kinds[0]]} {kinds[0].upper()} file", f"give it the extension .{kinds[0]}"
+    if found:
+        what, fix = f"{_ARTICLES[found]} {found.upper()} file", f"give it the extension .{found}"
     if what:
         seen = f"not {_ARTICLES[kind]} {kind.upper()}: {what}"
         raise ToothDefect("not_a_mesh", seen, fix, file=file, tooth=tooth)
