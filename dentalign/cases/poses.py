@@ -42,7 +42,7 @@ def stage_poses(document: CaseDocument, file: str = "", *, require_t2: bool = Tr
                  broken jaw pose
     """
     t2_index = t2_position(document, file)
-    if not t2_index and require_t2:  # the first stage is T1
+    if t2_index is None and require_t2:
         seen = "T2Stage is missing, or names the first stage: usable for predict, not for training"
         raise CaseDefect("no_t2_stage", seen, "export the case with its target stage", file=file)
     defects: dict[int, ToothDefect] = {}
