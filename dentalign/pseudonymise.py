@@ -25,7 +25,7 @@ from dentalign.cases.sources.folder import LocalSource
 from dentalign.errors import CaseDefect, Defect, DentalignError, NothingUsable, ParamError, ToothDefect
 from dentalign.files import atomic, csv_table
 from dentalign.files.hashing import sha256
-from dentalign.geometry import mesh_text
+from dentalign.geometry import mesh_file
 from dentalign.running import pool, state_dir
 from dentalign.running.locks import exclusive
 from dentalign.running.progress import track
@@ -237,7 +237,7 @@ class _Copier:
 
     def _mesh(self, case_id: str, file: str) -> bytes:
         data = self.meshes.read(f"{case_id}/{file}", int(self.limits.max_mesh_mb * 1e6))
-        return mesh_text.without_text(data, file.lower()[-3:], file=file, tooth=int(file[:2]))
+        return mesh_file.without_text(data, file=file, tooth=int(file[:2]))
 
 
 def _read_key() -> bytes:

@@ -1,7 +1,7 @@
 """STL meshes, binary or ASCII: reading as triangles, writing, and their digest."""
 
-import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,30 @@ from numpy.typing import NDArray
 
 from dentalign.errors import ToothDefect
 from dentalign.files.hashing import sha256
+from dentalign.geometry.file_kinds import UTF8_BOM, refuse_other
 from dentalign.geometry.rigid import unit
 
 _HEADER_BYTES = 84
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _FIX = "export the mesh again"
+
+# ASCII STL in lower case. No quantifier gives back what it took, so that no text takes long.
+_NUMBER = rb"((?:[-+]?(?:\d++\.?\d*+|\.\d++)(?:[ed][-+]?\d++)?|[-+]?(?:nan|inf))(?!\S))"
+_VERTEX = rb"\s++vertex" + 3 * (rb"\s++" + _NUMBER)
+_ASCII_FACET = re.compile(
+    rb"\bfacet(?:\s++normal(?:\s++(?!outer\b)\S++){0,3})?\s++outer\s++loop"
+    + 3 * _VERTEX
+    + rb"\s++endloop\s++endfacet\b"
+)
+_FACET_BEGINS = rb"\bfacet\s+(?:normal\s+(?:[-+.\d]|nan|outer\b)|outer\b)"
+# A name may be any text up to the end of its line; of a file without line breaks, up to the first facet.
+_NAME = re.compile(rb"solid\b(?:(?!" + _FACET_BEGINS + rb")[^\n])*+")  # of "endsolid", too
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x19\x1b-\x1f]")
+_KEYWORDS = re.compile(rb"\b(?:(outer)\s+loop|(endloop)|(endfacet))\b")
+_DECIMAL_COMMA = re.compile(rb"\bvertex\s+[-+]?\d*,\d")
+_PLAIN_FACET = b"facet normal 0 0 0\nouter loop\n" + 3 * b"vertex %b %b %b\n" + b"endloop\nendfacet\n"
+
+MakeDefect = Callable[[str, str], ToothDefect]
 
 
 def read_triangles(data: bytes, *, file: str, tooth: int) -> NDArray[np.float64]:
@@ -24,31 +43,34 @@ def read_triangles(data: bytes, *, file: str, tooth: int) -> NDArray[np.float64]
     file    : path or URL for errors
     tooth   : FDI number, for errors
     returns : (F, 3, 3) float64 in the file's unit and frame; F >= 1, all finite
-    raises  : ToothDefect where there is no triangle, the file ends early, or a coordinate is not finite
+    raises  : ToothDefect where the file is no STL or has no triangle, where it ends early or contradicts its
+              own count, or where a coordinate is no number or not finite
     """
-
-    def defect(code: str, seen: str) -> ToothDefect:
-        return ToothDefect(code, seen, _FIX, file=file, tooth=tooth)
-
-    if not data:
-        raise defect("empty_mesh", "the file is empty")
-    if not _has_promised_size(data) and data[:64].lstrip().lower().startswith((b"<!doctype", b"<html")):
-        raise defect("not_a_mesh", "a web page; check the address of the meshes, or the token")
+    defect = _checked(data, file, tooth)
     if _is_ascii(data):
-        triangles = _ascii(data, defect)
+        numbers = map(float, _ascii_numbers(data, defect))
+        triangles = np.fromiter(numbers, np.float64).reshape(-1, 3, 3)
     else:
-        if len(data) < _HEADER_BYTES:
-            raise defect("truncated_mesh", f"the file ends after {len(data)} bytes, within its header")
-        count = int.from_bytes(data[80:84], "little")
-        held = (len(data) - _HEADER_BYTES) // _FACET.itemsize
-        if count > held:
-            raise defect("truncated_mesh", f"the header promises {count} triangles, the file holds {held}")
+        count = _binary_count(data, defect)
         triangles = np.frombuffer(data, _FACET, count, _HEADER_BYTES)["corners"].astype(np.float64)
     if not len(triangles):
         raise defect("empty_mesh", "the file holds no triangle")
     if not np.isfinite(triangles).all():
         raise defect("mesh_not_finite", "a coordinate is NaN or infinite")
     return triangles
+
+
+def _checked(data: bytes, file: str, tooth: int) -> MakeDefect:
+    """Refuse what is empty or another kind of file; return what makes the defects of this one."""
+
+    def defect(code: str, seen: str) -> ToothDefect:
+        return ToothDefect(code, seen, _FIX, file=file, tooth=tooth)
+
+    if not data:
+        raise defect("empty_mesh", "the file is empty")
+    if not _has_promised_size(data):
+        refuse_other(data, "stl", file=file, tooth=tooth)
+    return defect
 
 
 def _has_promised_size(data: bytes) -> bool:
@@ -58,26 +80,45 @@ def _has_promised_size(data: bytes) -> bool:
 
 
 def _is_ascii(data: bytes) -> bool:
-    """True for text that begins with "solid"; a binary file may, too, but has the size that it promises."""
-    if _has_promised_size(data):
-        return False
-    start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    return start.startswith(b"solid") and b"\0" not in data[:4096]
+    """True for text: a binary file has zeros in its count, or the size that it promises."""
+    start = data[:1024].rstrip(b"\0")
+    return bool(start) and not _has_promised_size(data) and not _CONTROL.search(start)
 
 
-def _ascii(data: bytes, defect: Any) -> NDArray[np.float64]:
-    import trimesh
+def _binary_count(data: bytes, defect: MakeDefect) -> int:
+    """Return the number of facets of a binary file, of which the size must not contradict it."""
+    if len(data) < _HEADER_BYTES:
+        raise defect("truncated_mesh", f"the file ends after {len(data)} bytes, within its header")
+    count = int.from_bytes(data[80:_HEADER_BYTES], "little")
+    held = (len(data) - _HEADER_BYTES) // _FACET.itemsize
+    if count > held:
+        raise defect("truncated_mesh", f"the header promises {count} triangles, the file holds {held}")
+    if count < held and data[_HEADER_BYTES + count * _FACET.itemsize :].strip(b"\0"):
+        seen = f"the header counts {count} triangles, the file has room for {held}: two files joined?"
+        raise defect("contradictory_mesh", seen)
+    return count
 
-    lower = data.removeprefix(b"\xef\xbb\xbf").lower()
-    if lower.rfind(b"endsolid") < lower.rfind(b"facet"):  # the parser would take a truncated file
+
+def _ascii_numbers(data: bytes, defect: MakeDefect) -> list[bytes]:
+    """Return the nine coordinates of each facet of an ASCII file, as `float` takes them.
+
+    Text that is no facet is passed over if it is a name, or stands before the first or behind the last solid.
+    """
+    text = data.removeprefix(UTF8_BOM).rstrip(b"\0").lower().replace(b"\r", b"\n")
+    text = _NAME.sub(b"solid ", text)
+    parts = _ASCII_FACET.split(text)  # what stands between two facets, then nine numbers, and so on
+    _, end, rest = parts[-1].rpartition(b"endsolid")
+    if not end or re.search(rb"(?m)^\s*solid\b|" + _FACET_BEGINS, rest):
         raise defect("truncated_mesh", "the file ends before its line 'endsolid'")
-    try:
-        # Names may be in any encoding: guessing it, the parser would find other numbers in the same bytes.
-        plain = lower.decode("ascii", errors="replace").replace("\ufffd", "?").encode("ascii")
-        mesh = trimesh.load_mesh(io.BytesIO(plain), file_type="stl_ascii", process=False)
-        return np.asarray(mesh.triangles, dtype=np.float64).reshape(-1, 3, 3)
-    except Exception as error:  # noqa: BLE001  any failure of the parser is a defect of this file
-        raise defect("malformed_mesh", f"not readable as ASCII STL ({type(error).__name__})") from None
+    damaged = [place for place, between in enumerate(parts[::10], 1) if _KEYWORDS.search(between)]
+    if damaged and _DECIMAL_COMMA.search(text):
+        raise defect("malformed_mesh", "decimal commas, such as 1,5 for 1.5; STL has decimal points")
+    if damaged:
+        raise defect("malformed_mesh", f"facet {damaged[0]} is not three vertices of three numbers each")
+    if b"\0" in text:
+        raise defect("malformed_mesh", "zeros within the text: an ASCII and a binary file joined?")
+    del parts[::10]
+    return b" ".join(parts).replace(b"d", b"e").split()  # Fortran writes 1.5d+01
 
 
 def merged(triangles: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -86,22 +127,25 @@ def merged(triangles: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray
     return vertices, index.reshape(-1, 3).astype(np.int64)
 
 
-def without_text(data: bytes) -> bytes:
-    """Remove an STL file's free text: the header, or the name after "solid".
+def without_text(data: bytes, *, file: str = "", tooth: int = 0) -> bytes:
+    """Return the same STL without its free text: header, names, comments, and what follows the last triangle.
 
-    Exporters put patients' names there, and times. Data too short to be a mesh are returned unchanged.
+    Exporters put patients' names there, and times. The triangles keep their bytes, or digits.
+
+    raises : ToothDefect as `read_triangles`, but for coordinates that are not finite
     """
-    if len(data) < _HEADER_BYTES:
-        return data
+    defect = _checked(data, file, tooth)
     if not _is_ascii(data):
-        return bytes(80) + data[80:]
-    # Some files have no line breaks: keep what follows the name.
-    return re.sub(rb"(?im)^([ \t]*(?:end)?solid)\b(?:(?!facet|vertex|solid)[^\r\n])*", rb"\1 ", data)
+        end = _HEADER_BYTES + _binary_count(data, defect) * _FACET.itemsize
+        return bytes(80) + data[80:end]
+    numbers = _ascii_numbers(data, defect)
+    facets = (_PLAIN_FACET % tuple(numbers[first : first + 9]) for first in range(0, len(numbers), 9))
+    return b"".join([b"solid\n", *facets, b"endsolid\n"])
 
 
-def mesh_sha256(data: bytes) -> str:
-    """SHA-256, hexadecimal, of a mesh file without its free text: another header is the same mesh."""
-    return sha256(without_text(data))
+def mesh_sha256(data: bytes, *, file: str = "", tooth: int = 0) -> str:
+    """SHA-256, hexadecimal, of an STL `without_text`: another header is the same mesh. Raises as that."""
+    return sha256(without_text(data, file=file, tooth=tooth))
 
 
 def as_binary(vertices: NDArray[Any], faces: NDArray[Any], header: bytes = b"") -> bytes:
