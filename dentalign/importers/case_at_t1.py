@@ -1,0 +1,97 @@
+"""Crowns of a mouth in one common frame -> case at T1, without a plan."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from trimesh import Trimesh
+
+from dentalign.cases.left_out import NO_TEETH_OF_T1
+from dentalign.cases.settings import Limits
+from dentalign.cases.slots import slot_of
+from dentalign.errors import CaseDefect, ToothDefect
+from dentalign.geometry import rigid
+from dentalign.geometry.average_mouth import average_mouth
+from dentalign.importers.base import ImportedCase
+from dentalign.importers.frames import MouthFrame, ScannedMouth
+from dentalign.teeth import is_upper
+
+SLIVER_MM = 5.0  # from mesial to distal: no molar is so narrow (8.5 to 11 mm on the average)
+FIRST_MOLAR = 6
+ONE_PLACE_MM = 10.0  # from the first crown to the farthest: in a mouth that is 40 mm and more
+# Between the centroids of the arches in occlusion; 8 mm above each other in an average mouth.
+ABOVE_MM, ASIDE_MM = (2.0, 20.0), 20.0
+SIDES = "left, right and up"
+
+
+def case_at_t1(mouth: ScannedMouth, file: str, *, by_numbers: bool = False) -> ImportedCase:
+    """Give the head and each tooth a frame: the poses are T1, and there is no T2.
+
+    by_numbers : take the numbers' word for left and right where nothing else tells which way is up
+    raises     : CaseDefect if the case cannot be used as a whole
+    """
+    lost = [defect for defect in mouth.lost if defect.code not in NO_TEETH_OF_T1]
+    if len(lost) > Limits().max_dropped_teeth or not mouth.crowns:
+        raise _too_many_lost(lost, file)
+    _refuse_one_place(mouth, file)
+    frame = mouth.frame_of_labels(file, by_numbers=by_numbers)
+    _refuse_apart(mouth, frame, file)
+    poses = mouth.tooth_poses(frame)
+    crowns = mouth.local_crowns(poses)
+    slivers = [
+        _sliver(fdi, crown, file) for fdi, crown in crowns.items() if _width_mm(fdi, crown) < SLIVER_MM
+    ]
+    if len(slivers) == len(crowns):
+        raise _too_many_lost([*lost, *slivers], file)
+    kept = crowns.keys() - {defect.tooth for defect in slivers}
+    told = "as the numbers say" + (", and as the crowns stand" if frame.sides else "; nothing else tells")
+    return ImportedCase(
+        crowns={fdi: crowns[fdi] for fdi in crowns if fdi in kept},
+        t1={fdi: frame.to_head @ poses[fdi] for fdi in crowns if fdi in kept},
+        t2=None,
+        lost=(*mouth.lost, *slivers),
+        notes={SIDES: told, "crowns open at the gum": "yes" if mouth.axes else "no"},
+    )
+
+
+def _too_many_lost(lost: Sequence[ToothDefect], file: str) -> CaseDefect:
+    numbers = ", ".join(str(defect.tooth) for defect in lost)
+    seen = f"teeth that cannot be used: {numbers}" if lost else "no tooth is labelled"
+    return CaseDefect("too_many_lost", seen, "leave the case out", file=file)
+
+
+def _width_mm(fdi: int, crown: Trimesh) -> float:
+    """Extent of a molar from mesial to distal; infinite for other teeth, which may be narrow."""
+    return float(np.ptp(crown.vertices[:, 0])) if fdi % 10 >= FIRST_MOLAR else np.inf
+
+
+def _sliver(fdi: int, crown: Trimesh, file: str) -> ToothDefect:
+    seen = f"the molar is {_width_mm(fdi, crown):.1f} mm wide: it is cut off by the edge of the scan"
+    return ToothDefect("sliver", seen, "nothing, or scan the whole tooth", file=file, tooth=fdi)
+
+
+def _refuse_one_place(mouth: ScannedMouth, file: str) -> None:
+    """Raise CaseDefect if each crown stands at the origin of its own frame."""
+    centroids = np.stack(list(mouth.centroids.values()))
+    if len(centroids) > 1 and np.linalg.norm(centroids - centroids[0], axis=1).max() < ONE_PLACE_MM:
+        seen = f"all crowns stand within {ONE_PLACE_MM:g} mm: each is in its own coordinates"
+        raise CaseDefect(
+            "poses_at_one_place", seen, "export the crowns where they stand in the mouth", file=file
+        )
+
+
+def _refuse_apart(mouth: ScannedMouth, frame: MouthFrame, file: str) -> None:
+    """Raise CaseDefect if the arches do not stand in occlusion."""
+    jaws = [[fdi for fdi in mouth.crowns if is_upper(fdi) == upper] for upper in (True, False)]
+    if not all(jaws):
+        return
+    upper, lower = (rigid.apply(frame.to_head, [mouth.centroids[fdi] for fdi in jaw]).mean(0) for jaw in jaws)
+    usual_upper, usual_lower = (
+        average_mouth().position[[slot_of(fdi) for fdi in jaw]].mean(0) for jaw in jaws
+    )
+    # Against the average mouth, as one arch may have its front teeth only.
+    aside_mm = float(np.linalg.norm((upper - lower - usual_upper + usual_lower)[:2]))
+    above_mm = float((upper - lower)[2])
+    if not ABOVE_MM[0] <= above_mm <= ABOVE_MM[1] or aside_mm > ASIDE_MM:
+        seen = f"the upper arch stands {above_mm:.1f} mm above the lower one and {aside_mm:.1f} mm beside it"
+        fix = "export both jaws in occlusion, in one frame, or each as a case of its own"
+        raise CaseDefect("arches_apart", seen, fix, file=file)
