@@ -17,7 +17,6 @@ from dentalign.teeth import is_upper
 
 SLIVER_MM = 5.0  # from mesial to distal: no molar is so narrow (8.5 to 11 mm on the average)
 FIRST_MOLAR = 6
-ONE_PLACE_MM = 10.0  # from the first crown to the farthest: in a mouth that is 40 mm and more
 # Between the centroids of the arches in occlusion; 8 mm above each other in an average mouth.
 ABOVE_MM, ASIDE_MM = (2.0, 20.0), 20.0
 SIDES = "left, right and up"
@@ -72,26 +71,26 @@ def _sliver(fdi: int, crown: Trimesh, file: str) -> ToothDefect:
 def _refuse_one_place(mouth: ScannedMouth, file: str) -> None:
     """Raise CaseDefect if each crown stands at the origin of its own frame."""
     centroids = np.stack(list(mouth.centroids.values()))
-    if len(centroids) > 1 and np.linalg.norm(centroids - centroids[0], axis=1).max() < ONE_PLACE_MM:
-        seen = f"all crowns stand within {ONE_PLACE_MM:g} mm: each is in its own coordinates"
-        raise CaseDefect(
-            "poses_at_one_place", seen, "export the crowns where they stand in the mouth", file=file
-        )
+    largest = max(float(np.ptp(crown.vertices, axis=0).max()) for crown in mouth.crowns.values())
+    if len(centroids) > 1 and np.linalg.norm(centroids - centroids[0], axis=1).max() < largest:
+        seen = "all crowns stand in one place: each is in its own coordinates"
+        fix = "export the crowns where they stand in the mouth"
+        raise CaseDefect("poses_at_one_place", seen, fix, file=file)
 
 
 def _refuse_apart(mouth: ScannedMouth, frame: MouthFrame, file: str) -> None:
-    """Raise CaseDefect if the arches do not stand in occlusion."""
+    """Raise CaseDefect if the arches do not stand in occlusion, which is where T1 has them."""
     jaws = [[fdi for fdi in mouth.crowns if is_upper(fdi) == upper] for upper in (True, False)]
     if not all(jaws):
         return
-    upper, lower = (rigid.apply(frame.to_head, [mouth.centroids[fdi] for fdi in jaw]).mean(0) for jaw in jaws)
-    usual_upper, usual_lower = (
-        average_mouth().position[[slot_of(fdi) for fdi in jaw]].mean(0) for jaw in jaws
-    )
-    # Against the average mouth, as one arch may have its front teeth only.
-    aside_mm = float(np.linalg.norm((upper - lower - usual_upper + usual_lower)[:2]))
-    above_mm = float((upper - lower)[2])
-    if not ABOVE_MM[0] <= above_mm <= ABOVE_MM[1] or aside_mm > ASIDE_MM:
-        seen = f"the upper arch stands {above_mm:.1f} mm above the lower one and {aside_mm:.1f} mm beside it"
+    places = [rigid.apply(frame.to_head, [mouth.centroids[fdi] for fdi in jaw]) for jaw in jaws]
+    usual = [average_mouth().position[[slot_of(fdi) for fdi in jaw]] for jaw in jaws]
+    # In millimetres of an average mouth, whatever the unit: the pipeline's checks name a wrong one.
+    scale = sum(place.std(0).sum() for place in usual) / sum(place.std(0).sum() for place in places)
+    apart = (places[0].mean(0) - places[1].mean(0)) * scale
+    # One arch may have its front teeth only: then the average mouth's are apart, too.
+    aside_mm = float(np.linalg.norm((apart - usual[0].mean(0) + usual[1].mean(0))[:2]))
+    if not ABOVE_MM[0] <= apart[2] <= ABOVE_MM[1] or aside_mm > ASIDE_MM:
+        seen = f"the upper arch stands {apart[2]:.1f} mm above the lower one and {aside_mm:.1f} mm beside it"
         fix = "export both jaws in occlusion, in one frame, or each as a case of its own"
         raise CaseDefect("arches_apart", seen, fix, file=file)
