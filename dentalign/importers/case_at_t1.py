@@ -64,7 +64,7 @@ def _width_mm(fdi: int, crown: Trimesh) -> float:
 
 
 def _sliver(fdi: int, crown: Trimesh, file: str) -> ToothDefect:
-    seen = f"the molar is {_width_mm(fdi, crown):.1f} mm wide: it is cut off by the edge of the scan"
+    seen = f"the molar is {_width_mm(fdi, crown):.1f} mm wide: a part of one, as at the edge of a scan"
     return ToothDefect("sliver", seen, "nothing, or scan the whole tooth", file=file, tooth=fdi)
 
 

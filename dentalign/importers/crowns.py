@@ -23,7 +23,7 @@ from dentalign.importers.tooth_numbers import NUMBERING
 
 PARTS = ("crown", "crowns", "teeth", "up", "down")  # beside "upper", "lower" and the like
 SUFFIXES = (".stl", ".ply", ".obj")
-NO_CROWN = re.compile(r"root|gum|gingiv|base|bone|canal|pulp|nerve|bracket|attachment|antagon", re.IGNORECASE)
+NO_CROWN = {"root", "gum", "gingiva", "gingival", "base", "bone", "canal", "pulp", "bracket", "attachment"}
 
 
 class Crowns(Importer):
@@ -59,8 +59,8 @@ class Crowns(Importer):
         place = source.location(case.place)
         inside = {file: file.removeprefix(case.place).rpartition(".")[0] for file in case.files}
         # A word in every name, such as that of a clinic, tells nothing.
-        telling = not all(map(NO_CROWN.search, inside.values()))
-        named = {file: name for file, name in inside.items() if not (telling and NO_CROWN.search(name))}
+        telling = not all(map(_says_no_crown, inside.values()))
+        named = {file: name for file, name in inside.items() if not (telling and _says_no_crown(name))}
         numbers = tooth_numbers.in_names({f: name.rpartition("/")[2] for f, name in named.items()}, place)
         if not numbers:
             seen, fix = "no file's name has a tooth number", "name the crowns <number>.stl"
@@ -76,7 +76,8 @@ class Crowns(Importer):
             fdi = tooth_numbers.to_fdi(number, notation)
             if fdi is None:
                 seen, fix = f"number {number} is no tooth ({notation})", "give it its number, or --numbering"
-                lost.append(_lost("unknown_tooth", seen, fix, source.location(file), f"number {number}"))
+                name = f"number {number}"
+                lost.append(ToothDefect("unknown_tooth", seen, fix, file=source.location(file), tooth=name))
                 continue
             if fdi in files:
                 seen = f"two files are tooth {fdi} (FDI): {inside[files[fdi]]} and {inside[file]}"
@@ -85,7 +86,7 @@ class Crowns(Importer):
             try:
                 crowns[fdi] = crown_cutting.surface(source.triangles(file, fdi))
             except CaseDefect as defect:  # here one file costs its tooth
-                lost.append(_lost(defect.code, defect.seen, defect.fix, defect.file, fdi))
+                lost.append(ToothDefect(defect.code, defect.seen, defect.fix, file=defect.file, tooth=fdi))
         if not crowns:
             raise CaseDefect("too_many_lost", "no crown can be read", "export them again", file=place)
         one = case_at_t1(ScannedMouth(crowns, tuple(lost)), place, by_numbers=True)
@@ -94,14 +95,16 @@ class Crowns(Importer):
 
 def _is_part(folder: str) -> bool:
     """True for a folder that holds a part of a mouth: the crowns of a jaw, roots, gum."""
-    return bool(NO_CROWN.search(folder)) or folder.lower() in PARTS or not without_jaw(folder)
+    return _says_no_crown(folder) or folder.lower() in PARTS or not without_jaw(folder)
+
+
+def _says_no_crown(name: str) -> bool:
+    """True if a word of a name is in NO_CROWN: `UpperGum`, `11_roots`, but not `Gumbert`."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)
+    return bool({word.lower().removesuffix("s") for word in words} & NO_CROWN)
 
 
 def _not_a_crown(file: str, source: SourceFolder) -> ToothDefect:
     name = file.rpartition("/")[2]
     seen, fix = "no crown by its name, or without a number", "nothing, if it is none: only crowns are read"
-    return _lost("not_a_crown", seen, fix, source.location(file), name)
-
-
-def _lost(code: str, seen: str, fix: str, file: str, tooth: str | int) -> ToothDefect:
-    return ToothDefect(code, seen, fix, file=file, tooth=tooth)
+    return ToothDefect("not_a_crown", seen, fix, file=source.location(file), tooth=name)
