@@ -51,3 +51,8 @@ def average_mouth() -> AverageMouth:
     for array in (position, outward, crown):
         array.setflags(write=False)
     return AverageMouth(position, outward, crown)
+
+
+def crown_width_mm(fdi: int) -> float:
+    """Mean mesio-distal width of the crown of a permanent tooth, mm."""
+    return (_UPPER_WIDTHS_MM if is_upper(fdi) else _LOWER_WIDTHS_MM)[fdi % 10 - 1]

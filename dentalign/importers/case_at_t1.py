@@ -1,6 +1,6 @@
 """Crowns of a mouth in one common frame -> case at T1, without a plan."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from trimesh import Trimesh
@@ -10,15 +10,19 @@ from dentalign.cases.settings import Limits
 from dentalign.cases.slots import slot_of
 from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.geometry import rigid
-from dentalign.geometry.average_mouth import average_mouth
+from dentalign.geometry.average_mouth import average_mouth, crown_width_mm
 from dentalign.importers.base import ImportedCase
 from dentalign.importers.frames import MouthFrame, ScannedMouth
-from dentalign.teeth import is_upper
+from dentalign.teeth import LOWER, UPPER, is_upper
 
 SLIVER_MM = 5.0  # from mesial to distal: no molar is so narrow (8.5 to 11 mm on the average)
 FIRST_MOLAR = 6
 # Between the centroids of the arches in occlusion; 8 mm above each other in an average mouth.
 ABOVE_MM, ASIDE_MM = (2.0, 20.0), 20.0
+FEWEST_SIZES = 10  # crowns of an arch: fewer do not show that all are numbered one too far
+CLEARLY = (
+    0.1  # correlation of sizes with mean widths: 0.12 less at least, numbered one too far, of 100 arches
+)
 SIDES = "left, right and up"
 
 
@@ -42,6 +46,7 @@ def case_at_t1(mouth: ScannedMouth, file: str, *, by_numbers: bool = False) -> I
     if len(slivers) == len(crowns):
         raise _too_many_lost([*lost, *slivers], file)
     kept = crowns.keys() - {defect.tooth for defect in slivers}
+    _refuse_shifted({fdi: crowns[fdi] for fdi in kept}, file)
     told = "as the numbers say" + (", and as the crowns stand" if frame.sides else "; nothing else tells")
     return ImportedCase(
         crowns={fdi: crowns[fdi] for fdi in crowns if fdi in kept},
@@ -94,3 +99,24 @@ def _refuse_apart(mouth: ScannedMouth, frame: MouthFrame, file: str) -> None:
         seen = f"the upper arch stands {apart[2]:.1f} mm above the lower one and {aside_mm:.1f} mm beside it"
         fix = "export both jaws in occlusion, in one frame, or each as a case of its own"
         raise CaseDefect("arches_apart", seen, fix, file=file)
+
+
+def _refuse_shifted(crowns: Mapping[int, Trimesh], file: str) -> None:
+    """Raise CaseDefect if the crowns of an arch have the sizes of the teeth beside them.
+
+    Programs that count the teeth of a jaw from 1 are read as Universal numbers, which begin at third molars.
+    """
+    for name, arch in (("upper", UPPER), ("lower", LOWER)):
+        for step in (-1, 1):
+            places = [at for at, fdi in enumerate(arch) if fdi in crowns and 0 <= at + step < len(arch)]
+            if len(places) < FEWEST_SIZES:
+                continue
+            size = np.log([crowns[arch[at]].area for at in places])
+            as_numbered, as_shifted = (
+                np.corrcoef(size, np.log([crown_width_mm(arch[at + by]) for at in places]))[0, 1]
+                for by in (0, step)
+            )
+            if as_shifted > as_numbered + CLEARLY:
+                seen = f"the crowns of the {name} arch have the sizes of the teeth beside them"
+                fix = "are the numbers wrong by one? Teeth counted from 1 need --labels, or FDI numbers"
+                raise CaseDefect("numbers_shifted", seen, fix, file=file)

@@ -23,7 +23,7 @@ from dentalign.importers.import_run import ImportResult, import_cases
 from dentalign.importers.tooth_numbers import in_names, notation_of
 from dentalign.numbering import to_universal
 from dentalign.prediction.predictor import Predictor
-from dentalign.teeth import is_upper
+from dentalign.teeth import LOWER, UPPER, is_upper
 from tests.support.pipeline_project import Project
 from tests.support.public_sets import SEED, Made, elsewhere, mouth, moved, only
 
@@ -295,6 +295,16 @@ def test_two_numbers_that_both_may_be_the_tooth_s_are_refused() -> None:
     with pytest.raises(CaseDefect, match="two numbers"):
         in_names(stems)
     assert in_names({"a": "7_11", "b": "7_12"}) == {"a": 11, "b": 12}
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_teeth_counted_from_one_are_no_universal_numbers(tmp_path: Path, made: Made, by: int) -> None:
+    """A program that counts the 14 teeth of a jaw calls the second molar 1, which is the third one."""
+    arch = LOWER if by > 0 else UPPER
+    jaw = only(made, [fdi for fdi in arch if fdi in made.t1 and int(to_universal(fdi)) + by in range(1, 33)])
+    write(tmp_path / "in" / "p1", jaw, lambda fdi: f"tooth_{int(to_universal(fdi)) + by}.stl")
+    with pytest.raises(NothingUsable, match="the sizes of the teeth beside them"):
+        run(tmp_path / "in", tmp_path / "out", "universal")
 
 
 def test_two_files_of_one_tooth_are_named(tmp_path: Path, few: Made) -> None:

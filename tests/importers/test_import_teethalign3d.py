@@ -19,6 +19,7 @@ from dentalign.cases.poses import stage_poses
 from dentalign.cases.settings import Fetch, Limits, Source
 from dentalign.cli import app
 from dentalign.errors import CaseDefect, NothingUsable
+from dentalign.geometry import rigid
 from dentalign.importers import matrix_reading
 from dentalign.importers.base import FoundCase, ImportedCase
 from dentalign.importers.import_run import ImportResult, import_cases
@@ -127,9 +128,11 @@ def test_matrices_that_the_arch_cannot_tell_apart_are_named_and_not_guessed(
     assert difference(tmp_path / "out", "teethalign3d-002", small[2]).t2_mm < EXACT_MM
 
 
-def test_where_nothing_moves_no_origin_is_needed(tmp_path: Path) -> None:
-    still = {7: mouth(7, elsewhere(7), share=0.0)}
-    assert run(write(tmp_path / "in", still), tmp_path / "out").cases_new == 1
+def test_where_nothing_rotates_no_origin_is_needed(tmp_path: Path) -> None:
+    still = mouth(7, elsewhere(7), share=0.0)
+    shifted = moved(still.t1, rigid.from_rotation(np.eye(3), [0.3, 0.2, 0.1]))
+    made = Made(still.t1, shifted, still.faces, still.height)
+    assert run(write(tmp_path / "in", {7: made}), tmp_path / "out").cases_new == 1
     assert "matrices rotate about: unclear" in (tmp_path / "out" / "import.txt").read_text()
 
 
@@ -333,7 +336,7 @@ def test_what_is_no_tooth_is_skipped_and_listed(tmp_path: Path, mouths: dict[int
     table = folder / "target_matrix.txt"
     rows = {int(row.split()[0]): row for row in table.read_text().splitlines()}
     rows[4] = "4"  # 15, with its mesh
-    rows[13] = "13"  # 24, without
+    rows[13] = "13"  # 25, without
     (folder / "crown" / "up" / "13.stl").unlink()
     (folder / "crown" / "down" / "29.stl").write_bytes(b"")  # 45
     (folder / "crown" / "up" / "1.stl").write_bytes(bytes(84))  # 18, no row either
@@ -341,10 +344,10 @@ def test_what_is_no_tooth_is_skipped_and_listed(tmp_path: Path, mouths: dict[int
     imported = run(tmp_path / "in", tmp_path / "out")
     assert imported.cases_new == 1 and imported.totals.add_up
     assert {(line.tooth, line.code) for line in imported.lines} == {
-        ("15", "no_matrix"), ("24", "no_tooth"), ("45", "no_tooth"), ("18", "no_tooth"),
+        ("15", "no_matrix"), ("25", "no_tooth"), ("45", "no_tooth"), ("18", "no_tooth"),
         ("number 33", "unknown_tooth"), ("number 0", "unknown_tooth"),
     }  # fmt: skip
-    left = {fdi: at for fdi, at in mouths[1].t2.items() if fdi not in (15, 24, 45)}
+    left = {fdi: at for fdi, at in mouths[1].t2.items() if fdi not in (15, 25, 45)}
     found = difference(
         tmp_path / "out", "teethalign3d-001", Made(mouths[1].t1, left, mouths[1].faces, mouths[1].height)
     )
