@@ -177,14 +177,14 @@ def test_imported_crowns_are_predicted(tmp_path: Path, few: Made, finished_proje
 
 def test_what_is_no_crown_is_listed(tmp_path: Path, few: Made) -> None:
     folder = write(tmp_path / "in" / "p1", few)
-    for name in ("gum.stl", "AAnL_base.stl", "11_root.stl", "roots/12.stl", "scan.ply"):
+    for name in ("gum.stl", "AAnL_base.stl", "11_root.stl", "roots/12.stl", "scan.ply", "UpperGum2.stl"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(folder / "11.stl", folder / name)
     imported = run(tmp_path / "in", tmp_path / "out")
     assert imported.cases_new == 1 and imported.totals.add_up
     assert {line.code for line in imported.lines} == {"not_a_crown"}
     assert {Path(line.file).name for line in imported.lines} == {
-        "gum.stl", "AAnL_base.stl", "11_root.stl", "12.stl", "scan.ply"
+        "gum.stl", "AAnL_base.stl", "11_root.stl", "12.stl", "scan.ply", "UpperGum2.stl"
     }  # fmt: skip
     assert imported.totals.teeth_listed == imported.totals.teeth_used == len(few.t1)
 
@@ -199,6 +199,18 @@ def test_a_damaged_file_costs_its_tooth_and_many_the_case(tmp_path: Path, few: M
         ("p1", str(FEW[0]), "damaged_mesh"), ("p2", "", "too_many_lost")
     ]  # fmt: skip
     assert "export it again" in imported.lines[0].fix and imported.cases_new == 1
+
+
+def test_a_name_of_a_person_and_a_link_out_are_named_and_not_followed(tmp_path: Path, few: Made) -> None:
+    folder = write(tmp_path / "in" / "p1", few)
+    (folder / "11.stl").rename(tmp_path / "11.stl")
+    (folder / "11.stl").symlink_to(tmp_path / "11.stl")
+    write(tmp_path / "in" / "Erika Muster", few)
+    imported = run(tmp_path / "in", tmp_path / "out")
+    assert [(line.case_id, line.tooth, line.code) for line in imported.lines] == [
+        ("entry 1", "", "bad_case_id"), ("p1", "11", "link_out_of_folder")
+    ]  # fmt: skip
+    assert imported.lines[0].fix.startswith("rename the folder")
 
 
 def in_their_own_frames(made: Made) -> Made:

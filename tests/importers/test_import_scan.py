@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dentalign.cases import case_document
@@ -332,3 +334,17 @@ def test_a_file_as_vtk_itself_writes_it_is_read() -> None:
 def test_what_is_no_polydata_is_said(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"pieces|not XML|not a VTK|document type|missing"):
         vtp.read(data)
+
+
+@given(st.data())
+@settings(max_examples=100)
+def test_any_bytes_are_polydata_or_a_value_error(data: st.DataObject) -> None:
+    whole = FROM_VTK.encode()
+    start = data.draw(st.integers(0, len(whole)))
+    end = data.draw(st.integers(start, min(start + 40, len(whole))))
+    spoilt = whole[:start] + data.draw(st.binary(max_size=20)) + whole[end:]
+    try:
+        mesh = vtp.read(spoilt)
+    except ValueError:
+        return
+    assert mesh.faces.size == 0 or 0 <= mesh.faces.min() <= mesh.faces.max() < len(mesh.vertices)
