@@ -96,27 +96,27 @@ def _whole_numbers(values: Any) -> NDArray[np.int64] | None:
 
 def _read_mesh(source: SourceFolder, name: str) -> PolyData:
     """Read triangles with their values, vertices in the order of the file; raises CaseDefect."""
-    kind = mesh_file.kind_of(name)
-    if kind == "obj":
-        return PolyData(*source.surface(name), {}, {})
-    data = source.read(name, MAX_SCAN_MB)
+    if mesh_file.kind_of(name) != "vtp":
+        vertices, faces = source.surface(name)
+        is_ply = mesh_file.kind_of(name) == "ply"
+        values = (
+            _ply_values(source.read(name, MAX_SCAN_MB), len(vertices), len(faces)) if is_ply else ({}, {})
+        )
+        return PolyData(vertices, faces, *values)
     try:
-        mesh = vtp.read(data) if kind == "vtp" else _ply(data)
-    except Exception as error:  # noqa: BLE001  any failure of a parser is a defect of this file
-        why = str(error) if kind == "vtp" and isinstance(error, ValueError) else type(error).__name__
-        raise source.damaged_mesh(name, f"not readable as {kind.upper()} ({why})") from None
-    if not len(mesh.faces) or mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
-        raise source.damaged_mesh(name, "no faces, or faces of vertices that are not there")
+        mesh = vtp.read(source.read(name, MAX_SCAN_MB))
+    except ValueError as error:
+        raise source.damaged_mesh(name, f"not readable as VTP ({error})") from None
+    if not len(mesh.faces):
+        raise source.damaged_mesh(name, "no faces")
     source.check_coordinates(name, mesh.vertices)
     return mesh
 
 
-def _ply(data: bytes) -> PolyData:
-    mesh = trimesh.load_mesh(io.BytesIO(data), file_type="ply", process=False)
-    vertices, faces = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
-    elements = mesh.metadata["_ply_raw"]  # trimesh keeps every property there, colours and labels too
-    counts = {"vertex": len(vertices), "face": len(faces)}
-    return PolyData(vertices, faces, *(_properties(elements[name]["data"], counts[name]) for name in counts))
+def _ply_values(data: bytes, vertices: int, faces: int) -> tuple[dict[str, Values], dict[str, Values]]:
+    """Values of the vertices and of the faces of a PLY that `mesh_file` has read: colours, labels."""
+    elements = trimesh.load_mesh(io.BytesIO(data), file_type="ply", process=False).metadata["_ply_raw"]
+    return _properties(elements["vertex"]["data"], vertices), _properties(elements["face"]["data"], faces)
 
 
 def _properties(data: Any, count: int) -> dict[str, Values]:

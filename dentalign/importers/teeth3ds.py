@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from trimesh import Trimesh
 
+from dentalign.cases import case_list
 from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.importers import crown_cutting, labelled_scan
 from dentalign.importers.base import FoundCase, ImportedCase, Importer
@@ -51,12 +52,12 @@ class Teeth3DS(Importer):
         scan_file, label_file = case.files
         scan = Trimesh(*source.surface(scan_file), process=False)
         values, count = labelled_scan.labels_beside(source, label_file), len(scan.vertices)
-        _refuse_other_id(str(values.get("id_patient", case.patient_id)), case, source.location(label_file))
+        jaw = "upper" if case.case_id.endswith("-upper") else "lower"
+        _refuse_other_id(values.get("id_patient"), jaw, case, source.location(label_file))
         labels = labelled_scan.column(source, label_file, values, "labels", count)
         instances = labels
         if "instances" in values:
             instances = labelled_scan.column(source, label_file, values, "instances", count)
-        jaw = "upper" if case.case_id.endswith("-upper") else "lower"
         wrong = _wrong_labels(labels, instances, jaw, source, label_file)
         labels[np.isin(labels, [int(defect.tooth or 0) for defect in wrong])] = GUM
         crowns, scattered = crown_cutting.cut(scan, labels, source.location(label_file))
@@ -64,11 +65,13 @@ class Teeth3DS(Importer):
         return replace(one, t2=one.t1)
 
 
-def _refuse_other_id(inside: str, case: FoundCase, file: str) -> None:
+def _refuse_other_id(inside: object, jaw: str, case: FoundCase, file: str) -> None:
     """Raise CaseDefect if the labels name another patient than the file's name does."""
-    if inside.strip().casefold() not in case.patient_id.casefold():
-        fix = "rename the file to the id inside, if these are the labels of this scan"
-        raise CaseDefect("case_id_differs", "the id inside is not the file's name", fix, file=file)
+    if inside is None or f"teeth3ds-{inside}".strip().casefold() == case.patient_id.casefold():
+        return
+    case_list.check_id(str(inside), file)  # before it is quoted
+    fix = f"rename scan and labels to {inside}_{jaw}, if they belong together"
+    raise CaseDefect("case_id_differs", "the id inside is not the file's name", fix, file=file)
 
 
 def _wrong_labels(
