@@ -17,12 +17,12 @@ from dentalign.teeth import LOWER, UPPER, is_upper
 
 SLIVER_MM = 5.0  # from mesial to distal: no molar is so narrow (8.5 to 11 mm on the average)
 FIRST_MOLAR = 6
-# Between the centroids of the arches in occlusion; 8 mm above each other in an average mouth.
-ABOVE_MM, ASIDE_MM = (2.0, 20.0), 20.0
+# Between the centroids of the arches in occlusion: 4.7 to 11.8 mm above each other, and up to 6.5 mm aside of
+# where the average mouth has them, in 174 mouths, severe Class II and III and open bites among them.
+ABOVE_MM, ASIDE_MM = (2.0, 16.0), 13.0
 FEWEST_SIZES = 10  # crowns of an arch: fewer do not show that all are numbered one too far
-CLEARLY = (
-    0.1  # correlation of sizes with mean widths: 0.12 less at least, numbered one too far, of 100 arches
-)
+# Correlation of sizes with mean widths; where all are numbered one too far it is at least 0.12 less.
+CLEARLY = 0.1
 SIDES = "left, right and up"
 
 
