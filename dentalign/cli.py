@@ -234,39 +234,63 @@ def check_(
 
 @app.command("import", epilog=command.EPILOG)
 def import_(
-    data_set: Annotated[
-        Literal["teethalign3d", "beijing", "teeth3ds"],
-        typer.Argument(metavar="FORMAT", help="teethalign3d, beijing or teeth3ds."),
+    form: Annotated[
+        Literal["crowns", "scan", "teethalign3d", "beijing", "teeth3ds"],
+        typer.Argument(
+            metavar="FORMAT",
+            help="crowns: a file per crown, in one frame, with the tooth's number in its name; scan: "
+            "labelled scans; teethalign3d, beijing, teeth3ds: downloads of these data sets.",
+        ),
     ],
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of the unpacked download.")],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of the files, with cases below it.")],
     dest: Annotated[
         Path,
         typer.Argument(
             metavar="DEST", help="Folder for the cases: new, or made by an earlier import of this FORMAT."
         ),
     ],
-    matrices: Annotated[
-        Literal["rows", "columns", "rows-own", "columns-own"] | None,
+    numbering: Annotated[
+        Literal["fdi", "universal"] | None,
+        typer.Option(help="crowns and scan: notation of the tooth numbers. Default: the numbers decide."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
         typer.Option(
-            help="teethalign3d only: how to read its matrices (docs/public-data-sets.md). "
+            exists=True,
+            dir_okay=False,
+            help='scan: which label or colour is which tooth, JSON such as {"3": 11, "#ff0000": 12}.',
+        ),
+    ] = None,
+    matrices: Annotated[
+        Literal["origin", "tooth"] | None,
+        typer.Option(
+            help="teethalign3d: about what its matrices rotate (docs/public-data-sets.md). "
             "Default: the data decide."
         ),
     ] = None,
 ) -> None:
-    """Import a public data set into our case layout: json/, stl/, cases.csv, left_out.csv.
+    """Import crowns, labelled scans or a public data set into our case layout: json/, stl/, left_out.csv.
 
     A case is written completely or not at all; after an interruption, run the command again and it
-    continues. docs/public-data-sets.md has the rest.
+    continues. Crowns and scans become cases at T1, ready for `predict`: docs/own-crowns.md. Public data sets:
+    docs/public-data-sets.md.
     """
     from dentalign.importers import import_run
 
-    if matrices and data_set != "teethalign3d":
-        raise typer.BadParameter("only teethalign3d has matrices", param_hint="--matrices")
-    importer = import_run.importer(data_set, matrices or "")
+    for value, option, forms in (
+        (matrices, "--matrices", ("teethalign3d",)),
+        (numbering, "--numbering", ("crowns", "scan")),
+        (labels, "--labels", ("scan",)),
+    ):
+        if value and form not in forms:
+            raise typer.BadParameter(f"only for {' and '.join(forms)}", param_hint=option)
+    importer = import_run.importer(form, matrices=matrices or "", numbering=numbering or "", labels=labels)
     imported = import_run.import_cases(importer, source, dest)
     _print_left_out(imported.lines)
-    for name, value in sorted(imported.decisions.items()):
-        typer.echo(f"decided: {name}: {value}", err=True)
+    for name, decision in sorted(imported.decisions.items()):
+        typer.echo(f"decided: {name}: {decision}", err=True)
+    for note, count in sorted(imported.notes.items()):
+        typer.echo(f"decided: {note} ({count} cases)", err=True)
     typer.echo(f"import: {imported} -> {dest}", err=True)
 
 

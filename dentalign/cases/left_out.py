@@ -49,7 +49,7 @@ def printable(name: str) -> str:
 
 
 # Entries that are listed, but were no teeth of T1: they are in no count of teeth.
-NO_TEETH_OF_T1 = frozenset({"t2_only", "unknown_tooth_key"})
+NO_TEETH_OF_T1 = frozenset({"t2_only", "unknown_tooth_key", "no_tooth", "not_a_crown"})
 
 
 @dataclass(frozen=True)
