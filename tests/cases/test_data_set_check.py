@@ -117,9 +117,9 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
             entry["translation"] = {k: v + 0.02 for k, v in tooth_poses(first)[fdi]["translation"].items()}
         (store / "json" / f"{case.case_id}.json").write_text(json.dumps(case.document), encoding="utf-8")
         (store / "stl" / case.case_id).mkdir(parents=True)
-        for fdi, crown in case.patient.mouth.items():
+        for tooth, crown in case.patient.mouth.items():
             data = stl.as_binary(crown.vertices, crown.faces, b"crown")
-            (store / "stl" / case.case_id / f"{fdi}.stl").write_bytes(data)
+            (store / "stl" / case.case_id / f"{tooth}.stl").write_bytes(data)
     return store
 
 
