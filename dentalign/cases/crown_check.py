@@ -32,7 +32,7 @@ from dentalign.geometry.average_crowns import (
 )
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, Mouth
-from dentalign.teeth import antimere
+from dentalign.teeth import MIRRORED_SLOT, antimere
 
 CODES = (
     "mesh_far_off",
@@ -54,13 +54,11 @@ SAME_MM = 0.01  # largest difference between the distances of one mesh under two
 
 # Misfits are squared Mahalanobis distances: most real crowns have 20 to 150 from their own average. A crown
 # that is suspected fits otherwise better by all three of these,
-CLEARLY = 12.0
-CLEARLY_OF_MISFIT = 0.2  # of its misfit as it is
-CLEARLY_OF_APART, CLEARLY_OF_KINDS = (
-    0.15,
-    0.55,
-)  # of what an average crown would gain, flipped, of another kind
-FITS = 200.0  # and fits otherwise at all.
+CLEARLY = 8.0
+CLEARLY_OF_MISFIT = 0.1  # of its misfit as it is
+CLEARLY_OF_FLIPPED, CLEARLY_OF_KINDS = 0.15, 0.55  # of what an average crown would gain
+FITS = 200.0  # and fits otherwise at all. A flipped one also comes nearer to its antimere, and gains so much
+CLEARLY_WITH_ANTIMERE, CLEARLY_ALONE = 45.0, 35.0  # with that, or alone where there is no antimere.
 # Crowns that would gain less cannot be told apart; of the mirrored ones that leaves the upper molars.
 APART, APART_MIRRORED, APART_KINDS = 18.0, 45.0, 38.0
 MOST_COUNTED = 20.0  # of one crown, in the mean over a mouth
@@ -136,7 +134,8 @@ def wrong_crowns(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits)
             fits[slot] = _Fit(fdi, shape, average)
     _refuse_other_shapes(mouth, list(fits.values()))
     for slot, fit in fits.items():
-        if (defect := _flipped(fit) or _of_other_kind(fit)) is not None:
+        other = fits.get(int(MIRRORED_SLOT[slot]))
+        if (defect := _flipped(fit, other) or _of_other_kind(fit)) is not None:
             wrong[slot] = defect
     return wrong
 
@@ -187,16 +186,11 @@ def _far_off(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits) -> 
 
 
 def _same_meshes(mouth: Mouth, shapes: Mapping[int, CrownShape]) -> dict[int, ToothDefect]:
-    """Find meshes that two teeth have: the one that fits worse is wrong, or both if that is unclear.
-
-    A crown that is its own mirror image may be that of both sides, such as one of a library.
-    """
+    """Find meshes that two teeth have: the one that fits worse is wrong, or both if that is unclear."""
     defects = {}
     for slots in itertools.combinations(shapes, 2):
         here, there = (shapes[slot].distances for slot in slots)
         if abs(here[0] - there[0]) > SAME_MM or np.abs(here - there).max() > SAME_MM:
-            continue
-        if np.abs(here - there[_MIRROR_X]).max() < 10 * SAME_MM:
             continue
         fdis = [int(mouth.fdi[slot]) for slot in slots]
         averages = [average_crown(fdi) for fdi in fdis]
@@ -208,7 +202,7 @@ def _same_meshes(mouth: Mouth, shapes: Mapping[int, CrownShape]) -> dict[int, To
         if len(misfits) < 2:
             misfits = [0.0, 0.0]
         for own, other in ((0, 1), (1, 0)):
-            if misfits[own] > misfits[other] - CLEARLY:
+            if misfits[own] > misfits[other] - CLEARLY_ALONE:
                 seen, fix = f"the mesh is that of tooth {fdis[other]} as well", "export each tooth's own mesh"
                 defects[slots[own]] = _defect("same_mesh", seen, fix, mouth, shapes, slots[own])
     return defects
@@ -251,6 +245,12 @@ class _Fit:
 
         return best if is_better_than(self.as_it_is) and is_better_than(self.at_best) else None
 
+    def nearer_to(self, other: "_Fit", flip: int) -> float:
+        """Compare the crown with its antimere: by how much (as misfit) it is nearer to it when flipped."""
+        apart = np.stack([self.distances, self.distances[_ORDERS[flip]]]) - other.distances
+        as_it_is, flipped = self.average.misfit(apart + self.average.mean)
+        return float(as_it_is - flipped)
+
     def defect(self, code: str, otherwise: str, otherwise_mm: float, fix: str) -> ToothDefect:
         """Defect of a crown that fits otherwise."""
         seen = (
@@ -288,13 +288,23 @@ def _refuse_other_shapes(mouth: Mouth, fits: Sequence[_Fit]) -> None:
         raise CaseDefect("not_crowns", seen, "export the crowns: no roots, gum or models", file=file)
 
 
-def _flipped(fit: _Fit) -> ToothDefect | None:
-    """Find out if a crown is turned, mirrored or upside down."""
+def _flipped(fit: _Fit, other: _Fit | None) -> ToothDefect | None:
+    """Find out if a crown is turned, mirrored or upside down.
+
+    other : its antimere, which shares what is peculiar to the patient
+    """
     apart = fit.average.misfit(fit.average.mean[_ORDERS])
     told = apart > np.where(_IS_MIRRORED, APART_MIRRORED, APART)
-    best = fit.clearly_best(fit.flipped, np.where(told, apart, 0.0), CLEARLY_OF_APART)
+    best = fit.clearly_best(fit.flipped, np.where(told, apart, 0.0), CLEARLY_OF_FLIPPED)
     if best is None:
         return None
+    gain = fit.as_it_is - fit.flipped[best]
+    if other is None and gain < CLEARLY_ALONE:
+        return None
+    if other is not None:
+        nearer = fit.nearer_to(other, best)
+        if nearer < 0 or gain + nearer < CLEARLY_WITH_ANTIMERE:
+            return None
     code = _FLIPS[best][1]
     fix = f"export the mesh with {_AXES}"
     if code == MIRRORED:
