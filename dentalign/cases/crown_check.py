@@ -15,6 +15,7 @@ import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,9 +62,9 @@ FITS = 200.0  # and fits otherwise at all. A flipped one also comes nearer to it
 CLEARLY_WITH_ANTIMERE, CLEARLY_ALONE = 45.0, 35.0  # with that, or alone where there is no antimere.
 # Crowns that would gain less cannot be told apart; of the mirrored ones that leaves the upper molars.
 APART, APART_MIRRORED, APART_KINDS = 18.0, 45.0, 38.0
+APART_KINDS_BACK = 45.0  # the other way round: second upper molars vary so much that premolars are among them
 MOST_COUNTED = 20.0  # of one crown, in the mean over a mouth
 MOUTH_CLEARLY = 4.0  # the mean by which the crowns of a mouth fit better otherwise
-FITS_NOTHING = 400.0  # median over a mouth: these are no crowns
 
 TURNED, MIRRORED, UPSIDE_DOWN = "crown_turned", "crown_mirrored", "crown_upside_down"
 # Signs of the axes of a wrong crown, and its reason code.
@@ -277,15 +278,15 @@ def _refuse_other_shapes(mouth: Mouth, fits: Sequence[_Fit]) -> None:
     if _counted(gain).max() > 0:  # only then it pays to try small rotations
         gain += np.array([[fit.at_best - fit.as_it_is] for fit in fits])
     best = int(_counted(gain).argmax())
+    if _median(min(fit.as_it_is / 2, fit.flipped[best]) for fit in fits) > FITS:
+        away = _median(fit.average.away_mm(fit.distances) for fit in fits)
+        seen = f"the meshes are {away:.1f} mm (RMS) off average crowns ({count}), and fit no other way"
+        raise CaseDefect("not_crowns", seen, "export the crowns: no roots, gum or models", file=file)
     if _counted(gain)[best] > MOUTH_CLEARLY:
         code = _FLIPS[best][1]
         many = int((gain[:, best] > 0).sum())
         seen = f"{many} of {len(fits)} crowns fit average ones better {_SAID[code]} than as they are"
         raise CaseDefect(code, seen, _fix_of_all(code, mouth), file=file)
-    if _median(fit.as_it_is for fit in fits) > FITS_NOTHING:
-        away = _median(fit.average.away_mm(fit.distances) for fit in fits)
-        seen = f"the meshes are {away:.1f} mm (RMS) off average crowns ({count}), and fit no other way"
-        raise CaseDefect("not_crowns", seen, "export the crowns: no roots, gum or models", file=file)
 
 
 def _flipped(fit: _Fit, other: _Fit | None) -> ToothDefect | None:
@@ -314,27 +315,38 @@ def _flipped(fit: _Fit, other: _Fit | None) -> ToothDefect | None:
 
 def _of_other_kind(fit: _Fit) -> ToothDefect | None:
     """Find out if a crown is that of a tooth of another kind."""
-    others = _other_kinds(fit.fdi)
-    misfits = np.array([average.misfit(fit.distances) for _, average in others])
-    apart = np.array([fit.average.misfit(average.mean) for _, average in others])
-    best = fit.clearly_best(misfits, np.where(apart > APART_KINDS, apart, 0.0), CLEARLY_OF_KINDS)
+    kinds = _other_kinds(fit.fdi)
+    misfits = np.array([kind.average.misfit(fit.distances) for kind in kinds])
+    best = fit.clearly_best(misfits, np.array([kind.apart for kind in kinds]), CLEARLY_OF_KINDS)
     if best is None:
         return None
-    fdi, average = others[best]
-    away = average.away_mm(fit.distances)
-    return fit.defect("other_tooth", f"off a {fdi}", away, "see whether meshes or numbers are exchanged")
+    away = kinds[best].average.away_mm(fit.distances)
+    fix = "see whether meshes or numbers are exchanged"
+    return fit.defect("other_tooth", f"off a {kinds[best].fdi}", away, fix)
+
+
+class _OtherKind(NamedTuple):
+    """Average crown of a tooth of another kind, and what it would gain if it stood for this tooth's."""
+
+    fdi: int
+    average: AverageCrown
+    apart: float
 
 
 @functools.cache
-def _other_kinds(fdi: int) -> list[tuple[int, AverageCrown]]:
-    """Average crowns of the other kinds of tooth, of both arches, numbered as on this tooth's side."""
-    found = []
+def _other_kinds(fdi: int) -> list[_OtherKind]:
+    """Find the other kinds of teeth, of both arches, that can be told from this one; numbers of its side."""
+    own, found = average_crown(fdi), []
+    assert own is not None
     for quadrant, number in itertools.product((1, 3), range(1, 8)):
-        average = average_crown(10 * quadrant + number)
-        if average is not None and _kind(number) != _kind(fdi):
+        other = 10 * quadrant + number
+        average = average_crown(other)
+        if average is None or _kind(number) == _kind(fdi):
+            continue
+        apart, back = float(own.misfit(average.mean)), float(average.misfit(own.mean))
+        if apart > APART_KINDS and back > APART_KINDS_BACK:
             same_side = (fdi // 10 in (1, 4)) == (quadrant == 1)
-            other = 10 * quadrant + number
-            found.append((other if same_side else antimere(other), average))
+            found.append(_OtherKind(other if same_side else antimere(other), average, apart))
     return found
 
 
