@@ -55,11 +55,11 @@ SAME_MM = 0.01  # largest difference between the distances of one mesh under two
 
 # Misfits are squared Mahalanobis distances: most real crowns have 20 to 150 from their own average. A crown
 # that is suspected fits otherwise better by all three of these,
-CLEARLY = 8.0
+CLEARLY = 22.0
 CLEARLY_OF_MISFIT = 0.1  # of its misfit as it is
 CLEARLY_OF_FLIPPED, CLEARLY_OF_KINDS = 0.15, 0.55  # of what an average crown would gain
-FITS = 200.0  # and fits otherwise at all. A flipped one also comes nearer to its antimere, and gains so much
-CLEARLY_WITH_ANTIMERE, CLEARLY_ALONE = 45.0, 35.0  # with that, or alone where there is no antimere.
+FITS = 200.0  # and fits otherwise at all. A flipped one is CLEARLY nearer to its antimere, too.
+CLEARLY_ALONE = 45.0  # in place of CLEARLY, where the antimere is missing
 # Crowns that would gain less cannot be told apart; of the mirrored ones that leaves the upper molars.
 APART, APART_MIRRORED, APART_KINDS = 18.0, 45.0, 38.0
 APART_KINDS_BACK = 45.0  # the other way round: second upper molars vary so much that premolars are among them
@@ -299,13 +299,10 @@ def _flipped(fit: _Fit, other: _Fit | None) -> ToothDefect | None:
     best = fit.clearly_best(fit.flipped, np.where(told, apart, 0.0), CLEARLY_OF_FLIPPED)
     if best is None:
         return None
-    gain = fit.as_it_is - fit.flipped[best]
-    if other is None and gain < CLEARLY_ALONE:
+    if other is not None and fit.nearer_to(other, best) < CLEARLY:
         return None
-    if other is not None:
-        nearer = fit.nearer_to(other, best)
-        if nearer < 0 or gain + nearer < CLEARLY_WITH_ANTIMERE:
-            return None
+    if other is None and fit.as_it_is - fit.flipped[best] < CLEARLY_ALONE:
+        return None
     code = _FLIPS[best][1]
     fix = f"export the mesh with {_AXES}"
     if code == MIRRORED:
