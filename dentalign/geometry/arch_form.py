@@ -39,10 +39,10 @@ class ArchForm:
         return length, x, y, np.append(heading, np.pi / 2)
 
     def at(self, arc_mm: float, side: float) -> tuple[Array, Array]:
-        """Point (3,) of the curve and outward unit vector (3,), both in the plane z = 0.
+        """Point (3,), mm, of the curve and outward unit vector (3,) there, both in the plane z = 0.
 
         arc_mm : arc length from the midline
-        side   : +1 patient's left, -1 right
+        side   : +1 for the patient's left, -1 for the right
         """
         length, x, y, heading = self._table
         angle = float(np.interp(arc_mm, length, heading))

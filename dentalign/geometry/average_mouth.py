@@ -1,6 +1,6 @@
 """Average mouth in head coordinates, rough on purpose: the reference for checks of real mouths.
 
-The teeth stand in contact along a curve, by mean crown widths; nothing of it is ever written into data.
+Neighbouring crowns of mean width touch along a curve. No coordinate of this mouth is ever written into data.
 """
 
 import functools
@@ -23,7 +23,7 @@ _CROWN_CENTRES_APART_MM = 8.0  # upper above lower, in occlusion
 
 @dataclass(frozen=True)
 class AverageMouth:
-    """Places and directions per slot, in head axes (x to the patient's left, y posterior, z up).
+    """Positions and axes of the average teeth per slot, in head axes (x patient's left, y posterior, z up).
 
     position : (32, 3) float64, centroid of the crown, mm
     outward  : (32, 3) float64, unit vector from the arch to the cheek or lip
