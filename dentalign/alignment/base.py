@@ -97,7 +97,7 @@ class AlignmentModel(nn.Module, ABC):
         """
 
     def interface(self) -> Interface:
-        """Describe inputs and outputs of the exported model; the default is that of models of poses."""
+        """Describe inputs and outputs of the exported model; the default is for models like `attention`."""
         pose = ("N", SLOT_COUNT, 4, 4)
         return Interface(
             title=f"Alignment model {self.config.model}",

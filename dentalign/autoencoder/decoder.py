@@ -19,7 +19,7 @@ class DecoderConfig:
 
 
 class Decoder(nn.Module):
-    """Small MLP that maps each point's features to that point; `centre` and `scale` (mm) scale its output."""
+    """Small MLP that maps each point's features to that point; `centre` and `scale` (mm) bring it to size."""
 
     centre: torch.Tensor
     scale: torch.Tensor

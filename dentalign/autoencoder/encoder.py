@@ -80,7 +80,7 @@ class Encoder(nn.Module):
         """Encode a batch of teeth.
 
         points     : (B, P, 3) float, mm, head coordinates
-        neighbours : (B, P, k) int64, see `nearest_neighbours`; default: the graph of these points
+        neighbours : (B, P, k) int64, see `nearest_neighbours`; default: computed from `points`
         returns    : (B, P, features)
         """
         if neighbours is None:  # about the centroid, where single precision is finest

@@ -64,7 +64,7 @@ class ToothEncoder:
 
 
 def encode_shard(clouds: str | Path, settings: EncoderFile, out: str | Path, engine: Engine = "local") -> int:
-    """Write the latents of one shard; returns its number of cases, with which memory use does not grow.
+    """Write the latents of one shard, in bounded memory; returns its number of cases.
 
     raises: DentalignError where the encoder needs another number of points per tooth
     """

@@ -44,7 +44,7 @@ class Interface:
     """Description of an exported model.
 
     inputs, outputs : in the order of the model's arguments and results
-    outside         : steps before and after the model that it does not contain
+    outside         : steps before and after the model that are not part of it
     """
 
     title: str

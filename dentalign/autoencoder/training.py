@@ -71,7 +71,11 @@ class AutoencoderTask:
         last.bias.copy_(solution[-1])
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        """Yield the loss of each batch: mean squared point distance over `encoder.scale`, and a penalty."""
+        """Yield the loss of each batch.
+
+        It is the mean squared distance between points and decoded points, in units of `encoder.scale`, plus
+        LATENT_PENALTY times the mean squared latent.
+        """
         settings, teeth = self.settings, self.train_teeth
         for chosen in torch.randperm(len(teeth.points), generator=generator).split(settings.batch_teeth):
             vector = torch.randn(len(chosen), 3, generator=generator)
@@ -86,7 +90,7 @@ class AutoencoderTask:
 
     @torch.no_grad()
     def validate(self) -> Metrics:
-        """Measure `val_reconstruction_mm`, the mean distance of decoded points of the held-out cases, mm."""
+        """Measure `val_reconstruction_mm`: mean distance of decoded points from points, held-out cases."""
         total = 0.0
         for points, neighbours in zip(*(part.split(64) for part in self.held_out), strict=True):
             distance = (self.decoder(self.encoder(points, neighbours)) - points).norm(dim=-1)
@@ -135,7 +139,7 @@ def train_autoencoder(
     log: str | Path,
     settings: Autoencoder,
 ) -> Outcome:
-    """Train, or resume training; write the weights files of the best epoch, and the log."""
+    """Train the tooth autoencoder, or resume its training; write weights of the best epoch, and the log."""
     torch.set_num_threads(settings.threads)
     device = choose_device(settings.device)
     values = settings.model_dump(exclude={"epochs", "patience", "cases"})

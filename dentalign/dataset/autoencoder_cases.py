@@ -1,4 +1,4 @@
-"""Clouds that the tooth autoencoder is trained on: an explicit list of cases, in a file of its own.
+"""Clouds that the tooth autoencoder is trained on: those of listed cases, in a file of their own.
 
 The bytes of the file depend only on the listed cases. So a change of other cases does not require a new
 training of the autoencoder, after which all cases would be encoded again.
@@ -36,7 +36,7 @@ def extract(shards: Sequence[str | Path], case_list: str | Path, out: str | Path
         if outside:
             raise DentalignError(
                 f"{case_list}: {', '.join(outside[:5])} ({len(outside)} in all) are not in the train split; "
-                "the autoencoder must not see validation or test cases: remove them from the list"
+                "the autoencoder must not be trained on validation or test cases: remove them from the list"
             )
         if not found:
             raise NothingUsable(

@@ -252,7 +252,7 @@ class MouthStore:
         )
 
     def mouths(self, rows: NDArray[np.intp] | slice = slice(None), *, latents: bool = False) -> Mouths:
-        """Read mouths of increasing row numbers, with latents (float16) if `latents`; raises as `column`."""
+        """Read mouths of increasing row numbers, perhaps with latents (float16); raises as `column`."""
 
         def both(name: str) -> NDArray[Any]:
             return np.stack([self.column(f"{stage}/{name}", rows) for stage in ("t1", "t2")], axis=1)
@@ -265,7 +265,7 @@ class MouthStore:
         return np.stack([self.column(f"{stage}/mask", rows) for stage in ("t1", "t2")], axis=1)
 
     def rows_of(self, split: str) -> NDArray[np.intp]:
-        """Row numbers of a split, increasing."""
+        """Row numbers of the mouths of a split, increasing."""
         return np.flatnonzero(np.array(self.splits, dtype=str) == split)
 
     def record(self, name: str) -> Any:

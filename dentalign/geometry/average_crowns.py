@@ -54,7 +54,7 @@ class AverageCrown:
     precision: Array
 
     def misfit(self, distances: Array) -> Array:
-        """Squared Mahalanobis distance (...) from this crown of others with `distances` (..., 98), mm."""
+        """Squared Mahalanobis distance (...) between this crown and crowns with `distances` (..., 98), mm."""
         rest = distances - self.mean
         return np.asarray((rest @ self.precision * rest).sum(-1))
 
@@ -109,7 +109,10 @@ def surface_points(triangles: Array) -> Array:
 
 
 def surface_distances(points: Array) -> Array:
-    """Distances (98,) in DIRECTIONS from the centre of the bounding box to a surface with points (P, 3)."""
+    """Distances (98,), in DIRECTIONS, of a surface from the centre of its bounding box.
+
+    points : (P, 3), evenly on the surface
+    """
     centred = points - (points.min(0) + points.max(0)) / 2
     distance = np.sqrt(np.einsum("ij,ij->i", centred, centred))
     towards = (centred / np.maximum(distance, 1e-9)[:, None]).astype(np.float32)

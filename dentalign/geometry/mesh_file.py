@@ -78,7 +78,7 @@ def read(data: bytes, *, file: str, tooth: int) -> Surface:
     if not len(corners):
         raise defect("empty_mesh", "the file holds no face")
     if not ((corners >= 0) & (corners < len(vertices)) & (corners == np.floor(corners))).all():
-        raise defect("malformed_mesh", f"a face with a vertex that is none of the file's {len(vertices)}")
+        raise defect("malformed_mesh", f"a face has a vertex that is none of the file's {len(vertices)}")
     faces = corners.astype(np.int64)
     if not np.isfinite(vertices[faces]).all():
         raise defect("mesh_not_finite", "a coordinate is NaN or infinite")

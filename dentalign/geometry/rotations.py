@@ -15,7 +15,7 @@ def matrix(vector: torch.Tensor) -> torch.Tensor:
 
 
 def vector(matrix: torch.Tensor) -> torch.Tensor:
-    """Rotation vectors, radians, of rotation matrices; right below 180 degrees, but 0 at 180 degrees."""
+    """Rotation vectors, radians, of rotation matrices; correct below 180 degrees, but 0 at 180."""
     axis = torch.stack(
         [
             matrix[..., 2, 1] - matrix[..., 1, 2],

@@ -101,7 +101,7 @@ def directions(count: int) -> Points:
 
 
 def mirror_permutation(count: int) -> NDArray[np.intp]:
-    """Permutation (count,) that mirrors ordered points in their order: points[permutation] * (-1, 1, 1)."""
+    """Permutation (count,): points[permutation] * (-1, 1, 1) are the ordered points of the mirror image."""
     half = count // 2
     return np.concatenate([np.arange(half, count), np.arange(half)])
 

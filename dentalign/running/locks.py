@@ -1,4 +1,4 @@
-"""Locks that allow one writer per output, such as when a pipeline stage outlives its killed DVC."""
+"""Locks that allow one writer per output, even if a pipeline stage outlives its killed DVC."""
 
 import errno
 import os

@@ -1,6 +1,6 @@
 """Parallel calls of a function for many cases, in processes of this machine or on a Dask cluster.
 
-The results are the same everywhere; no output tells where it was computed.
+The results do not depend on where they are computed.
 """
 
 import multiprocessing
@@ -78,7 +78,7 @@ def starmap_threads(
 ) -> Generator[Result, None, None]:
     """Yield `function(*call)` in the order of the calls, computed by threads that mostly wait for a server.
 
-    wake   : called if the generator is closed early, such as by Ctrl-C; must end the threads' waiting
+    wake   : called if the generator is closed early, such as by Ctrl-C; must end what the threads wait for
     raises : exceptions of the function
     """
     pool = ThreadPoolExecutor(threads)

@@ -1,7 +1,7 @@
 """Profile of a command by torch.profiler (`--profile`): a table by operator on stderr, and a Chrome trace.
 
-Only the first steps are recorded; a step is a batch in training and in validation, elsewhere a case. Outputs
-keep their bytes. A finished training has no steps left: move its checkpoint away before profiling it.
+Only the first steps are recorded; a step is a batch in training and in validation, elsewhere a case.
+Outputs do not change. A finished training has no steps left: move its checkpoint away before profiling it.
 """
 
 import os

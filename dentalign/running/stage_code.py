@@ -22,8 +22,8 @@ NO_DEPENDENCY = {
 def reached(script: Path, root: Path = ROOT) -> list[str]:
     """List the Python files that a script's output depends on: itself and all dentalign modules it reaches.
 
-    Modules are reached by imports, also by those inside functions and of other reached modules. `__init__.py`
-    of packages (docstrings) and NO_DEPENDENCY are left out, and their imports are not followed.
+    Reached are modules that the script or another reached module imports, even inside a function.
+    `__init__.py` of packages (docstrings) and NO_DEPENDENCY are left out, and their imports not followed.
 
     root    : folder that contains dentalign/
     returns : POSIX paths relative to `root`, sorted

@@ -104,7 +104,7 @@ class Outcome:
 
 
 def checkpoint_key(inputs: Sequence[str | Path], settings: dict[str, Any], code: str | Path) -> str:
-    """Key of a training: hash of its input files, parameters, source code and torch's version.
+    """Key of a training: hash of its input files, parameters and source code, and of torch's version.
 
     settings : parameters without epochs and patience, so that a longer training resumes a shorter one
     code     : `__file__` of the module that trains; the dentalign modules that it imports are hashed, too

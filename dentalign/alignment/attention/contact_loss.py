@@ -28,7 +28,7 @@ class Neighbours(NamedTuple):
     """Pairs of neighbouring teeth in an arch; K pairs over all mouths.
 
     mouth       : (K,) int64, row of the mouth
-    left, right : (K,) int64, lower and higher slot index of the pair, whatever the patient's left and right
+    left, right : (K,) int64, lower and higher slot index of the pair; not always the patient's left and right
     """
 
     mouth: torch.Tensor
@@ -104,7 +104,7 @@ def outward_normals(points: torch.Tensor, sampled: int) -> torch.Tensor:
 
     points  : (..., p, 3), ordered points of each crown
     sampled : points per tooth before `posed_teeth.thinned` reduced them to p. The more are left out, the
-              rougher are the normals: within 20 degrees for 64 of 256
+              rougher are the normals: off by up to 20 degrees with 64 of 256
     """
     faces, corners = _faces(sampled, points.shape[-2], points.device)
     a, b, c = (points[..., faces[:, k], :] for k in range(3))

@@ -24,7 +24,7 @@ _AT_ONCE = 64  # mouths
 class Examples(NamedTuple):
     """N mouths at T1 and T2.
 
-    points      : (N, 32, p, 3) tooth-local mm, from the tooth's centroid
+    points      : (N, 32, p, 3) tooth-local mm, relative to the tooth's centroid
     normals     : (N, 32, p, 3) outward normals at the points, tooth-local, see `outward_normals`
     t1_rotation, t2_rotation : (N, 32, 3, 3) tooth-local -> head
     t1_centroid, t2_centroid : (N, 32, 3) head, mm

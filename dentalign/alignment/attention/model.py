@@ -63,10 +63,11 @@ class AttentionModel(AlignmentModel):
         stays: torch.Tensor,
         nearest: Callable[[torch.Tensor], torch.Tensor] = rotations.nearest,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Predict T2 like `PoseNetwork.forward`, but from and to the head frame, not the canonical one.
+        """Predict T2 like `PoseNetwork.forward`, but with input and output in the head frame.
 
         With `midway` above 0 it predicts twice. Before the second prediction each tooth is moved by that
-        share of the way to its first one: mouths closer to T2 differ less (docs/experiments.md has the gain).
+        share of the way to its first prediction: mouths closer to T2 differ less (docs/experiments.md has the
+        gain).
 
         nearest : replacement for `rotations.nearest`, such as one that can be exported
         """

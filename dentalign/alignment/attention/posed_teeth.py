@@ -17,7 +17,7 @@ _UPRIGHT_MM2 = 0.05  # keeps a mouth of one tooth upright; a whole mouth has a c
 class PosedTeeth(NamedTuple):
     """Teeth of N mouths and their poses.
 
-    points   : (N, 32, p, 3) tooth-local mm, from the tooth's centroid
+    points   : (N, 32, p, 3) tooth-local mm, relative to the tooth's centroid
     rotation : (N, 32, 3, 3) tooth-local -> head
     centroid : (N, 32, 3) head, mm
     """

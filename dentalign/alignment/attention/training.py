@@ -141,7 +141,10 @@ class AttentionTask(AlignTask):
             self.examples.planned_mm[part] = planned_depth_mm(here.t2, here.normals, counted[part])
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        """Yield the loss of each batch; an epoch has each mouth once, changed, and half of them mirrored."""
+        """Yield the loss of each batch; an epoch has each mouth once.
+
+        Half of the mouths are mirrored, and all are changed at random, see `_changed`.
+        """
         # Batches are made on the CPU, while a GPU is still at work on the one before.
         reference, known = self.model.network.reference.cpu(), self.model.network.known_at_t2.cpu()
         order = torch.randperm(len(self.examples.present), generator=generator)

@@ -19,7 +19,7 @@ class LatentBasis:
     """Basis of the latent code of each slot: z = (latent - mean) @ basis, for latents flattened to (P F,).
 
     mean   : (32, P F) float32, units of the encoder's raw output
-    basis  : (32, P F, d) float32, orthonormal columns; zero columns where a slot had too few teeth for d
+    basis  : (32, P F, d) float32, orthonormal columns; zero columns where a slot had fewer teeth than d
     spread : (32, d) float32, standard deviation of z over the teeth that the basis was fitted to
     """
 
@@ -65,7 +65,7 @@ class LatentBasis:
         return LatentBasis(self.mean.to(device), self.basis.to(device), self.spread.to(device))
 
     def at_points(self, points: slice, features: int) -> "LatentBasis":
-        """Select some of a tooth's points. With the result, `add` works on their latents; `encode` does not.
+        """Restrict the basis to some of a tooth's points: `add` works on their latents, `encode` does not.
 
         features : F, number of features per point
         """
