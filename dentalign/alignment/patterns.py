@@ -46,7 +46,7 @@ class ToothPatterns:
         if not isinstance(self.alike, dict) or not all(
             isinstance(count, int) for count in self.alike.values()
         ):
-            raise ValueError("`alike` must have a count for each pattern")
+            raise ValueError("`alike` must map patterns to counts")
 
     @classmethod
     def of(cls, t1_mask: Mask, t2_mask: Mask) -> "ToothPatterns":
