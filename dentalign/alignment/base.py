@@ -85,7 +85,7 @@ class AlignmentModel(nn.Module, ABC):
         return ToothPatterns(**self.config.patterns) if self.config.patterns else None
 
     def with_decoder(self, decoder: Decoder) -> Self:
-        """Attach the decoder of the training, if the model needs one; returns the model, ready to predict."""
+        """Attach the decoder used in training, if the model needs one; returns the model, ready to predict."""
         return self
 
     @abstractmethod
@@ -148,7 +148,7 @@ class TrainingData:
     store           : the latents file, open; neither its train nor its val split is empty
     encoder_weights : weights file of the encoder that made the latents
     decoder_weights : weights file of the decoder trained with it
-    device          : device of the training, where `settings.device` may be "auto"
+    device          : device in use; `settings.device` may be "auto"
     """
 
     store: MouthStore

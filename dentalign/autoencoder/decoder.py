@@ -19,7 +19,7 @@ class DecoderConfig:
 
 
 class Decoder(nn.Module):
-    """Small MLP that maps each point's features to that point; `centre` and `scale` (mm) bring it to size."""
+    """Small MLP from each point's features to that point, scaled by `scale` and moved by `centre` (mm)."""
 
     centre: torch.Tensor
     scale: torch.Tensor

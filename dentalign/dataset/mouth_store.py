@@ -134,7 +134,7 @@ class MouthWriter:
             column.flush()
 
     def write_record(self, name: str, value: Any) -> None:
-        """Write a JSON value as a data set of this name; long attributes would have no checksum."""
+        """Write a JSON value as a data set; HDF5 has no checksum of attributes of variable length."""
         text = np.frombuffer(json.dumps(value).encode("utf-8"), np.uint8)
         self._file.create_dataset(name, data=text, chunks=text.shape, track_times=False, fletcher32=True)
 

@@ -86,7 +86,7 @@ class Schedule:
 class Outcome:
     """Result of a finished training.
 
-    best_epoch    : epoch with the best validation, counted from 1
+    best_epoch    : number of the epoch with the best validation, counted from 1
     history       : metrics of each epoch
     best_state    : state of the network with the averaged weights (EMA) of the best epoch
     stopped_early : True if patience ended the training
