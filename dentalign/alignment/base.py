@@ -85,7 +85,7 @@ class AlignmentModel(nn.Module, ABC):
         return ToothPatterns(**self.config.patterns) if self.config.patterns else None
 
     def with_decoder(self, decoder: Decoder) -> Self:
-        """Attach the decoder used in training, if the model needs one; returns the model, ready to predict."""
+        """Attach the decoder used in training, if the model needs it; returns the model, ready for use."""
         return self
 
     @abstractmethod

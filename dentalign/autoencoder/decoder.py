@@ -19,7 +19,7 @@ class DecoderConfig:
 
 
 class Decoder(nn.Module):
-    """Small MLP from each point's features to that point, scaled by `scale` and moved by `centre` (mm)."""
+    """Small MLP from each point's features to that point; `centre` and `scale` (mm) adapt its output."""
 
     centre: torch.Tensor
     scale: torch.Tensor
