@@ -345,6 +345,8 @@ def _off_deg(pose: Array, arch: Arch, *, inverse: bool = False) -> Array:
     rotation = pose[arch.slots, :3, :3]
     average = arch.frame @ average_mouth().rotation[arch.slots]
     return rigid.angle_deg((rotation if inverse else np.swapaxes(rotation, 1, 2)) @ average)
+
+
 def buccal_cosines(pose: Array, arches: Sequence[Arch]) -> Array:
     """Cosines between tooth-local +y and outwards, of the teeth whose arch tells where that is.
 
