@@ -31,7 +31,7 @@ def find_buccal_axis(
 ) -> tuple[BuccalAxis, str]:
     """Tell by the teeth at T1 where buccal points in a case's tooth-local frame.
 
-    expected : is taken unless MOST_INWARD of MIN_TEETH teeth or more point inwards with it
+    expected : returned unless it makes MOST_INWARD of the teeth whose arch can be fitted point inwards
     leaving  : as for `read_poses`
     returns  : the axis; if it is not the expected one what was seen, else ""
     raises   : CaseDefect where the case cannot be used
@@ -42,7 +42,7 @@ def find_buccal_axis(
     arches = find_arches(mouth.pose[T1], np.flatnonzero(mouth.present[T1]))
     cosines = frame_check.buccal_cosines(mouth.pose[T1], arches)
     inward = int((cosines < 0).sum())
-    if len(cosines) < frame_check.MIN_TEETH or inward < MOST_INWARD * len(cosines):
+    if inward < MOST_INWARD * max(1, len(cosines)):
         return expected, ""
     other: BuccalAxis = "+y" if expected == "-y" else "-y"
     return other, f"{inward} of {len(cosines)} teeth have buccal at {other}, not {expected}"
