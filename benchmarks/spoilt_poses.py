@@ -354,7 +354,7 @@ UNTOLD: dict[str, Spoil] = {
     "24 and 25 exchanged at T1 and T2": exchanged(24, 25, ALL),
     **{f"one lower tooth conjugated at {when}": one_conjugated(stages, False)
        for when, stages in (("T1", [T1]), ("T1 and T2", ALL))},
-    "one upper tooth conjugated at T2, turned by less than 20 deg": one_conjugated([T2], True, most=20),
+    "one upper tooth conjugated at T2, turned by less than 25 deg": one_conjugated([T2], True, most=25),
     "one upper tooth conjugated at T1": one_conjugated([T1], True),
 }  # fmt: skip
 TOOTH: dict[str, Spoil] = {
@@ -370,7 +370,7 @@ TOOTH: dict[str, Spoil] = {
            ("in metres", one_tooth(stages, scaled(1e-3))),
        )},
     "one lower tooth conjugated at T2": one_conjugated([T2], False),
-    "one upper tooth conjugated at T2, turned by 20 deg or more": one_conjugated([T2], True, least=20),
+    "one upper tooth conjugated at T2, turned by 25 deg or more": one_conjugated([T2], True, least=25),
 }  # fmt: skip
 
 

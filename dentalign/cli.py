@@ -239,39 +239,63 @@ def check_(
 
 @app.command("import", epilog=command.EPILOG)
 def import_(
-    data_set: Annotated[
-        Literal["teethalign3d", "beijing", "teeth3ds"],
-        typer.Argument(metavar="FORMAT", help="teethalign3d, beijing or teeth3ds."),
+    form: Annotated[
+        Literal["crowns", "scan", "teethalign3d", "beijing", "teeth3ds"],
+        typer.Argument(
+            metavar="FORMAT",
+            help="crowns: a file per crown, in one frame, with the tooth's number in its name; scan: "
+            "labelled scans; teethalign3d, beijing, teeth3ds: downloads of these data sets.",
+        ),
     ],
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of the unpacked download.")],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of the files, with cases below it.")],
     dest: Annotated[
         Path,
         typer.Argument(
             metavar="DEST", help="Folder for the cases: new, or made by an earlier import of this FORMAT."
         ),
     ],
-    matrices: Annotated[
-        Literal["rows", "columns", "rows-own", "columns-own"] | None,
+    numbering: Annotated[
+        Literal["fdi", "universal"] | None,
+        typer.Option(help="crowns and scan: notation of the tooth numbers. Default: found from the numbers."),
+    ] = None,
+    labels: Annotated[
+        Path | None,
         typer.Option(
-            help="teethalign3d only: the convention of its matrices (docs/public-data-sets.md). "
+            exists=True,
+            dir_okay=False,
+            help='scan: table of labels or colours and their teeth, JSON such as {"3": 11, "#ff0000": 12}.',
+        ),
+    ] = None,
+    matrices: Annotated[
+        Literal["origin", "tooth"] | None,
+        typer.Option(
+            help="teethalign3d: centre of rotation of its matrices (docs/public-data-sets.md). "
             "Default: found from the data."
         ),
     ] = None,
 ) -> None:
-    """Import a public data set into our case layout: json/, stl/, cases.csv, left_out.csv.
+    """Import crowns, labelled scans or a public data set into our case layout: json/, stl/, left_out.csv.
 
     A case is written completely or not at all; after an interruption, run the command again and it
-    continues. For more see docs/public-data-sets.md.
+    continues. Crowns and scans become cases at T1 for `predict`, see docs/own-crowns.md. For public data sets
+    see docs/public-data-sets.md.
     """
     from dentalign.importers import import_run
 
-    if matrices and data_set != "teethalign3d":
-        raise typer.BadParameter("only teethalign3d has matrices", param_hint="--matrices")
-    importer = import_run.importer(data_set, matrices or "")
+    for value, option, forms in (
+        (matrices, "--matrices", ("teethalign3d",)),
+        (numbering, "--numbering", ("crowns", "scan")),
+        (labels, "--labels", ("scan",)),
+    ):
+        if value and form not in forms:
+            raise typer.BadParameter(f"only for {' and '.join(forms)}", param_hint=option)
+    importer = import_run.importer(form, matrices=matrices or "", numbering=numbering or "", labels=labels)
     imported = import_run.import_cases(importer, source, dest)
     _print_left_out(imported.lines)
-    for name, value in sorted(imported.decisions.items()):
-        typer.echo(f"decided: {name}: {value}", err=True)
+    for name, decision in sorted(imported.decisions.items()):
+        typer.echo(f"decided: {name}: {decision}", err=True)
+    for note, count in sorted(imported.notes.items()):
+        typer.echo(f"decided: {note} ({count} cases)", err=True)
     typer.echo(f"import: {imported} -> {dest}", err=True)
 
 

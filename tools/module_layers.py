@@ -3,7 +3,7 @@
     python -m tools.module_layers        # writes docs/pictures/module-layers.svg
 
 A room is a folder of dentalign/, or a module beside the folders that imports one or belongs to one user. The
-other modules beside the folders (errors, params, teeth) are open to every room and drawn as one bar.
+others beside the folders (errors, numbering, params, teeth) are open to every room and drawn as one bar.
 """
 
 import ast

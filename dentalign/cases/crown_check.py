@@ -15,6 +15,7 @@ import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ from dentalign.geometry.average_crowns import (
 )
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, Mouth
-from dentalign.teeth import antimere
+from dentalign.teeth import MIRRORED_SLOT, antimere
 
 CODES = (
     "mesh_far_off",
@@ -54,18 +55,16 @@ SAME_MM = 0.01  # largest difference between the distances of one mesh under two
 
 # Misfits are squared Mahalanobis distances: most real crowns have 20 to 150 from their own average. A crown
 # that is suspected fits otherwise better by all three of these,
-CLEARLY = 12.0
-CLEARLY_OF_MISFIT = 0.2  # of its misfit as it is
-CLEARLY_OF_APART, CLEARLY_OF_KINDS = (
-    0.15,
-    0.55,
-)  # of what an average crown would gain, flipped, of another kind
-FITS = 200.0  # and fits otherwise at all.
+CLEARLY = 22.0
+CLEARLY_OF_MISFIT = 0.1  # of its misfit as it is
+CLEARLY_OF_FLIPPED, CLEARLY_OF_KINDS = 0.15, 0.55  # of what an average crown would gain
+FITS = 200.0  # and fits otherwise at all. A flipped one is CLEARLY nearer to its antimere, too.
+CLEARLY_ALONE = 45.0  # in place of CLEARLY, where the antimere is missing
 # Crowns that would gain less cannot be told apart; of the mirrored ones that leaves the upper molars.
 APART, APART_MIRRORED, APART_KINDS = 18.0, 45.0, 38.0
+APART_KINDS_BACK = 45.0  # the other way round: second upper molars vary so much that premolars are among them
 MOST_COUNTED = 20.0  # of one crown, in the mean over a mouth
 MOUTH_CLEARLY = 4.0  # the mean by which the crowns of a mouth fit better otherwise
-FITS_NOTHING = 400.0  # median over a mouth: these are no crowns
 
 TURNED, MIRRORED, UPSIDE_DOWN = "crown_turned", "crown_mirrored", "crown_upside_down"
 # Signs of the axes of a wrong crown, and its reason code.
@@ -137,7 +136,8 @@ def wrong_crowns(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits)
             fits[slot] = _Fit(fdi, shape, average)
     _refuse_other_shapes(mouth, list(fits.values()))
     for slot, fit in fits.items():
-        if (defect := _flipped(fit) or _of_other_kind(fit)) is not None:
+        other = fits.get(int(MIRRORED_SLOT[slot]))
+        if (defect := _flipped(fit, other) or _of_other_kind(fit)) is not None:
             wrong[slot] = defect
     return wrong
 
@@ -186,16 +186,11 @@ def _far_off(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits) -> 
 
 
 def _same_meshes(mouth: Mouth, shapes: Mapping[int, CrownShape]) -> dict[int, ToothDefect]:
-    """Find meshes that two teeth have: the one that fits worse is wrong, or both if that is unclear.
-
-    A crown that is its own mirror image may be that of both sides, such as one of a library.
-    """
+    """Find meshes that two teeth have: the one that fits worse is wrong, or both if that is unclear."""
     defects = {}
     for slots in itertools.combinations(shapes, 2):
         here, there = (shapes[slot].distances for slot in slots)
         if abs(here[0] - there[0]) > SAME_MM or np.abs(here - there).max() > SAME_MM:
-            continue
-        if np.abs(here - there[_MIRROR_X]).max() < 10 * SAME_MM:
             continue
         fdis = [int(mouth.fdi[slot]) for slot in slots]
         averages = [average_crown(fdi) for fdi in fdis]
@@ -207,7 +202,7 @@ def _same_meshes(mouth: Mouth, shapes: Mapping[int, CrownShape]) -> dict[int, To
         if len(misfits) < 2:
             misfits = [0.0, 0.0]
         for own, other in ((0, 1), (1, 0)):
-            if misfits[own] > misfits[other] - CLEARLY:
+            if misfits[own] > misfits[other] - CLEARLY_ALONE:
                 seen, fix = f"tooth {fdis[other]} has the same mesh", "export each tooth's own mesh"
                 defects[slots[own]] = _defect("same_mesh", seen, fix, mouth, shapes, slots[own])
     return defects
@@ -250,6 +245,12 @@ class _Fit:
 
         return best if is_better_than(self.as_it_is) and is_better_than(self.at_best) else None
 
+    def nearer_to(self, other: "_Fit", flip: int) -> float:
+        """Compare the crown with its antimere: by how much (as misfit) it is nearer to it when flipped."""
+        apart = np.stack([self.distances, self.distances[_ORDERS[flip]]]) - other.distances
+        as_it_is, flipped = self.average.misfit(apart + self.average.mean)
+        return float(as_it_is - flipped)
+
     def defect(self, code: str, otherwise: str, otherwise_mm: float, fix: str) -> ToothDefect:
         """Defect of a crown that fits otherwise."""
         seen = (
@@ -276,27 +277,31 @@ def _refuse_other_shapes(mouth: Mouth, fits: Sequence[_Fit]) -> None:
     if _counted(gain).max() > 0:  # only then it pays to try small rotations
         gain += np.array([[fit.at_best - fit.as_it_is] for fit in fits])
     best = int(_counted(gain).argmax())
+    if _median(min(fit.as_it_is / 2, fit.flipped[best]) for fit in fits) > FITS:
+        away = _median(fit.average.away_mm(fit.distances) for fit in fits)
+        seen = f"the meshes are {away:.1f} mm (RMS) off average crowns ({count}), also with flipped axes"
+        fix = "export crowns, without roots or gum, not models of a jaw"
+        raise CaseDefect("not_crowns", seen, fix, file=file)
     if _counted(gain)[best] > MOUTH_CLEARLY:
         code = _FLIPS[best][1]
         many = int((gain[:, best] > 0).sum())
         seen = f"{many} of {len(fits)} crowns fit average crowns better if {_SAID[code]}"
         raise CaseDefect(code, seen, _fix_of_all(code, mouth), file=file)
-    if _median(fit.as_it_is for fit in fits) > FITS_NOTHING:
-        away = _median(fit.average.away_mm(fit.distances) for fit in fits)
-        seen = (
-            f"the meshes are {away:.1f} mm (RMS) off average crowns ({count}), and flipped axes do not help"
-        )
-        raise CaseDefect(
-            "not_crowns", seen, "export crowns, without roots or gum, not models of a jaw", file=file
-        )
 
 
-def _flipped(fit: _Fit) -> ToothDefect | None:
-    """Find out if a crown is turned, mirrored or upside down."""
+def _flipped(fit: _Fit, other: _Fit | None) -> ToothDefect | None:
+    """Find out if a crown is turned, mirrored or upside down.
+
+    other : its antimere, which shares what is peculiar to the patient
+    """
     apart = fit.average.misfit(fit.average.mean[_ORDERS])
     told = apart > np.where(_IS_MIRRORED, APART_MIRRORED, APART)
-    best = fit.clearly_best(fit.flipped, np.where(told, apart, 0.0), CLEARLY_OF_APART)
+    best = fit.clearly_best(fit.flipped, np.where(told, apart, 0.0), CLEARLY_OF_FLIPPED)
     if best is None:
+        return None
+    if other is not None and fit.nearer_to(other, best) < CLEARLY:
+        return None
+    if other is None and fit.as_it_is - fit.flipped[best] < CLEARLY_ALONE:
         return None
     code = _FLIPS[best][1]
     fix = f"export the mesh with {_AXES}"
@@ -307,27 +312,38 @@ def _flipped(fit: _Fit) -> ToothDefect | None:
 
 def _of_other_kind(fit: _Fit) -> ToothDefect | None:
     """Find out if a crown is that of a tooth of another kind."""
-    others = _other_kinds(fit.fdi)
-    misfits = np.array([average.misfit(fit.distances) for _, average in others])
-    apart = np.array([fit.average.misfit(average.mean) for _, average in others])
-    best = fit.clearly_best(misfits, np.where(apart > APART_KINDS, apart, 0.0), CLEARLY_OF_KINDS)
+    kinds = _other_kinds(fit.fdi)
+    misfits = np.array([kind.average.misfit(fit.distances) for kind in kinds])
+    best = fit.clearly_best(misfits, np.array([kind.apart for kind in kinds]), CLEARLY_OF_KINDS)
     if best is None:
         return None
-    fdi, average = others[best]
-    away = average.away_mm(fit.distances)
-    return fit.defect("other_tooth", f"off a {fdi}", away, "check whether meshes or numbers are exchanged")
+    away = kinds[best].average.away_mm(fit.distances)
+    fix = "check whether meshes or numbers are exchanged"
+    return fit.defect("other_tooth", f"off a {kinds[best].fdi}", away, fix)
+
+
+class _OtherKind(NamedTuple):
+    """Average crown of a tooth of another kind, and its misfit to this tooth's average crown."""
+
+    fdi: int
+    average: AverageCrown
+    apart: float
 
 
 @functools.cache
-def _other_kinds(fdi: int) -> list[tuple[int, AverageCrown]]:
-    """Average crowns of the other kinds of tooth, of both arches, numbered as on this tooth's side."""
-    found = []
+def _other_kinds(fdi: int) -> list[_OtherKind]:
+    """Find the other kinds of teeth, of both arches, that can be told from this one; numbers of its side."""
+    own, found = average_crown(fdi), []
+    assert own is not None
     for quadrant, number in itertools.product((1, 3), range(1, 8)):
-        average = average_crown(10 * quadrant + number)
-        if average is not None and _kind(number) != _kind(fdi):
+        other = 10 * quadrant + number
+        average = average_crown(other)
+        if average is None or _kind(number) == _kind(fdi):
+            continue
+        apart, back = float(own.misfit(average.mean)), float(average.misfit(own.mean))
+        if apart > APART_KINDS and back > APART_KINDS_BACK:
             same_side = (fdi // 10 in (1, 4)) == (quadrant == 1)
-            other = 10 * quadrant + number
-            found.append((other if same_side else antimere(other), average))
+            found.append(_OtherKind(other if same_side else antimere(other), average, apart))
     return found
 
 

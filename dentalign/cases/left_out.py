@@ -51,7 +51,7 @@ def printable(name: str) -> str:
 
 
 # Reason codes of lines that concern no tooth at T1 and are in no count of teeth.
-NO_TEETH_OF_T1 = frozenset({"t2_only", "unknown_tooth_key"})
+NO_TEETH_OF_T1 = frozenset({"t2_only", "unknown_tooth_key", "no_tooth", "not_a_crown"})
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,10 @@ def stage_poses(document: CaseDocument, file: str = "", *, require_t2: bool = Tr
     require_t2 : if False, a document without `T2Stage` gives t2 = None
     returns    : poses; a tooth at T1 whose pose is broken at T1 or at T2 is in `defects`
     raises     : CaseDefect for an invalid T2Stage, a broken jaw pose, or tooth poses in no field or in two
-                 fields of T1 or T2; if require_t2 is True, also for a missing T2Stage or one that means T1
+                 fields of T1 or T2; if require_t2 is True, also for a missing T2Stage
     """
     t2_index = t2_position(document, file)
-    if not t2_index and require_t2:  # the first stage is T1
+    if t2_index is None and require_t2:
         seen = "T2Stage is missing, or names the first stage: usable for predict, not for training"
         raise CaseDefect("no_t2_stage", seen, "export the case with its target stage", file=file)
     defects: dict[int, ToothDefect] = {}

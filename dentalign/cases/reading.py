@@ -67,10 +67,10 @@ def read_poses(
     leaving  : FDI numbers of teeth that will be extracted, see `without_rivals`
     raises   : CaseDefect if the case cannot be used
     """
-    if plan and t2_position(document, file) in (None, 0):  # what is wrong with T1 comes first
-        read_poses(document, file, buccal_axis, limits, findings, plan=False, leaving=leaving)
-    if not plan:  # a first stage that is called T2 is no plan
+    if not plan or not t2_position(document, file):  # a first stage that is called T2 is no plan
         document = document.model_copy(update={"t2_stage": None})
+        if plan:  # what is wrong with T1 comes before that T2 is missing
+            read_poses(document, file, buccal_axis, limits, findings, plan=False, leaving=leaving)
     poses = without_rivals(stage_poses(document, file, require_t2=plan), file, leaving)
     findings.add(*poses.defects.values())  # first: an excluded case, too, says which teeth were at fault
     findings.teeth_at_t1 = len(poses.t1) + len(poses.defects)

@@ -58,7 +58,7 @@ class Limits(Section):
     max_turn_deg: PositiveFloat = 45.0
     max_from_arch_mm: PositiveFloat = 20.0
     max_off_arch_mm: PositiveFloat = 5.0
-    max_jaws_apart_mm: PositiveFloat = 18.0
+    max_jaws_apart_mm: PositiveFloat = 15.0
     max_tooth_turn_deg: PositiveFloat = 140.0
     max_turn_away_deg: PositiveFloat = 40.0
     min_movement_mm: NotNegativeFloat = 0.01

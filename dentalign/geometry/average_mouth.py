@@ -21,6 +21,11 @@ _LOWER_BEHIND_MM = 2.0  # overjet
 _CROWN_CENTRES_APART_MM = 8.0  # upper above lower, in occlusion
 
 
+def crown_width_mm(fdi: int) -> float:
+    """Mean mesio-distal width of the crown of a permanent tooth, mm."""
+    return (_UPPER_WIDTHS_MM if is_upper(fdi) else _LOWER_WIDTHS_MM)[fdi % 10 - 1]
+
+
 @dataclass(frozen=True)
 class AverageMouth:
     """Places and directions per slot, in head axes (x to the patient's left, y posterior, z up).

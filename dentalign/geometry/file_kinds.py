@@ -18,8 +18,8 @@ _OTHERS = [
         (rb"PK(\x03\x04|\x05\x06)", "a zip archive", _UNPACK),
         (rb"BZh|\xfd7zXZ|7z\xbc\xaf\x27|Rar!|\x28\xb5\x2f\xfd", "a compressed file", _UNPACK),
         (rb"version https?://(git-lfs|hawser)\.github\.com/", "a Git LFS pointer", "run `git lfs pull`"),
-        (rb"\S*annex/objects/\S", "a git-annex pointer", "run `git annex get` on it"),
-        (rb"\s*<[^\0]{0,1000}?<?(!doctype html|html|head|body)\b", "a web page",
+        (rb"\S*annex[/\\]objects[/\\]\S", "a git-annex pointer", "run `git annex get` on it"),
+        (rb"\s*<[^\0]{0,1000}?<?(!doctype html|html|head|title|body|script)\b", "a web page",
          "check the address of the meshes, or the token"),
         (rb"\s*<[?!a-z][^\0]*\Z", "an XML document", _EXPORT),
         (rb"\s*[{\[][^\0]*\Z", "a JSON document", _EXPORT),
@@ -38,6 +38,11 @@ _MESHES = {
 }
 
 
+def is_whole_binary_stl(data: bytes) -> bool:
+    """True for a binary STL of the size that its count promises, whatever text its header holds."""
+    return len(data) == 84 + 50 * int.from_bytes(data[80:84], "little")
+
+
 def refuse_other(data: bytes, kind: str, *, file: str, tooth: int) -> None:
     """Refuse a file whose beginning says that it is no mesh, or one of another format.
 
@@ -45,14 +50,14 @@ def refuse_other(data: bytes, kind: str, *, file: str, tooth: int) -> None:
     raises : ToothDefect that names what it is, with the fix
     """
     start = data[:_START].removeprefix(UTF8_BOM)
-    if _MESHES[kind].match(start):
+    found = next((name for name in (kind, *_MESHES) if _MESHES[name].match(start)), "")
+    if is_whole_binary_stl(data):
+        found = "stl"
+    if found == kind:
         return
-    found = next(((what, fix) for begins, what, fix in _OTHERS if begins.match(start)), None)
-    if found is None:
-        other = next((name for name, begins in _MESHES.items() if begins.match(start)), None)
-        if other is None:
-            return
-        found = f"{_ARTICLES[other]} {other.upper()} file", f"give it the extension .{other}"
-    what, fix = found
-    seen = f"not {_ARTICLES[kind]} {kind.upper()}: {what}"
-    raise ToothDefect("not_a_mesh", seen, fix, file=file, tooth=tooth)
+    what, fix = next(((what, fix) for begins, what, fix in _OTHERS if begins.match(start)), ("", ""))
+    if found:
+        what, fix = f"{_ARTICLES[found]} {found.upper()} file", f"give it the extension .{found}"
+    if what:
+        seen = f"not {_ARTICLES[kind]} {kind.upper()}: {what}"
+        raise ToothDefect("not_a_mesh", seen, fix, file=file, tooth=tooth)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dentalign.errors import ToothDefect
 from dentalign.files.hashing import sha256
-from dentalign.geometry.file_kinds import UTF8_BOM, refuse_other
+from dentalign.geometry.file_kinds import UTF8_BOM, is_whole_binary_stl, refuse_other
 from dentalign.geometry.rigid import unit
 
 _HEADER_BYTES = 84
@@ -69,21 +69,14 @@ def _checked(data: bytes, file: str, tooth: int) -> MakeDefect:
 
     if not data:
         raise defect("empty_mesh", "the file is empty")
-    if not _has_promised_size(data):
-        refuse_other(data, "stl", file=file, tooth=tooth)
+    refuse_other(data, "stl", file=file, tooth=tooth)
     return defect
-
-
-def _has_promised_size(data: bytes) -> bool:
-    """True for a whole binary file, whatever text its header holds."""
-    promised = int.from_bytes(data[80:_HEADER_BYTES], "little")
-    return len(data) == _HEADER_BYTES + _FACET.itemsize * promised
 
 
 def _is_ascii(data: bytes) -> bool:
     """True for text: a binary file has zeros in its count, or the size that it promises."""
     start = data[:1024].rstrip(b"\0")
-    return bool(start) and not _has_promised_size(data) and not _CONTROL.search(start)
+    return bool(start) and not is_whole_binary_stl(data) and not _CONTROL.search(start)
 
 
 def _binary_count(data: bytes, defect: MakeDefect) -> int:

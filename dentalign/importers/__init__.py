@@ -1,1 +1,1 @@
-"""Public data sets -> our case layout: one module per data set, the rest is shared."""
+"""Crowns, labelled scans, public data sets -> our case layout: a module per format, the rest is shared."""

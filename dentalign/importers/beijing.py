@@ -1,14 +1,16 @@
 """Pre/post set of Beijing Stomatological Hospital (Sci Data 2024, 11:1277): scans before and after treatment.
 
-    <patient>/ori/*U*.stl, *L*.stl, *U*.json, *L*.json    <patient>/final/...
+    <phase>/ori/*U*.stl, *L*.stl, uppper_mark.json (sic), lower_mark.json    <phase>/final/...
 
 The JSON's `segmentation` has the vertices of each tooth. One tooth-local frame per tooth is made of the scan
 before; the motion to the scan after is found by registration, tooth by tooth. A folder with several folders
-beside `ori` has as many pairs; `<patient>/<anything>/ori` is read too. File names vary in the set: the rules
+beside `ori` has as many pairs; `<phase>/<anything>/ori` is read too. File names vary in the set: the rules
 are those of a loader that its authors published, and stricter where that would take the first of several.
+
+A folder is a phase of treatment; which phases are of one patient is not published. Cases whose crowns have
+the same shapes (`crown_shapes`) are taken to be of one patient.
 """
 
-import re
 from collections import Counter, defaultdict
 from statistics import fmean
 
@@ -20,13 +22,20 @@ from dentalign.geometry import rigid, stl
 from dentalign.geometry.rigid import Array
 from dentalign.importers import crown_cutting
 from dentalign.importers.base import FoundCase, ImportedCase, Importer
+from dentalign.importers.crown_cutting import LABEL_IS_WRONG
+from dentalign.importers.crown_shapes import shapes_of
 from dentalign.importers.frames import ScannedMouth
+from dentalign.importers.jaw_names import JAWS, jaw_of
 from dentalign.importers.registration import Registration, common_frame, register
 from dentalign.importers.source_folder import MAX_SCAN_MB, SourceFolder
 from dentalign.teeth import is_known, is_upper
 
 BEFORE, USUAL_AFTER = "ori", "final"
-JAWS = {"upper": ("upper", "maxilla", "U"), "lower": ("lower", "mandib", "L")}
+# Names of labels and scans in the set, the better one first; U and L may stand anywhere in others.
+USUAL = {
+    "upper": ("uppper_mark", "upper_mark", "upper_pred_landmarks"),
+    "lower": ("lower_mark", "lower_pred_landmarks"),
+}
 MOVED = "stood elsewhere, and were registered on the teeth that moved least"
 RESIDUAL = "residual of the registration, mean over a case's teeth (mm)"
 MAX_RESIDUAL_MM = 0.2
@@ -41,7 +50,7 @@ class Beijing(Importer):
     missing = f"no folder '{BEFORE}' with another one beside it (such as '{USUAL_AFTER}'); unpack the archive"
 
     def find(self, source: SourceFolder) -> list[FoundCase]:
-        """Find every folder with scans beside a folder `ori`; the patient is the first folder of its path."""
+        """Find every folder with scans beside a folder `ori`; pairs below one folder are of one patient."""
         scans: dict[str, list[str]] = defaultdict(list)
         for file in source.find("**/*.*"):
             if file.lower().endswith((".stl", ".json")):
@@ -95,6 +104,7 @@ class Beijing(Importer):
             ),
             # The same scan in two folders is the same patient.
             patient_marks=tuple(stl.mesh_sha256(source.read(scan, MAX_SCAN_MB)) for scan in scans),
+            crown_shapes=shapes_of(before.crowns),
             notes={"the scans after": MOVED if elsewhere else "stand in the frame of those before"},
             figures={RESIDUAL: fmean(one.residual_mm for one in found.values())},
         )
@@ -119,23 +129,32 @@ def _read_mouth(source: SourceFolder, folder: str) -> ScannedMouth:
     mouth = ScannedMouth({})
     for jaw in JAWS:
         scan, labels = (_file_of(source, folder, jaw, suffix) for suffix in (".stl", ".json"))
-        points = _labelled_points(source, labels, jaw)
+        points, unknown = _labelled_points(source, labels, jaw)
         surface = crown_cutting.surface(source.triangles(scan, max_mb=MAX_SCAN_MB))
         numbers = crown_cutting.labels_of_points(surface.vertices, points, source.location(labels))
         crowns, lost = crown_cutting.cut(surface, numbers, source.location(labels))
-        mouth = ScannedMouth({**mouth.crowns, **crowns}, (*mouth.lost, *lost), {**mouth.points, **points})
+        mouth = ScannedMouth(
+            {**mouth.crowns, **crowns}, (*mouth.lost, *unknown, *lost), {**mouth.points, **points}
+        )
     return mouth
 
 
-def _labelled_points(source: SourceFolder, name: str, jaw: str) -> dict[int, Array]:
-    """Read the labelled points of one jaw: FDI -> (N, 3), mm."""
+def _labelled_points(source: SourceFolder, name: str, jaw: str) -> tuple[dict[int, Array], list[ToothDefect]]:
+    """Read the labelled points of one jaw: FDI -> (N, 3), mm, and the numbers that are no tooth.
+
+    Keys of two digits are teeth; others ("0", "gum") are what is no tooth.
+    """
     segmentation = source.json_object(name).get("segmentation")
     if not isinstance(segmentation, dict):
         raise source.defect("damaged_labels", name, "no object 'segmentation'")
-    points = {}
+    points, unknown = {}, []
     for key, value in sorted(segmentation.items()):
-        if not (key.isascii() and key.isdigit() and len(key) == 2 and is_known(int(key))):
-            raise source.defect("damaged_labels", name, "a key of 'segmentation' is not an FDI number")
+        if not (key.isascii() and key.isdigit() and len(key) == 2):
+            continue
+        if not is_known(int(key)):
+            seen, file = f"tooth number {key} is not in the FDI scheme", source.location(name)
+            unknown.append(ToothDefect("unknown_tooth", seen, LABEL_IS_WRONG, file=file, tooth=key))
+            continue
         if is_upper(int(key)) != (jaw == "upper"):
             raise source.defect("damaged_labels", name, f"tooth {key} in the file of the {jaw} jaw")
         try:
@@ -148,14 +167,14 @@ def _labelled_points(source: SourceFolder, name: str, jaw: str) -> dict[int, Arr
             points[int(key)] = vertices
     if not points:
         raise source.defect("damaged_labels", name, "no tooth is labelled")
-    return points
+    return points, unknown
 
 
 def _file_of(source: SourceFolder, folder: str, jaw: str, suffix: str) -> str:
     """Find the scan (.stl) or the labels (.json) of a jaw; raises CaseDefect if there is none, or several."""
-    usual = f"{folder}/{jaw}_pred_landmarks{suffix}"
-    if source.has(usual):
-        return usual
+    for usual in USUAL[jaw]:
+        if source.has(f"{folder}/{usual}{suffix}"):
+            return f"{folder}/{usual}{suffix}"
     place = source.folder / folder
     files = place.iterdir() if place.is_dir() else ()
     fitting = [file.name for file in files if file.suffix.lower() == suffix and _jaw_of(file.stem) == jaw]
@@ -169,16 +188,9 @@ def _file_of(source: SourceFolder, folder: str, jaw: str, suffix: str) -> str:
 
 
 def _jaw_of(stem: str) -> str:
-    """Jaw by a file's name, or "" if it names none or both."""
-    lowered, words = stem.lower(), re.split(r"[^A-Za-z]+", stem)
-    for named in (
-        [jaw for jaw, (word, other, _) in JAWS.items() if word in lowered or other in lowered],
-        [jaw for jaw, (_, _, letter) in JAWS.items() if letter in words],
-        [jaw for jaw, (_, _, letter) in JAWS.items() if letter in stem],
-    ):
-        if named:
-            return named[0] if len(named) == 1 else ""
-    return ""
+    """Jaw by a file's name, as `jaw_of`; where that tells none, by a U or L anywhere."""
+    letters = [jaw for jaw, letter in zip(JAWS, "UL", strict=True) if letter in stem]
+    return jaw_of(stem) or (letters[0] if len(letters) == 1 else "")
 
 
 def _refuse_other_level(source: SourceFolder, names: list[str]) -> None:

@@ -1,6 +1,6 @@
 """Crowns cut out of a scan whose vertices are labelled with tooth numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,19 +63,33 @@ def labels_of_points(scan: Array, marked: Mapping[int, Array], file: str = "") -
 def cut(
     scan: Trimesh, labels: NDArray[np.int64], file: str = ""
 ) -> tuple[dict[int, Trimesh], list[ToothDefect]]:
-    """Cut the crowns out of a labelled scan.
-
-    A face belongs to a tooth if two of its three vertices do; only the largest connected piece is kept.
+    """Cut the crowns out of a scan whose vertices are labelled; a face is as two of its three vertices are.
 
     labels  : (V,) tooth number of each vertex of the scan, or GUM
-    returns : FDI -> crown; defects of the numbers whose label is no crown
+    returns : FDI -> crown, the largest connected piece; defects of the numbers whose label is no crown
     """
-    corner = labels[scan.faces]
+    return cut_faces(scan, labels_of_faces(scan.faces, labels), np.unique(labels).tolist(), file)
+
+
+def labels_of_faces(faces: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Label of each face (F,): that of two of its vertices, or GUM."""
+    corner = labels[faces]
     middle = np.sort(corner, axis=1)[:, 1]  # the label with the majority, if any has it
-    majority = np.where((corner == middle[:, None]).sum(1) >= 2, middle, GUM)
+    return np.where((corner == middle[:, None]).sum(1) >= 2, middle, GUM)
+
+
+def cut_faces(
+    scan: Trimesh, labels: NDArray[np.int64], numbers: Iterable[int], file: str = ""
+) -> tuple[dict[int, Trimesh], list[ToothDefect]]:
+    """Cut the crowns out of a scan whose faces are labelled.
+
+    labels  : (F,) tooth number of each face of the scan, or GUM
+    numbers : those to look for
+    returns : as `cut`
+    """
     crowns, lost = {}, []
-    for fdi in sorted(set(np.unique(labels).tolist()) - {GUM}):
-        whole = _part(scan, majority == fdi)
+    for fdi in sorted(set(numbers) - {GUM}):
+        whole = _part(scan, labels == fdi)
         piece, share = _largest_piece(whole) if len(whole.faces) else (whole, 0.0)
         seen = "the label covers no crown"
         if len(piece.faces) >= MIN_FACES and share > 0:

@@ -99,13 +99,17 @@ class ScannedMouth:
         shift = average_mouth().position[present].mean(0) - rotation.T @ pose[present, :3, 3].mean(0)
         return MouthFrame(rigid.from_rotation(rotation.T, shift), arches, signs.pop() if signs else 0)
 
-    def frame_of_labels(self, file: str) -> MouthFrame:
-        """Find the frame; raises CaseDefect also if the labels' sides are exchanged or cannot be told."""
+    def frame_of_labels(self, file: str, *, by_numbers: bool = False) -> MouthFrame:
+        """Find the frame; raises CaseDefect also if the labels' sides are exchanged or cannot be told.
+
+        by_numbers : take the numbers' word for the sides where nothing else tells
+        """
         frame = self.frame(file)
         if frame.sides < 0:
             seen = "by the coordinates, left and right are exchanged in the numbers, or the scan is mirrored"
-            raise CaseDefect("sides_exchanged", seen, "leave the case out", file=file)
-        if frame.sides == 0:
+            fix = "check the numbers, and if upper and lower are exchanged, or leave the case out"
+            raise CaseDefect("sides_exchanged", seen, fix, file=file)
+        if frame.sides == 0 and not by_numbers:
             seen = "nothing shows which way is up, so left and right cannot be told"
             raise CaseDefect("sides_unclear", seen, "leave the case out", file=file)
         return frame

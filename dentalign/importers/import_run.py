@@ -8,13 +8,15 @@ from statistics import fmean
 import numpy as np
 
 from dentalign.cases import case_list, left_out
-from dentalign.cases.left_out import LeftOut, Totals
+from dentalign.cases.left_out import LeftOut, Totals, dropped_teeth
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable
 from dentalign.files import atomic, csv_table
 from dentalign.importers import store
 from dentalign.importers.base import FoundCase, ImportedCase, Importer
 from dentalign.importers.beijing import Beijing
-from dentalign.importers.source_folder import SourceFolder
+from dentalign.importers.crowns import Crowns
+from dentalign.importers.scan import Scan
+from dentalign.importers.source_folder import AGAIN, EXPORT_AGAIN, SourceFolder
 from dentalign.importers.store import FOLDER, STEP, ImportStore, Record
 from dentalign.importers.teeth3ds import Teeth3DS
 from dentalign.importers.teethalign3d import TeethAlign3D
@@ -33,6 +35,8 @@ class ImportResult:
     cases_new, cases_unchanged : written by this run; there already, of the same files
     patients      : of the cases in the store
     cases_earlier : in the store from other downloads, not found in this one
+    decisions     : what was decided for the whole set
+    notes         : what was decided case by case: text -> number of cases
     """
 
     totals: Totals
@@ -42,6 +46,7 @@ class ImportResult:
     patients: int
     lines: list[LeftOut] = field(default_factory=list)
     decisions: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Summary in one line."""
@@ -53,24 +58,29 @@ class ImportResult:
         return f"{text}; {self.cases_earlier} more cases from earlier" if self.cases_earlier else text
 
 
-def importer(name: str, matrices: str = "") -> Importer:
-    """Importer of a data set by name; raises KeyError for another name.
+def importer(name: str, *, matrices: str = "", numbering: str = "", labels: Path | None = None) -> Importer:
+    """Importer of a format by name; raises KeyError for another name.
 
-    matrices : of teethalign3d, one of matrix_reading.READINGS, or "" to let the data decide
+    matrices  : of teethalign3d, one of matrix_reading.ORIGINS, or "" to let the data decide
+    numbering : of crowns and scan, "fdi", "universal", or "" to let the numbers decide
+    labels    : of scan, file (JSON) that says which label or colour is which tooth
     """
-    return {one.name: one for one in (TeethAlign3D(matrices), Beijing(), Teeth3DS())}[name]
+    importers = (
+        TeethAlign3D(matrices), Beijing(), Teeth3DS(), Crowns(numbering), Scan(numbering, labels)
+    )  # fmt: skip
+    return {one.name: one for one in importers}[name]
 
 
 def import_cases(importer: Importer, source_folder: Path, dest: Path) -> ImportResult:
-    """Import a data set; writes cases.csv, left_out.csv, import.txt, and registration.csv if there is any.
+    """Import cases; writes cases.csv, left_out.csv, import.txt, and registration.csv if there is any.
 
-    Of shapes only, shapes.csv and autoencoder.csv are written in place of cases.csv. Run again it goes on: a
-    case that is there, of the same files, is not read again.
+    Of shapes only, shapes.csv and autoencoder.csv are written in place of cases.csv; of cases without T2, no
+    list. Run again it goes on: a case that is there, of the same files, is not read again.
 
     raises: NothingUsable if no case is found or none can be used; DentalignError if `dest` is something else,
             or the source cannot be read at all
     """
-    source = SourceFolder(source_folder)
+    source = SourceFolder(source_folder, AGAIN if importer.downloaded else EXPORT_AGAIN)
     found = importer.find(source)
     if not found:
         raise NothingUsable(f"{source_folder}: {importer.missing}")
@@ -100,13 +110,14 @@ def _import(
         try:
             _check_name(case, source, seen)
             named = case.case_id
-            mark = store.fingerprint(importer.name, source, case, decisions)
+            mark = store.fingerprint(f"{importer.name}{importer.options}", source, case, decisions)
             known = records.get(case.case_id)
             if known is not None and known.fingerprint == mark:
                 unchanged.append(known)
             else:
                 opened.remove(case.case_id)  # made of other files
-                new.append(opened.write(case, _read(importer, source, case), mark, decisions))
+                imported = _read(importer, source, case)
+                new.append(_written(importer, opened, case, imported, mark, decisions))
         except CaseDefect as defect:
             whole = defect if defect.file else defect.at(source.location(case.place))
             lines.append(LeftOut.of(named or f"entry {number}", STEP, whole))
@@ -118,18 +129,19 @@ def _import(
         cases_used=len(done),
         cases_excluded=excluded,
         teeth_listed=sum(record.teeth for record in done),
-        teeth_used=sum(record.teeth - len({line.tooth for line in record.lost}) for record in done),
-        teeth_dropped=len({(line.case_id, line.tooth) for line in lines if line.tooth}),
+        teeth_used=sum(record.teeth - len(dropped_teeth(record.lost)) for record in done),
+        teeth_dropped=len(dropped_teeth(line for record in done for line in record.lost)),
     )
     stored = sorted(done + earlier, key=lambda record: record.case_id)
     listed = store.by_patient(stored)
     patients = len({case.patient_id for case in listed})
-    result = ImportResult(totals, len(new), len(unchanged), len(earlier), patients, lines, decisions)
+    notes = Counter(f"{name}: {value}" for record in stored for name, value in record.notes.items())
+    result = ImportResult(totals, len(new), len(unchanged), len(earlier), patients, lines, decisions, notes)
     if importer.shapes_only:
         # Not cases.csv, which would be taken for a list to learn alignment from.
         case_list.write(opened.dest / SHAPES, listed)
         case_list.write(opened.dest / AUTOENCODER, case_list.for_autoencoder(listed, len(listed)))
-    else:
+    elif not importer.without_t2:
         case_list.write(opened.dest / CASES, listed)
     left_out.write_csv(opened.dest / LEFT_OUT, lines)
     _write_registrations(opened.dest / REGISTRATION, stored)
@@ -149,13 +161,32 @@ def _read(importer: Importer, source: SourceFolder, case: FoundCase) -> Imported
         raise CaseDefect("not_understood", seen, "report it, with the name of the case") from error
 
 
+def _written(
+    importer: Importer,
+    opened: ImportStore,
+    case: FoundCase,
+    imported: ImportedCase,
+    mark: str,
+    decisions: dict[str, str],
+) -> Record:
+    """Write a case; raises CaseDefect if the pipeline would refuse it, with a fix for whose file it is."""
+    try:
+        return opened.write(case, imported, mark, decisions)
+    except CaseDefect as defect:
+        if not importer.downloaded:
+            raise
+        fix = "nothing: the download of this case cannot be used as it is"
+        raise CaseDefect(defect.code, defect.seen, fix) from None
+
+
 def _check_name(case: FoundCase, source: SourceFolder, seen: set[str]) -> None:
     """Refuse an id that is no file name, or that was seen before; raises CaseDefect."""
     file = source.location(case.place)
     try:
         case_list.check_id(case.case_id, file)
     except CaseDefect as defect:
-        raise CaseDefect(defect.code, defect.seen, f"rename the folder; {defect.fix}", file=file) from None
+        what = "folder" if (source.folder / case.place).is_dir() else "file"
+        raise CaseDefect(defect.code, defect.seen, f"rename the {what}; {defect.fix}", file=file) from None
     if case.case_id.casefold() in seen:
         what = "another folder or scan of the download gives the same case id"
         raise CaseDefect("duplicate_case_id", what, "remove one of them", file=file)
@@ -173,7 +204,6 @@ def _write_registrations(path: Path, records: list[Record]) -> None:
 
 
 def _write_report(path: Path, data_set: str, records: list[Record], result: ImportResult) -> None:
-    notes = Counter(f"{name}: {value}" for record in records for name, value in record.notes.items())
     figures: dict[str, list[float]] = defaultdict(list)
     for record in records:
         for name, value in record.figures.items():
@@ -183,7 +213,7 @@ def _write_report(path: Path, data_set: str, records: list[Record], result: Impo
         f"{data_set}: {result}",
         "",
         *(f"{name}: {value}" for name, value in sorted(result.decisions.items())),
-        *(f"{text} ({count} cases)" for text, count in sorted(notes.items())),
+        *(f"{text} ({count} cases)" for text, count in sorted(result.notes.items())),
         *(f"{name}: mean {fmean(values):.3f}" for name, values in sorted(figures.items())),
         "",
         *(f"left out, {code}: {count}" for code, count in sorted(reasons.items())),

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from dentalign.cases.sources.folder import LocalSource
 from dentalign.errors import CaseDefect, DentalignError, ToothDefect
-from dentalign.geometry import stl
+from dentalign.geometry import mesh_file
 
-AGAIN = "download and unpack it again"
+AGAIN, EXPORT_AGAIN = "download and unpack it again", "export it again"
 MAX_SCAN_MB, MAX_CROWN_MB, MAX_JSON_MB, MAX_TABLE_MB = 256.0, 64.0, 64.0, 1.0
 # A scan of 300,000 vertices has some 2.4 million labels, instances and coordinates.
 MOST_VALUES = 8_000_000
@@ -20,13 +20,16 @@ MAX_COORDINATE_MM = 1e4
 
 
 class SourceFolder:
-    """Folder of downloaded files; a link that leads out of it is refused."""
+    """Folder of somebody's files; a link that leads out of it is refused.
 
-    def __init__(self, folder: Path):
+    again : how to get a damaged file anew, for the errors
+    """
+
+    def __init__(self, folder: Path, again: str = AGAIN):
         """Open it; raises DentalignError if there is no such folder."""
         if not folder.is_dir():
-            raise DentalignError(f"{folder}: no such folder; unpack the download and name the folder")
-        self.folder = folder
+            raise DentalignError(f"{folder}: no such folder; name the folder of the unpacked files")
+        self.folder, self.again = folder, again
         self._source = LocalSource(folder)
 
     def find(self, pattern: str) -> list[str]:
@@ -58,7 +61,8 @@ class SourceFolder:
             data = self._source.read(name, int(max_mb * 1e6))
         except CaseDefect as defect:
             if defect.code in ("not_found", "unreadable"):
-                fix = f"{AGAIN}; check its access rights" if defect.code == "unreadable" else AGAIN
+                rights = "; check its access rights" if defect.code == "unreadable" else ""
+                fix = f"{self.again}{rights}"
                 raise CaseDefect("missing_file", defect.seen, fix, file=defect.file) from None
             raise
         if not data:
@@ -74,18 +78,26 @@ class SourceFolder:
         return f"{status.st_size}-{status.st_mtime_ns}"
 
     def triangles(self, name: str, fdi: int = 0, max_mb: float = MAX_CROWN_MB) -> NDArray[np.float64]:
-        """Read the triangles (F, 3, 3) of an STL file, in the file's unit; raises CaseDefect."""
-        data = self.read(name, max_mb)
-        try:
-            with np.errstate(invalid="ignore"):  # NaN is refused by the reader, without numpy's warning
-                triangles = stl.read_triangles(data, file=self.location(name), tooth=fdi)
-        except ToothDefect as defect:
-            raise self.damaged_mesh(name, defect.seen, fdi) from None
-        self.check_coordinates(name, triangles.reshape(-1, 3), fdi)
+        """Read the triangles (F, 3, 3) of an STL, PLY or OBJ file, in the file's unit; raises CaseDefect."""
+        vertices, faces = self.surface(name, fdi, max_mb)
+        triangles = vertices[faces]
         edges = triangles[:, 1:] - triangles[:, :1]
         if not np.cross(edges[:, 0], edges[:, 1]).any():
             raise self.damaged_mesh(name, "all triangles have area 0", fdi)
         return triangles
+
+    def surface(self, name: str, fdi: int = 0, max_mb: float = MAX_SCAN_MB) -> mesh_file.Surface:
+        """Read vertices (V, 3), in the order of the file, and faces (F, 3) of a mesh; raises CaseDefect."""
+        data = self.read(name, max_mb)
+        try:
+            with np.errstate(invalid="ignore"):  # NaN is refused by the reader, without numpy's warning
+                vertices, faces = mesh_file.read(data, file=self.location(name), tooth=fdi)
+        except ToothDefect as defect:
+            if defect.code == "empty_mesh":
+                raise self.defect("empty_file", name, defect.seen, fdi) from None
+            raise self.damaged_mesh(name, defect.seen, fdi) from None
+        self.check_coordinates(name, vertices, fdi)
+        return vertices, faces
 
     def json_object(self, name: str) -> dict[str, Any]:
         """Read a JSON file that holds an object; raises CaseDefect, also for too many values."""
@@ -112,5 +124,5 @@ class SourceFolder:
         return self.defect("damaged_mesh", name, f"no usable mesh: {seen}", fdi)
 
     def defect(self, code: str, name: str, seen: str, fdi: int | None = None) -> CaseDefect:
-        """Defect of a file that a new download may fix."""
-        return CaseDefect(code, seen, AGAIN, file=self.location(name), tooth=fdi)
+        """Defect of a file that a new copy may fix."""
+        return CaseDefect(code, seen, self.again, file=self.location(name), tooth=fdi)

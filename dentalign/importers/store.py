@@ -11,13 +11,14 @@ from dentalign.cases import case_document
 from dentalign.cases.case_list import ListedCase
 from dentalign.cases.crowns import Sampler, read_crowns
 from dentalign.cases.findings import Findings
-from dentalign.cases.left_out import LeftOut
+from dentalign.cases.left_out import NO_TEETH_OF_T1, LeftOut
 from dentalign.cases.reading import read_poses
 from dentalign.cases.settings import Limits, Sample
-from dentalign.errors import CaseDefect, DentalignError
+from dentalign.errors import DentalignError
 from dentalign.files import atomic, hashing
 from dentalign.geometry import stl
 from dentalign.importers.base import FoundCase, ImportedCase
+from dentalign.importers.crown_shapes import Shape, same_mouths
 from dentalign.importers.source_folder import SourceFolder
 
 STEP = "import"
@@ -32,6 +33,7 @@ class Record(BaseModel, frozen=True):
 
     patient_id    : by its folder
     patient_marks : shared only by cases of one patient
+    crown_shapes  : size and spread of each crown, by FDI number, where cases of one patient may be apart
     fingerprint   : changes with the files that the case was made of and with the decisions for the set
     teeth         : number of teeth, the lost ones included
     lost          : lines of the teeth that are not in the case, or that the pipeline will drop
@@ -41,6 +43,7 @@ class Record(BaseModel, frozen=True):
     case_id: str
     patient_id: str
     patient_marks: tuple[str, ...] = ()
+    crown_shapes: dict[int, Shape] = {}
     fingerprint: str = ""
     decisions: dict[str, str] = {}
     teeth: int = 0
@@ -98,9 +101,10 @@ class ImportStore:
             case_id=found.case_id,
             patient_id=found.patient_id,
             patient_marks=case.patient_marks,
+            crown_shapes=dict(case.crown_shapes),
             fingerprint=fingerprint,
             decisions=decisions,
-            teeth=len(case.t1) + len(case.lost),
+            teeth=len(case.t1) + sum(defect.code not in NO_TEETH_OF_T1 for defect in case.lost),
             lost=_lines(found.case_id, document, case, self.limits),
             registrations=case.registrations,
             notes=dict(case.notes),
@@ -131,13 +135,20 @@ def fingerprint(name: str, source: SourceFolder, found: FoundCase, decisions: Ma
 
 
 def by_patient(records: Iterable[Record]) -> list[ListedCase]:
-    """Make the case list: cases that share a patient id or a mark, also over others, are of one patient.
+    """Make the case list: cases that share a patient id, a mark or their crowns are of one patient.
 
-    A patient is called by the first of the ids that belong together.
+    Also over others. A patient is called by the first of the ids that belong together.
     """
+    listed = list(records)
+    marks = [
+        {f"patient {case.patient_id}", *(f"mark {mark}" for mark in case.patient_marks)} for case in listed
+    ]
+    for number, pair in enumerate(same_mouths([case.crown_shapes for case in listed])):
+        for case in pair:
+            marks[case].add(f"crowns of pair {number}")
     groups: list[tuple[set[str], list[Record]]] = []  # patient ids and marks, and their cases
-    for case in records:
-        keys, cases = {f"patient {case.patient_id}", *(f"mark {mark}" for mark in case.patient_marks)}, [case]
+    for keys, case in zip(marks, listed, strict=True):
+        cases = [case]
         for group in [group for group in groups if group[0] & keys]:
             groups.remove(group)
             keys, cases = keys | group[0], cases + group[1]
@@ -152,11 +163,11 @@ def _lines(
     """Lines of teeth that the importer lost or the pipeline will drop; raises CaseDefect if it refuses."""
     findings = Findings(case_id, STEP)
     sampler = Sampler("+y", _FEW_POINTS, limits)
-    try:
-        mouth = read_poses(document, "", "+y", limits, findings)
-        read_crowns(mouth, lambda slot: (case.crowns[int(mouth.fdi[slot])].triangles, ""), sampler, findings)
-    except CaseDefect as defect:
-        fix = "nothing: the download of this case cannot be used as it is"
-        raise CaseDefect(defect.code, defect.seen, fix) from None
+    crowns = case.crowns
+    plan = document.t2_stage is not None
+    mouth = read_poses(document, "", "+y", limits, findings, plan=plan)
+    read_crowns(
+        mouth, lambda slot: (crowns[int(mouth.fdi[slot])].triangles, ""), sampler, findings, plan=plan
+    )
     findings.add(*case.lost)
     return tuple(findings.lines)

@@ -3,23 +3,24 @@
     data_001/crown/up/1.stl .. 16.stl    data_001/crown/down/17.stl .. 32.stl    data_001/target_matrix.txt
 
 Two things about it are decided from the data, for the whole set at once, because a set has one convention:
-the patient's side of number 1, and the meaning of a matrix (`matrix_reading`). A case that clearly
-contradicts the set is left out.
+the patient's side of number 1, and the origin of a matrix (`matrix_reading`). A case that clearly
+contradicts the set is left out. A missing tooth may have a row that is a number alone, or an empty mesh.
 """
 
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
+from trimesh import Trimesh
 
-from dentalign.errors import CaseDefect
+from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.geometry.rigid import Array
 from dentalign.importers import crown_cutting, matrix_reading
 from dentalign.importers.base import FoundCase, ImportedCase, Importer
 from dentalign.importers.frames import ScannedMouth
-from dentalign.importers.matrix_reading import ReadingScores
+from dentalign.importers.matrix_reading import OriginScores
 from dentalign.importers.source_folder import AGAIN, MAX_TABLE_MB, SourceFolder
 from dentalign.numbering import from_universal
 from dentalign.running.progress import track
@@ -28,43 +29,47 @@ from dentalign.teeth import antimere
 CASE = re.compile(r"data_(\d+)")
 FOLDERS = {"up": range(1, 17), "down": range(17, 33)}
 MATRICES = "target_matrix.txt"
-SIDE, READING = "number 1 is the third molar on the patient's", "matrices"
+SIDE, ORIGIN = "number 1 is the third molar on the patient's", "matrices rotate about"
 UNCLEAR = "unclear"
+OTHER_SIDE = {"right": "left", "left": "right", "": ""}
+AS_PUBLISHED = "nothing: the data set has it so"
 VOTES = 24  # cases that decide for the set
 SURE_SHARE = 0.75  # of the votes that tell; cases that contradict are left out
 RIGID = 1e-3  # deviation of a rotation from orthonormal, beyond rounding in any file
 
 
 class TeethAlign3D(Importer):
-    """Crowns with a matrix each; `matrices` is one of `matrix_reading.READINGS`, or "": the data decide."""
+    """Crowns with a matrix each; `matrices` is one of `matrix_reading.ORIGINS`, or "": the data decide."""
 
     name = "teethalign3d"
-    missing = "no folder data_NNN with crown/ and target_matrix.txt; unpack the archive and name its folder"
+    missing = "no folder with crown/ and target_matrix.txt; unpack the archive, name the folder above"
 
     def __init__(self, matrices: str = ""):
         self._given = matrices
         self._decided: dict[str, str] = {}
 
     def find(self, source: SourceFolder) -> list[FoundCase]:
-        """Find every folder data_NNN, usable or not."""
+        """Find every folder data_NNN, usable or not, and every other with crowns or matrices."""
+        inside = [name for part in (MATRICES, "crown") for name in source.find(f"*/**/{part}")]
+        folders = {name.rpartition("/")[0] for name in inside}
+        folders |= {name for name in source.find("**/data_*") if CASE.fullmatch(name.rpartition("/")[2])}
         found = []
-        for name in source.find("**/data_*"):
-            if match := CASE.fullmatch(name.rpartition("/")[2]):
-                files = [f"{name}/crown/{jaw}/{number}.stl" for jaw in FOLDERS for number in FOLDERS[jaw]]
-                case_id = f"teethalign3d-{match[1]}"
-                found.append(FoundCase(case_id, case_id, name, (f"{name}/{MATRICES}", *files)))
+        for name in folders:
+            files = [f"{name}/crown/{jaw}/{number}.stl" for jaw in FOLDERS for number in FOLDERS[jaw]]
+            case_id = f"teethalign3d-{name.rpartition('/')[2].removeprefix('data_')}"
+            found.append(FoundCase(case_id, case_id, name, (f"{name}/{MATRICES}", *files)))
         return sorted(found, key=lambda case: (case.case_id, case.place))
 
     def prepare(self, source: SourceFolder, found: list[FoundCase]) -> dict[str, str]:
-        """Let evenly spread cases decide the side of number 1 and the reading of the matrices."""
+        """Let evenly spread cases decide the side of number 1 and the origin of the matrices."""
         voters = found[:: max(1, math.ceil(len(found) / VOTES))]
-        votes: dict[str, list[str]] = {SIDE: [], READING: [self._given] if self._given else []}
+        votes: dict[str, list[str]] = {SIDE: [], ORIGIN: [self._given] if self._given else []}
         for case in track(voters, "conventions", total=len(voters)):
             try:
-                mouth, matrices = _read_files(source, case)
+                mouth, matrices = _read_files(source, case, from_universal)
                 votes[SIDE].append(_side(mouth, ""))
                 if not self._given:
-                    votes[READING].append(matrix_reading.score(matrices, mouth.crowns).best)
+                    votes[ORIGIN].append(matrix_reading.score(matrices, mouth.crowns).best)
             except CaseDefect:
                 continue  # `read` tells why
         self._decided = {name: _decided(values) for name, values in votes.items()}
@@ -73,27 +78,28 @@ class TeethAlign3D(Importer):
     def read(self, source: SourceFolder, case: FoundCase) -> ImportedCase:
         """Read the case in our frames; raises CaseDefect if a file is bad, or it contradicts the set."""
         file = source.location(case.place)
-        mouth, matrices = _read_files(source, case)
+        from_left = self._decided[SIDE] == "left"
+        to_fdi = (lambda number: antimere(from_universal(number))) if from_left else from_universal
+        mouth, matrices = _read_files(source, case, to_fdi)
         side = _side(mouth, file)
+        side = OTHER_SIDE[side] if from_left else side
         self._refuse_other_side(side, file)
-        if self._decided[SIDE] == "left":
-            mouth = ScannedMouth({antimere(fdi): crown for fdi, crown in mouth.crowns.items()})
-            matrices = {antimere(fdi): matrix for fdi, matrix in matrices.items()}
         scores = matrix_reading.score(matrices, mouth.crowns)
-        motions = matrix_reading.motions(self._reading(scores, file), matrices, mouth.crowns)
+        motions = matrix_reading.motions(self._origin(scores, file), matrices, mouth.crowns)
         frame = mouth.frame(file)
         poses = mouth.tooth_poses(frame)
         return ImportedCase(
             crowns=mouth.local_crowns(poses),
             t1={fdi: frame.to_head @ pose for fdi, pose in poses.items()},
             t2={fdi: frame.to_head @ motions[fdi] @ pose for fdi, pose in poses.items()},
+            lost=mouth.lost,
             notes={
                 "the side of number 1, by this case alone": side or "not told",
                 "the matrices, by this case alone": scores.best or "not told",
                 "crowns open at the gum": "yes" if mouth.axes else "no",
             },
             figures={
-                f"gap and overlap of neighbours at T2, read as {name} (mm)": value
+                f"gap and overlap of neighbours at T2, rotated about the {name} (mm)": value
                 for name, value in scores.misfit_mm.items()
             },
         )
@@ -109,46 +115,77 @@ class TeethAlign3D(Importer):
             seen = f"by its coordinates number 1 is on the patient's {side}, in the set on the {decided}"
             raise CaseDefect("sides_differ", seen, "leave it out, or import it alone", file=file)
 
-    def _reading(self, scores: ReadingScores, file: str) -> str:
-        """Reading of the set, if the case allows it; raises CaseDefect."""
-        reading = self._decided[READING]
+    def _origin(self, scores: OriginScores, file: str) -> str:
+        """Origin of the set, if the case allows it; raises CaseDefect."""
+        origin = self._decided[ORIGIN]
         figures = ", ".join(f"{name} {value:.2f} mm" for name, value in scores.misfit_mm.items())
-        if reading == UNCLEAR and scores.alike:
-            return "rows"  # any reading is the same here
-        if reading == UNCLEAR:
-            seen = f"two readings of the matrices give a plausible arch: {figures}"
+        if origin == UNCLEAR and scores.alike:
+            return "origin"  # either is the same here
+        if origin == UNCLEAR:
+            seen = f"both origins of the matrices give a plausible arch: {figures}"
             fix = "import it together with cases of larger rotations, or say --matrices if you know"
             raise CaseDefect("matrix_ambiguous", seen, fix, file=file)
-        if not self._given and scores.best not in ("", reading):
-            seen = f"read as {reading}, as in the set, the arch at T2 is not plausible: {figures}"
+        if not self._given and scores.best not in ("", origin):
+            seen = f"rotated about the {origin}, as in the set, the arch at T2 is not plausible: {figures}"
             raise CaseDefect("matrix_differs", seen, "leave it out, or import it alone", file=file)
-        return reading
+        return origin
 
 
-def _read_files(source: SourceFolder, case: FoundCase) -> tuple[ScannedMouth, dict[int, Array]]:
-    """Crowns at T1 and matrices by FDI number; number 1 is the patient's right, as in the notation."""
-    name = f"{case.place}/{MATRICES}"
-    rows = parse_matrices(source.read(name, MAX_TABLE_MB), source.location(name))
-    crowns = {}
-    for jaw, numbers in FOLDERS.items():
-        for number in numbers:
-            mesh = f"{case.place}/crown/{jaw}/{number}.stl"
-            if number in rows:
-                fdi = from_universal(number)
-                crowns[fdi] = crown_cutting.surface(source.triangles(mesh, fdi))
-            elif source.has(mesh):
-                seen = f"tooth {number} has a mesh and no row in {MATRICES}, which may be truncated"
-                raise source.defect("no_matrix", name, seen, number)
-    return ScannedMouth(crowns), {from_universal(number): matrix for number, matrix in rows.items()}
+def _read_files(
+    source: SourceFolder, case: FoundCase, to_fdi: Callable[[int], int]
+) -> tuple[ScannedMouth, dict[int, Array]]:
+    """Crowns at T1 and matrices, by FDI number, of the teeth that have both."""
+    name, *meshes = case.files
+    rows, lost = parse_matrices(source.read(name, MAX_TABLE_MB), source.location(name))
+    crowns, matrices = {}, {}
+    for number, mesh in enumerate(meshes, 1):
+        fdi, there = to_fdi(number), source.has(mesh)
+        crown = _crown(source, mesh, fdi) if there or rows.get(number) is not None else None
+        matrix = rows.get(number)
+        if crown is not None and matrix is not None:
+            crowns[fdi], matrices[fdi] = crown, matrix
+        elif crown is not None and number not in rows:
+            seen = f"tooth {number} has a mesh and no row in {MATRICES}, which may be truncated"
+            raise source.defect("no_matrix", name, seen, number)
+        elif crown is not None:
+            seen = f"the row of tooth {number} is a number alone"
+            lost.append(ToothDefect("no_matrix", seen, AS_PUBLISHED, file=source.location(name), tooth=fdi))
+        elif there or number in rows:
+            seen = (
+                f"tooth {number} has an empty mesh"
+                if there
+                else f"the row of tooth {number} is a number alone"
+            )
+            file = source.location(mesh if there else name)
+            lost.append(ToothDefect("no_tooth", seen, "nothing: it is missing", file=file, tooth=fdi))
+    if not crowns:
+        raise source.defect("damaged_matrices", name, "no tooth has both a mesh and a matrix")
+    return ScannedMouth(crowns, tuple(lost)), matrices
 
 
-def parse_matrices(data: bytes, file: str) -> dict[int, Array]:
-    """Parse the table of matrices: Universal number -> (4, 4) as written, translation in the last row."""
+def _crown(source: SourceFolder, mesh: str, fdi: int) -> Trimesh | None:
+    """Read a crown; None if the file has no triangle, as the set has it for a missing tooth."""
+    try:
+        return crown_cutting.surface(source.triangles(mesh, fdi))
+    except CaseDefect as defect:
+        if defect.code == "empty_file":
+            return None
+        raise
+
+
+def parse_matrices(data: bytes, file: str) -> tuple[dict[int, Array | None], list[ToothDefect]]:
+    """Parse the table of matrices.
+
+    returns: Universal number -> (4, 4) as written, translation in the last row, or None where the row is a
+             number alone; defects of rows whose number is no tooth
+    raises : CaseDefect if a row is damaged, or none has a matrix
+    """
 
     def defect(line: int, seen: str) -> CaseDefect:
         return CaseDefect("damaged_matrices", f"line {line}: {seen}", AGAIN, file=file)
 
-    rows: dict[int, Array] = {}
+    rows: dict[int, Array | None] = {}
+    others = []
     for line, text in enumerate(data.decode("utf-8-sig", errors="replace").splitlines(), 1):
         words = text.replace(",", " ").replace(";", " ").split()
         if not words:
@@ -157,24 +194,32 @@ def parse_matrices(data: bytes, file: str) -> dict[int, Array]:
             values = np.array([float(word) for word in words])
         except ValueError:
             raise defect(line, "something that is no number") from None
-        if len(values) != 17 or not np.isfinite(values).all():
+        if len(values) not in (1, 17) or not np.isfinite(values).all():
             raise defect(line, f"{len(values)} numbers; a tooth number and 16 finite numbers are wanted")
-        number, matrix = values[0], values[1:].reshape(4, 4)
-        if not number.is_integer() or not 1 <= number <= 32:
-            raise defect(line, "no tooth number from 1 to 32")
-        if int(number) in rows:
-            raise defect(line, f"tooth {int(number)} stands there twice")
-        if np.abs(matrix[:, 3] - [0, 0, 0, 1]).max() > RIGID:
-            raise defect(line, f"tooth {int(number)}: the fourth column is not 0 0 0 1")
-        rotation = matrix[:3, :3]
-        if np.abs(rotation @ rotation.T - np.eye(3)).max() > RIGID or np.linalg.det(rotation) < 0:
-            raise defect(line, f"tooth {int(number)}: no rotation (a reflection, scaled, or sheared)")
-        u, _, vt = np.linalg.svd(rotation)
-        matrix[:3, :3] = u @ vt  # exactly a rotation again, after the rounding of the file
-        rows[int(number)] = matrix
-    if not rows:
+        if not values[0].is_integer():
+            raise defect(line, "no tooth number")
+        number = int(values[0])
+        if not 1 <= number <= 32:
+            seen = f"line {line}: {number} is no Universal number from 1 to 32"
+            name = f"number {number}"  # not to be taken for an FDI number
+            others.append(ToothDefect("unknown_tooth", seen, AS_PUBLISHED, file=file, tooth=name))
+            continue
+        if number in rows:
+            raise defect(line, f"tooth {number} stands there twice")
+        rows[number] = None
+        if len(values) == 17:
+            matrix = values[1:].reshape(4, 4)
+            rotation = matrix[:3, :3]
+            if np.abs(matrix[:, 3] - [0, 0, 0, 1]).max() > RIGID:
+                raise defect(line, f"tooth {number}: the fourth column is not 0 0 0 1")
+            if np.abs(rotation @ rotation.T - np.eye(3)).max() > RIGID or np.linalg.det(rotation) < 0:
+                raise defect(line, f"tooth {number}: no rotation (a reflection, scaled, or sheared)")
+            u, _, vt = np.linalg.svd(rotation)
+            matrix[:3, :3] = u @ vt  # exactly a rotation again, after the rounding of the file
+            rows[number] = matrix
+    if all(matrix is None for matrix in rows.values()):
         raise CaseDefect("damaged_matrices", "the file has no matrix", AGAIN, file=file)
-    return rows
+    return rows, others
 
 
 def _side(mouth: ScannedMouth, file: str) -> str:

@@ -184,12 +184,23 @@ def test_an_exporter_with_the_other_buccal_axis_is_judged_alike(case: Case) -> N
     case.write(spoilt_poses.T1, exported(case.t1))
     case.write(spoilt_poses.T2, exported(case.t2))
     assert not lines(case, axis="-y")
-    for fdi in ("35", "43"):
-        spoilt_poses.conjugate(case.entries(spoilt_poses.T2)[fdi])
-    assert {line.tooth: line.code for line in lines(case, axis="-y")} == {
-        "35": "rotation_inverted",
-        "43": "rotation_inverted",
-    }
+    rotations = {fdi: turned(pose, "-y")[:3, :3] for fdi, pose in case.t2.items()}
+    # The upper tooth that its inverse turns most: in another frame that is another one.
+    upper = max(
+        filter(is_upper, rotations), key=lambda f: float(rigid.angle_deg(rotations[f] @ rotations[f]))
+    )
+    for fdi in (35, 43, upper):
+        spoilt_poses.conjugate(case.entries(spoilt_poses.T2)[str(fdi)])
+    found = {line.tooth: line.code for line in lines(case, axis="-y")}
+    assert found == dict.fromkeys(map(str, (35, 43, upper)), "rotation_inverted")
+
+
+def test_an_arch_that_turns_as_a_whole_is_no_plan(case: Case) -> None:
+    centroid = np.mean([pose[:3, 3] for pose in case.t2.values()], axis=0)
+    about = rigid.from_rotation(rigid.rotation_matrix([0.0, 0.0, np.radians(25)]), np.zeros(3))
+    there = motion(shift=centroid) @ about @ motion(shift=-centroid)
+    found = lines(planned(case, lambda _, pose: there @ pose), Limits(max_arch_movement_mm=30.0))
+    assert [line.code for line in found] == ["arch_moved"] and "25 deg" in found[0].seen
 
 
 def test_a_placeholder_drops_its_tooth_wherever_it_stands(case: Case) -> None:

@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from dentalign.cases import frame_check
+from dentalign.cases import crown_check, frame_check
 
 ROOT = Path(__file__).resolve().parents[2]
-MAKERS = {"CaseDefect", "ToothDefect", "Unreachable", "defect"}
+MAKERS = {"CaseDefect", "ToothDefect", "Unreachable", "defect", "_defect"}
 CODE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
@@ -46,7 +46,7 @@ def codes_of(tree: ast.AST) -> Iterator[str]:
 
 def in_the_source() -> set[str]:
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "dentalign").rglob("*.py")]
-    return {code for tree in trees for code in codes_of(tree)} | set(frame_check.CODES)
+    return {code for tree in trees for code in codes_of(tree)} | set(frame_check.CODES + crown_check.CODES)
 
 
 def in_the_docs() -> dict[str, tuple[str, str]]:
@@ -72,3 +72,9 @@ def test_the_codes_of_the_frame_checks_are_those_it_yields() -> None:
         if isinstance(node, ast.Yield | ast.Return) and isinstance(node.value, ast.Tuple):
             given |= set(constants(node.value))
     assert given == {*frame_check.CODES, "tooth_far_off", "tooth_turned"}  # the last two of one tooth
+
+
+def test_the_codes_of_the_crown_checks_are_those_it_yields() -> None:
+    tree = ast.parse((ROOT / "dentalign" / "cases" / "crown_check.py").read_text(encoding="utf-8"))
+    flips = {crown_check.TURNED, crown_check.MIRRORED, crown_check.UPSIDE_DOWN}
+    assert set(codes_of(tree)) | flips == set(crown_check.CODES)

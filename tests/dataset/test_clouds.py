@@ -114,9 +114,10 @@ def test_a_mesh_that_changed_after_rigid_transforms_ends_the_stage(meshes: Path)
 def test_a_crown_exported_with_buccal_at_minus_y_gives_the_same_points(meshes: Path) -> None:
     with MouthStore(clouds(meshes)) as store:
         ours = store.mouth(0).points[SLOT_INDEX[11]]
-    file = meshes / "demo-0001" / "11.stl"
-    triangles = stl.read_triangles(file.read_bytes(), file="", tooth=11) * [-1, -1, 1]
-    stl.write_binary(file, triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3))
+    for fdi in TEETH:
+        file = meshes / "demo-0001" / f"{fdi}.stl"
+        triangles = stl.read_triangles(file.read_bytes(), file="", tooth=fdi) * [-1, -1, 1]
+        stl.write_binary(file, triangles.reshape(-1, 3), np.arange(3 * len(triangles)).reshape(-1, 3))
     with MouthStore(clouds(meshes, buccal_axis="-y")) as store:
         assert np.array_equal(store.mouth(0).points[SLOT_INDEX[11]], ours)
 

@@ -218,6 +218,8 @@ def test_decimal_commas_are_named_as_such(data: bytes, name: str) -> None:
         (b"<html>Log in</html>", "11.obj", "not an OBJ: a web page"),
         (ball("stl_ascii"), "11.ply", "not a PLY: an STL file"),
         (obj(), "11.ply", "not a PLY: an OBJ file"),
+        (ball("stl"), "11.obj", "not an OBJ: an STL file"),
+        (b"ply\n".ljust(80) + ball("stl")[80:], "11.ply", "not a PLY: an STL file"),
         (ply(SIDES, "<"), "11.obj", "not an OBJ: a PLY file"),
         (ply(SIDES, "<"), "11.stl", "not an STL: a PLY file"),
         (b"solid", "11.vtp", "the extension is not .stl, .ply or .obj"),

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from dentalign.cases import case_document, case_list, rigid_transforms
 from dentalign.cases.poses import stage_poses
 from dentalign.cases.settings import Fetch, Limits, Source
 from dentalign.errors import DentalignError, NothingUsable
+from dentalign.geometry import rigid
 from dentalign.importers.beijing import Beijing
 from dentalign.importers.crown_cutting import cut, labels_of_points
 from dentalign.importers.import_run import ImportResult, import_cases
@@ -30,11 +32,13 @@ from tests.support.public_sets import (
     elsewhere,
     finer,
     mouth,
+    moved,
     only,
     scan,
 )
 
 EXACT_MM, EXACT_DEG = 1e-3, 0.01
+FEW = [10 * quadrant + position for quadrant in (1, 2, 3, 4) for position in (1, 4, 6)]
 EXTRACTED = 4  # the demo clinic's patient with premolars extracted
 JAWS = ("upper", "lower")
 
@@ -250,8 +254,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
 
 def test_a_bad_download_is_named_and_not_half_imported(tmp_path: Path, mouths: dict[int, Made]) -> None:
     root = tmp_path / "in"
-    few = [10 * quadrant + position for quadrant in (1, 2, 3, 4) for position in (1, 4, 6)]
-    beijing(root / "000", only(mouths[1], few))
+    beijing(root / "000", only(mouths[1], FEW))
     for number, (spoil, name, _) in enumerate(BROKEN.values(), 1):
         shutil.copytree(root / "000", root / f"{number:03d}")
         spoil(root / f"{number:03d}" / name)
@@ -298,6 +301,106 @@ def test_the_jaw_is_read_from_the_file_s_name(
     source = SourceFolder(tmp_path / "in")
     case = Beijing().read(source, Beijing().find(source)[0])
     assert case.t1.keys() == mouths[1].t1.keys()
+
+
+def rewrite_labels(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    document = json.loads(file.read_text())
+    change(document["segmentation"])
+    file.write_text(json.dumps(document))
+
+
+def test_the_set_s_own_names_and_keys_that_are_no_tooth_are_read(
+    tmp_path: Path, mouths: dict[int, Made]
+) -> None:
+    """Labels under the set's own names, some misspelt, some under two; gum beside the teeth in them."""
+    few = only(mouths[1], FEW)
+    folder = beijing(tmp_path / "in" / "001", few)
+    for stage in ("ori", "final"):
+        (folder / stage / "0_U.json").rename(folder / stage / "uppper_mark.json")
+        (folder / stage / "0_L.json").rename(folder / stage / "lower_mark.json")
+        shutil.copy(folder / stage / "lower_mark.json", folder / stage / "lower_pred_landmarks.json")
+
+    def add(teeth: dict[str, Any]) -> None:
+        teeth["0"] = teeth["gum"] = {"vertices": [[0.0, 0.0, 0.0]]}
+
+    for file in folder.rglob("*_mark.json"):
+        rewrite_labels(file, add)
+    imported = run(tmp_path / "in", tmp_path / "out")
+    assert imported.cases_new == 1 and not imported.lines
+    found = difference(tmp_path / "out", "beijing-001-final", few, gum_at=GUM_AT)
+    assert found.t1_teeth == few.t1.keys() and found.t2_mm < EXACT_MM
+
+
+def test_a_number_that_is_no_tooth_is_listed(tmp_path: Path, mouths: dict[int, Made]) -> None:
+    folder = beijing(tmp_path / "in" / "001", only(mouths[1], FEW))
+
+    def misname(teeth: dict[str, Any]) -> None:
+        teeth["19"] = teeth.pop("16")
+
+    rewrite_labels(folder / "ori" / "0_U.json", misname)
+    rewrite_labels(folder / "final" / "0_U.json", misname)
+    imported = run(tmp_path / "in", tmp_path / "out")
+    assert imported.cases_new == 1
+    assert [(line.tooth, line.code) for line in imported.lines] == [("19", "unknown_tooth")]
+
+
+def test_third_molars_are_teeth_like_others(tmp_path: Path, mouths: dict[int, Made]) -> None:
+    """A third molar behind the second one, before and after: the same motion, another number."""
+    made = only(mouths[1], [*FEW, 17, 47])
+    third = {}
+    for fdi in (17, 47):
+        behind = (made.t1[fdi].mean(0) - made.t1[fdi - 1].mean(0)) * 0.9
+        third[fdi + 1] = rigid.from_rotation(np.eye(3), behind)
+    teeth = Made(
+        {**made.t1, **{fdi: rigid.apply(at, made.t1[fdi - 1]) for fdi, at in third.items()}},
+        {**made.t2, **{fdi: rigid.apply(at, made.t2[fdi - 1]) for fdi, at in third.items()}},
+        {**made.faces, **{fdi: made.faces[fdi - 1] for fdi in third}},
+        {**made.height, **{fdi: made.height[fdi - 1] for fdi in third}},
+    )
+    beijing(tmp_path / "in" / "001", teeth)
+    assert not run(tmp_path / "in", tmp_path / "out").lines
+    found = difference(tmp_path / "out", "beijing-001-final", teeth, gum_at=GUM_AT)
+    assert found.t1_teeth == teeth.t1.keys() >= {18, 48} and found.t2_mm < EXACT_MM
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_scans_turned_by_half_a_turn_give_the_same_case(
+    tmp_path: Path, mouths: dict[int, Made], axis: int
+) -> None:
+    """From some case on the set's scans stand the other way round."""
+    few = only(mouths[1], FEW)
+    half = np.diag([*np.where(np.arange(3) == axis, 1.0, -1.0), 1.0])
+    other = Made(moved(few.t1, half), moved(few.t2, half), few.faces, few.height)
+    for name, made in (("001", few), ("002", other)):
+        beijing(tmp_path / "in" / name, made)
+    assert run(tmp_path / "in", tmp_path / "out").cases_new == 2
+    first, second = (
+        stage_poses(case_document.read(tmp_path / "out" / "json" / f"{case}.json", case))
+        for case in ("beijing-001-final", "beijing-002-final")
+    )
+    assert first.t2 is not None and second.t2 is not None
+    for one, two in ((first.t1, second.t1), (first.t2, second.t2)):
+        np.testing.assert_allclose([two[fdi] for fdi in one], list(one.values()), atol=1e-4)
+
+
+def test_phases_with_the_same_crowns_are_of_one_patient(tmp_path: Path, mouths: dict[int, Made]) -> None:
+    """A later phase begins where the teeth stand then, scanned elsewhere and triangulated anew."""
+    few = {number: only(made, FEW) for number, made in mouths.items()}
+    beijing(tmp_path / "in" / "001", few[1])
+    beijing(tmp_path / "in" / "004", few[EXTRACTED])
+    for stage, teeth in (("ori", few[1].t2), ("final", few[1].t1)):
+        later = moved(teeth, elsewhere(9))
+        scans = {
+            jaw: finer(scan(later, few[1], jaw), seed=seed) for seed, jaw in enumerate(("upper", "lower"))
+        }
+        beijing_scans(tmp_path / "in" / "700" / stage, scans)
+    run(tmp_path / "in", tmp_path / "out")
+    cases, _ = case_list.read(tmp_path / "out" / "cases.csv")
+    assert {case.case_id: case.patient_id for case in cases} == {
+        "beijing-001-final": "beijing-001",
+        "beijing-004-final": "beijing-004",
+        "beijing-700-final": "beijing-001",
+    }
 
 
 def test_a_scan_s_label_is_the_majority_of_a_face_s_corners(mouths: dict[int, Made]) -> None:

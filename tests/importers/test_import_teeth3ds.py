@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from dentalign.cases.sources.meshes import MeshStore
 from dentalign.dataset import clouds
 from dentalign.dataset.autoencoder_cases import extract
 from dentalign.dataset.mouth_store import MouthStore
+from dentalign.errors import NothingUsable
 from dentalign.importers.import_run import ImportResult, import_cases
 from dentalign.importers.teeth3ds import Teeth3DS
 from dentalign.teeth import antimere, is_upper
@@ -106,7 +108,7 @@ def test_no_list_of_cases_lies_there_to_be_taken_for_one_to_align_by(store: Path
     }  # fmt: skip
 
 
-def change(key: str, to: Callable[[list[int]], list[int]]) -> Callable[[Path], None]:
+def change(key: str, to: Callable[[Any], Any]) -> Callable[[Path], None]:
     def spoil(place: Path) -> None:
         file = place.with_suffix(".json")
         document = json.loads(file.read_text())
@@ -114,6 +116,10 @@ def change(key: str, to: Callable[[list[int]], list[int]]) -> Callable[[Path], N
         file.write_text(json.dumps(document))
 
     return spoil
+
+
+def rename(place: Path) -> None:
+    change("id_patient", lambda _: place.parent.name)(place)
 
 
 def cut_scan(place: Path) -> None:
@@ -142,12 +148,13 @@ def exchanged(labels: list[int]) -> list[int]:
 BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "no labels": (without(".json"), "missing_file"),
     "no scan": (without(".obj"), "missing_file"),
-    "no faces": (cut_scan, "damaged_mesh"),
+    "no faces": (cut_scan, "empty_file"),
     "face of no vertex": (far_face, "damaged_mesh"),
-    "no OBJ at all": (binary, "damaged_mesh"),
+    "no OBJ at all": (binary, "empty_file"),
     "labels cut short": (change("labels", lambda labels: labels[:-7]), "damaged_labels"),
     "a label of 10^300": (change("labels", lambda labels: [10**300, *labels[1:]]), "damaged_labels"),
-    "labels that are text": (change("labels", lambda labels: ["x"] * len(labels)), "damaged_labels"),  # type: ignore[list-item]
+    "labels that are text": (change("labels", lambda labels: ["x"] * len(labels)), "damaged_labels"),
+    "an id of another file": (change("id_patient", lambda _: "AB0000XZ"), "case_id_differs"),
     "labels of the other jaw": (
         change("labels", lambda labels: [label + 20 if label else 0 for label in labels]),
         "damaged_labels",
@@ -169,6 +176,7 @@ def test_a_bad_download_is_named_and_not_half_imported(tmp_path: Path, download:
         place.parent.mkdir(parents=True)
         for suffix in (".obj", ".json"):
             shutil.copy(good.with_suffix(suffix), place.with_suffix(suffix))
+        rename(place)
         spoil(place)
     imported = run(root, tmp_path / "out")
     assert {line.case_id: line.code for line in imported.lines if not line.tooth} == {
@@ -189,3 +197,68 @@ def test_a_number_that_two_teeth_have_costs_the_tooth(tmp_path: Path, download: 
     assert (line.tooth, line.code) == ("46", "label_twice")
     assert imported.cases_new == 1 and imported.totals.teeth_dropped == 1
     assert not (tmp_path / "out" / "stl" / f"teeth3ds-{patient}-lower" / "46.stl").exists()
+
+
+@pytest.fixture
+def upper(download: Path, tmp_path: Path) -> Path:
+    """An upper scan of its own, without the ending of its files."""
+    patient = next(iter(PATIENTS))
+    shutil.copytree(download / "data_part_1" / "upper" / patient, tmp_path / "in")
+    return tmp_path / "in" / f"{patient}_upper"
+
+
+def without_instances(place: Path) -> None:
+    document = json.loads(place.with_suffix(".json").read_text())
+    place.with_suffix(".json").write_text(json.dumps({"labels": document["labels"]}))
+
+
+def with_materials(place: Path) -> None:
+    """Parts of the surface in two materials, as some of the scans have it."""
+    lines = place.with_suffix(".obj").read_text().splitlines()
+    faces = [number for number, line in enumerate(lines) if line.startswith("f ")]
+    lines[faces[len(faces) // 2] : faces[len(faces) // 2]] = ["usemtl two", "g part"]
+    lines[faces[0] : faces[0]] = ["mtllib none.mtl", "usemtl one"]
+    place.with_suffix(".obj").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("alter", [without_instances, with_materials])
+def test_what_the_authors_loader_takes_gives_the_same_crowns(
+    upper: Path, store: Path, tmp_path: Path, alter: Callable[[Path], None]
+) -> None:
+    alter(upper)
+    imported = run(tmp_path / "in", tmp_path / "out")
+    assert imported.cases_new == 1 and not imported.lines
+    case = f"teeth3ds-{upper.name.replace('_', '-')}"
+    for file in (store / "stl" / case).iterdir():
+        assert (tmp_path / "out" / "stl" / case / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_molar_cut_off_by_the_edge_of_the_scan_is_left_out(
+    upper: Path, tmp_path: Path, mouths: dict[int, Made]
+) -> None:
+    place = upper.with_suffix(".obj")
+    labels = np.array(json.loads(upper.with_suffix(".json").read_text())["labels"])
+    lines = place.read_text().splitlines()
+    vertices = np.array([line.split()[1:4] for line in lines if line.startswith("v ")], dtype=float)
+    last = 17
+    along = mouths[PATIENTS[next(iter(PATIENTS))]].t1
+    backwards = along[last].mean(0) - along[16].mean(0)
+    depth = vertices[labels == last] @ (backwards / np.linalg.norm(backwards))
+    beyond = np.flatnonzero(labels == last)[depth > depth.min() + 3.5] + 1
+    kept = [line for line in lines if not (line.startswith("f ") and _corners(line) & set(beyond.tolist()))]
+    place.write_text("\n".join(kept))
+    imported = run(tmp_path / "in", tmp_path / "out")
+    [line] = imported.lines
+    assert imported.cases_new == 1 and (line.tooth, line.code) == (str(last), "sliver")
+    assert not list((tmp_path / "out" / "stl").rglob(f"{last}.stl"))
+
+
+def _corners(line: str) -> set[int]:
+    return {int(word.partition("/")[0]) for word in line.split()[1:]}
+
+
+def test_a_file_whose_name_is_no_id_is_to_be_renamed(upper: Path, tmp_path: Path) -> None:
+    for suffix in (".obj", ".json"):
+        upper.with_suffix(suffix).rename(tmp_path / "in" / f"Erika Muster_upper{suffix}")
+    with pytest.raises(NothingUsable, match="rename the file; an id is"):
+        run(tmp_path / "in", tmp_path / "out")

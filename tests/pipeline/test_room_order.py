@@ -20,7 +20,6 @@ ORDER = (
     "validation",
     "prediction",
     "check",
-    "numbering",
     "demo_clinic",
     "importers",
     "export",

@@ -77,13 +77,13 @@ def teethalign3d(
     number: int,
     made: Made,
     *,
-    reading: str = "rows",
+    origin: str = "origin",
     sides: Callable[[int], int] = lambda fdi: fdi,
 ) -> Path:
     """Write `data_NNN` with the teeth that stay; returns the folder.
 
-    reading : how the matrices are meant, as in dentalign.importers.matrix_reading.READINGS
-    sides   : antimere numbers the teeth by the viewer's left and right instead of the patient's
+    origin : about what the matrices rotate, as in dentalign.importers.matrix_reading.ORIGINS
+    sides  : antimere numbers the teeth by the viewer's left and right instead of the patient's
     """
     folder = root / f"data_{number:03d}"
     rows = []
@@ -95,11 +95,11 @@ def teethalign3d(
             stl.write_binary(folder / kind / jaw / f"{named}.stl", made.t1[fdi], made.faces[fdi])
         motion = rigid.fit(made.t1[fdi], made.t2[fdi])
         rotation, shift = motion[:3, :3], motion[:3, 3]
-        if reading.endswith("own"):
+        if origin == "tooth":
             middle = np.unique(made.t1[fdi], axis=0).mean(0)
             shift = rotation @ middle + shift - middle
         matrix = np.eye(4)
-        matrix[:3, :3], matrix[3, :3] = (rotation.T if reading.startswith("rows") else rotation), shift
+        matrix[:3, :3], matrix[3, :3] = rotation.T, shift  # points are rows
         rows.append(" ".join([str(named), *(f"{value:.8f}" for value in matrix.ravel())]))
     (folder / "target_matrix.txt").write_text("\n".join([*rows, ""]))
     return folder

@@ -1,0 +1,84 @@
+"""Tooth numbers in file names and labels: where the number stands, and in which notation."""
+
+import re
+from collections.abc import Collection, Mapping
+
+from dentalign.errors import CaseDefect
+from dentalign.importers.jaw_names import JAWS
+from dentalign.numbering import from_universal
+from dentalign.teeth import is_known, is_upper
+
+FDI, UNIVERSAL = "fdi", "universal"
+NUMBERING = "tooth numbers are"  # note of an import
+_SAY = "name the notation with --numbering fdi or --numbering universal"
+
+
+def to_fdi(number: int, notation: str) -> int | None:
+    """FDI number of a number in a notation; None if it is no tooth there."""
+    if notation == FDI:
+        return number if is_known(number) else None
+    return from_universal(number) if 1 <= number <= 32 else None
+
+
+def in_names(stems: Mapping[str, str], file: str = "") -> dict[str, int]:
+    """Find the tooth number in the names of the crowns of one mouth, whatever stands before and behind it.
+
+    A name may have other numbers (of a patient, a date, a version): the tooth's number is at the place,
+    counted from the front or from the back, where most names differ.
+
+    stems   : file -> its name without folder and ending
+    returns : file -> number, of those that have one
+    raises  : CaseDefect if two places are equally good
+    """
+    parts = {name: re.findall(r"\d+", stem) for name, stem in stems.items()}
+    most = max(map(len, parts.values()), default=0)
+    found: list[dict[str, int]] = []
+    for place in (*range(most), *range(-1, -most - 1, -1)):
+        numbers = {
+            name: int(part[place])
+            for name, part in parts.items()
+            if -len(part) <= place < len(part) and _may_be_tooth(part[place])
+        }
+        if numbers not in found:
+            found.append(numbers)
+    different = [len(set(numbers.values())) for numbers in found]
+    best = [numbers for numbers, count in zip(found, different, strict=True) if count == max(different)]
+    if len(best) > 1:
+        seen = "two numbers in the files' names may be that of the tooth"
+        raise CaseDefect("numbers_unclear", seen, "name the files <number>.stl", file=file)
+    return best[0] if best else {}
+
+
+def _may_be_tooth(digits: str) -> bool:
+    return len(digits) <= 2 and any(to_fdi(int(digits), notation) for notation in (FDI, UNIVERSAL))
+
+
+def notation_of(numbers: Mapping[str, Collection[int]], given: str = "", file: str = "") -> str:
+    """Decide if the numbers of one mouth are FDI or Universal numbers.
+
+    19 is no FDI number and 33 no Universal one; a lower tooth 17 is Universal, as 17 is upper in FDI.
+
+    numbers : "upper", "lower" or "" (jaw not known) -> numbers
+    given   : notation that the user named, or ""
+    raises  : CaseDefect if the numbers do not tell, or contradict each other
+    """
+    if given:
+        return given
+    fit = [notation for notation in (FDI, UNIVERSAL) if _fits(numbers, notation)]
+    if len(fit) == 1:
+        return fit[0]
+    if fit:
+        seen = "the teeth have numbers that exist in both notations, FDI and Universal"
+    else:
+        seen = "some numbers are no FDI numbers, others no Universal numbers"
+    raise CaseDefect("numbers_unclear", seen, _SAY, file=file)
+
+
+def _fits(numbers: Mapping[str, Collection[int]], notation: str) -> bool:
+    for jaw, of_jaw in numbers.items():
+        # What is a tooth in neither notation tells nothing.
+        for number in filter(lambda number: to_fdi(number, FDI) or to_fdi(number, UNIVERSAL), of_jaw):
+            fdi = to_fdi(number, notation)
+            if fdi is None or (jaw in JAWS and is_upper(fdi) != (jaw == "upper")):
+                return False
+    return True
