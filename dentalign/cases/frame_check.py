@@ -411,7 +411,7 @@ def _wrong_axes(frame: Array) -> str:
         sign = "+" if frame[axis, column] > 0 else "-"
         if (axis, sign) != (column, "+"):
             told.append(f"{name} is at {sign}{_AXES[axis]}, not +{_AXES[column]}")
-    return "; ".join(told) or "all axes are oblique"
+    return "; ".join(told) or "it is oblique to the axes"
 
 
 def _frame_fix() -> str:
