@@ -60,7 +60,7 @@ CLEARLY_OF_MISFIT = 0.1  # of its misfit as it is
 CLEARLY_OF_FLIPPED, CLEARLY_OF_KINDS = 0.15, 0.55  # of what an average crown would gain
 FITS = 200.0  # and fits otherwise at all. A flipped one is CLEARLY nearer to its antimere, too.
 CLEARLY_ALONE = 45.0  # in place of CLEARLY, where the antimere is missing
-# Crowns that would gain less cannot be told apart; of the mirrored ones that leaves the upper molars.
+# Crowns that would gain less cannot be told apart; of those mirrored in x that leaves the upper molars.
 APART, APART_MIRRORED, APART_KINDS = 18.0, 45.0, 38.0
 APART_KINDS_BACK = 45.0  # the other way round: second upper molars vary so much that premolars are among them
 MOST_COUNTED = 20.0  # of one crown, in the mean over a mouth
@@ -80,7 +80,7 @@ _FLIPS = (
 _SAID = {TURNED: "turned by 180 deg about z", MIRRORED: "mirrored", UPSIDE_DOWN: "upside down"}
 _ORDERS = np.stack([mirrored_directions(*signs) for signs, _ in _FLIPS])  # of the distances: (7, 98)
 _MIRROR_X = mirrored_directions(-1, 1, 1)
-_IS_MIRRORED = np.array([code == MIRRORED for _, code in _FLIPS])
+_IS_MIRRORED_IN_X = np.array([signs == (-1, 1, 1) for signs, _ in _FLIPS])
 # Exporters' axes of a tooth differ, most in how far a front tooth is inclined: (12, 3, 3).
 _TURNS = rigid.rotation_matrix(
     np.radians([angle * axis for angle in (-35.0, -18.0, 18.0, 35.0) for axis in np.eye(3)])
@@ -295,7 +295,7 @@ def _flipped(fit: _Fit, other: _Fit | None) -> ToothDefect | None:
     other : its antimere, which shares what is peculiar to the patient
     """
     apart = fit.average.misfit(fit.average.mean[_ORDERS])
-    told = apart > np.where(_IS_MIRRORED, APART_MIRRORED, APART)
+    told = apart > np.where(_IS_MIRRORED_IN_X, APART_MIRRORED, APART)
     best = fit.clearly_best(fit.flipped, np.where(told, apart, 0.0), CLEARLY_OF_FLIPPED)
     if best is None:
         return None
