@@ -1,1 +1,1 @@
-"""Alignment models, mouths at T1 in and poses at T2 out: a folder and a line of `registry` for each."""
+"""Alignment models: mouths at T1 in, poses at T2 out. Each is a folder here and a line of `registry`."""

@@ -1,4 +1,4 @@
-"""Alignment models: the interface of each model and of its training."""
+"""Base classes of alignment models, of their training and of their sections in params.yaml."""
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
@@ -32,10 +32,11 @@ class PredictedT2:
     """Predicted T2 of N mouths; head coordinates, mm.
 
     pose            : (N, 32, 4, 4) float64, tooth-local -> head, exactly rigid; identity where no tooth stays
-    points          : (N, 32, P, 3), points that the model predicts, not quite rigid: `pose` is the best
-                      rigid fit to them; None where it predicts poses
-    expected_add_mm : (N, 32) float64, expected error of each tooth; NaN where no tooth stays, or where the
-                      model has not learnt the slot and leaves the tooth in place; None for a model without
+    points          : (N, 32, P, 3) predicted points, not quite rigid; `pose` is the best rigid fit to them.
+                      None for a model that predicts poses directly
+    expected_add_mm : (N, 32) float64, expected ADD of each tooth. NaN where no tooth stays, or where the
+                      model has not learnt the slot and the tooth keeps its pose of T1. None for a model that
+                      predicts no errors
     """
 
     pose: NDArray[np.float64]
@@ -48,11 +49,11 @@ class AlignmentConfig:
     """Content of `config` in the weights file of an alignment model.
 
     model            : name in `registry.MODELS`
-    points, features : shape of a tooth's latent
-    network          : config of that model's network
-    encoder_sha256   : encoder whose latents the model was trained on
-    decoder_sha256   : decoder of that training
-    patterns         : `ToothPatterns` of the training mouths as plain values; {} where unknown
+    points, features : number of points per tooth, and of features per point in a latent
+    network          : arguments of the model's network
+    encoder_sha256   : SHA-256 of the weights file of the encoder that made the training latents
+    decoder_sha256   : SHA-256 of the weights file of the decoder used in training
+    patterns         : fields of the `ToothPatterns` of the training mouths; {} if unknown
     """
 
     model: str
@@ -65,9 +66,9 @@ class AlignmentConfig:
 
 
 class AlignmentModel(nn.Module, ABC):
-    """Alignment model: mouths at T1 in, poses of the teeth that stay out.
+    """Base class of alignment models, which predict poses at T2 from mouths at T1.
 
-    uses_latents : True if `predict` reads `Mouths.latents`; such a model needs the decoder, too
+    uses_latents : True if `predict` needs `Mouths.latents`, and the decoder
     network      : the part that is trained
     """
 
@@ -80,23 +81,23 @@ class AlignmentModel(nn.Module, ABC):
 
     @property
     def patterns(self) -> ToothPatterns | None:
-        """Missing and extracted teeth of the training mouths; None where the weights file does not say."""
+        """Missing and extracted teeth of the training mouths; None if the weights file does not have them."""
         return ToothPatterns(**self.config.patterns) if self.config.patterns else None
 
     def with_decoder(self, decoder: Decoder) -> Self:
-        """Return the model ready to predict, with the decoder of its training if it needs one."""
+        """Attach the decoder used in training, if the model needs it; returns the model, ready for use."""
         return self
 
     @abstractmethod
     def predict(self, mouths: Mouths) -> PredictedT2:
-        """Predict where the teeth that stay should stand; at T2 only `present` is read, never the poses.
+        """Predict the poses at T2 of the teeth that stay; of T2 it reads only `present`, never the poses.
 
-        raises : DentalignError where a predicted number is not finite; ValueError where the model needs
-                 latents or its decoder and has none
+        raises : DentalignError where a predicted number is NaN or infinite; ValueError where latents or the
+                 decoder are needed and missing
         """
 
     def interface(self) -> Interface:
-        """Inputs and outputs of the exported model; here those of a model that works on poses."""
+        """Describe inputs and outputs of the exported model; the default is for models like `attention`."""
         pose = ("N", SLOT_COUNT, 4, 4)
         return Interface(
             title=f"Alignment model {self.config.model}",
@@ -125,10 +126,10 @@ class AlignmentModel(nn.Module, ABC):
 
 
 class TrainSection(Section):
-    """Section `train` without the sections of the models.
+    """Section `train` of params.yaml without the sections of the models (`train.fc`, ...).
 
-    model            : name in `registry.MODELS` of the model that is trained
-    validation_cases : number of cases of the val split, at most, that decide which epoch is best
+    model            : name in `registry.MODELS` of the model to train
+    validation_cases : largest number of cases of the val split on which epochs are compared
     """
 
     model: str = "fc"
@@ -142,12 +143,12 @@ class TrainSection(Section):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Training and validation mouths, and the models that their latents belong to.
+    """Input of a training: training and validation mouths, and encoder and decoder of their latents.
 
     store           : the latents file, open; neither its train nor its val split is empty
-    encoder_weights : encoder that made the latents
-    decoder_weights : decoder that goes with it
-    device          : the one in use, whatever `settings` leave open
+    encoder_weights : weights file of the encoder that made the latents
+    decoder_weights : weights file of the decoder trained with it
+    device          : device in use; `settings.device` may be "auto"
     """
 
     store: MouthStore
@@ -158,16 +159,16 @@ class TrainingData:
 
     @property
     def train_rows(self) -> NDArray[np.intp]:
-        """Row numbers of the training mouths."""
+        """Row numbers of the training mouths in `store`."""
         return self.store.rows_of("train")
 
     @property
     def held_out_rows(self) -> NDArray[np.intp]:
-        """Row numbers of the validation mouths."""
+        """Row numbers of the validation mouths in `store`."""
         return self.store.rows_of("val")[: self.settings.validation_cases]
 
     def config(self, network: dict[str, Any]) -> AlignmentConfig:
-        """Config of a model that learns from these mouths."""
+        """Make the config of a model trained on these mouths, from the arguments of its network."""
         patterns = ToothPatterns.of(*self.store.present(self.train_rows).swapaxes(0, 1))
         return AlignmentConfig(
             self.settings.model,
@@ -181,10 +182,10 @@ class TrainingData:
 
 
 class AlignTask(Task, ABC):
-    """Training of one alignment model, as `training.loop.train` wants it.
+    """Base class of tasks for `training.loop.train` that train an alignment model.
 
     model    : the model whose network is trained
-    held_out : validation mouths with their plan
+    held_out : validation mouths, with the planned T2 that predictions are compared with
     """
 
     model: AlignmentModel
@@ -196,24 +197,24 @@ class AlignTask(Task, ABC):
         return self.model.network
 
     def validate(self) -> Metrics:
-        """Return `val_add_mm`, measured as in the stage validate."""
+        """Measure `val_add_mm`, the mean ADD of the validation teeth, like the pipeline stage `validate`."""
         return {"val_add_mm": float(self.held_out_add_mm(self.model.predict(self.held_out).pose).mean())}
 
     def held_out_add_mm(self, pose: NDArray[np.float64]) -> NDArray[np.float64]:
-        """ADD (T,), mm, of the validation teeth that stay under poses (N, 32, 4, 4): mean point distance."""
+        """ADD (T,), mm, of predicted poses (N, 32, 4, 4) for the T validation teeth that stay."""
         held, stays = self.held_out, self.held_out.stays
         apart = rigid.apply(pose[stays] - held.pose[:, T2][stays], held.points[stays])
         add: NDArray[np.float64] = np.linalg.norm(apart, axis=-1).mean(-1)
         return add
 
     def finish(self) -> None:
-        """Finish the model once its network has the best weights; nothing by default."""
+        """Complete the model when its network has the weights of the best epoch; by default, do nothing."""
 
 
 class ModelTraining(Section):
-    """Section of a model in `train` of params.yaml, with what the training of every model has.
+    """Base class of a model's section in params.yaml, such as `train.fc`: keys that all models have.
 
-    model : class of the model, whose weights file `registry.load` reads
+    model : class of the model
     """
 
     model: ClassVar[type[AlignmentModel]]
@@ -226,10 +227,10 @@ class ModelTraining(Section):
     weight_decay: Annotated[float, Field(ge=0)]
 
     def schedule(self, epochs: int, patience: int) -> Schedule:
-        """Schedule of the training loop."""
+        """Make the schedule of the training loop."""
         own = {"learning_rate", "warm_up", "decay_steps", "ema_decay", "weight_decay"}
         return Schedule(epochs, patience, **self.model_dump(include=own))
 
     @abstractmethod
     def prepare(self, data: TrainingData) -> AlignTask:
-        """Make an untrained model on `data.device`, its weights drawn from the seed, and its task."""
+        """Make the task that trains a new model on `data.device`; `train.seed` sets its initial weights."""

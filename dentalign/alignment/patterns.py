@@ -1,6 +1,6 @@
-"""Patterns of missing and extracted teeth in a mouth, and their number among the training mouths.
+"""Patterns of missing and extracted teeth in a mouth, and their frequency in the training mouths.
 
-Where no training case had such extractions, the prediction is far off while every tooth by itself looks
+If no training case had the same extractions, a prediction is far off, although every single tooth looks
 familiar (docs/experiments.md has the figures).
 """
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from dentalign.teeth import MIRRORED_SLOT, SLOT_COUNT, SLOTS
 
-FEW_ALIKE = 4  # fewer training mouths than that, and a person is asked to look
-_USUAL = 0.2  # share of the training mouths from which on a slot's state is usual
+FEW_ALIKE = 4  # with fewer training mouths of its pattern, a case is marked for review by a person
+_USUAL = 0.2  # a slot's state is usual if this share of the training mouths has it, or more
 
 _STATES = ("absent", "extracted", "present")  # by index; present: at T1 and at T2
 
@@ -22,16 +22,18 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ToothPatterns:
-    """Missing and extracted teeth of the training mouths; plain values, as they stand in the weights file.
+    """Patterns of missing and extracted teeth among the training mouths, as stored in the weights file.
 
-    A pattern is the slots whose state is rare in the training mouths and their mirror images, such as
-    "absent 12 22, extracted 34 44" or "present 18".
+    The state of a slot is "absent", "extracted" (at T1 only) or "present" (at T1 and T2). The pattern of a
+    mouth is a text that lists its slots whose state is rare in the training mouths and their mirror images,
+    such as "absent 12 22, extracted 34 44" or "present 18".
 
     mouths : number of training mouths
     usual  : for each slot the states that are not rare, separated by blanks
-    alike  : pattern -> number of mouths with it or its mirror image, under the first of the two in the
-             alphabet. Those of fewer than FEW_ALIKE mouths are left out: they might tell who the patient is
-    raises : ValueError where the values are not of this form
+    alike  : pattern -> number of training mouths with this pattern or its mirror image; of the two, the first
+             in alphabetical order is the key. Patterns of fewer than FEW_ALIKE mouths are left out, as they
+             might identify a patient
+    raises : ValueError where `usual` or `alike` is not of this form
     """
 
     mouths: int = 0
@@ -40,15 +42,15 @@ class ToothPatterns:
 
     def __post_init__(self) -> None:
         if len(self.usual) != SLOT_COUNT or not all(isinstance(states, str) for states in self.usual):
-            raise ValueError(f"the usual states of {SLOT_COUNT} slots are wanted, got {len(self.usual)}")
+            raise ValueError(f"`usual` must be {SLOT_COUNT} texts, one per slot; got {len(self.usual)}")
         if not isinstance(self.alike, dict) or not all(
             isinstance(count, int) for count in self.alike.values()
         ):
-            raise ValueError("the patterns must be counts by name")
+            raise ValueError("`alike` must map patterns to counts")
 
     @classmethod
     def of(cls, t1_mask: Mask, t2_mask: Mask) -> "ToothPatterns":
-        """Count the patterns of N mouths; t1_mask, t2_mask (N, 32) bool, teeth at T1 and at T2."""
+        """Count the patterns of N mouths; masks (N, 32) bool: slots with a tooth at T1, and at T2."""
         state = _states(t1_mask, t2_mask)
         share = np.stack([(state == number).mean(0) for number in range(len(_STATES))])  # (3, 32)
         share = (share + share[:, MIRRORED_SLOT]) / 2
@@ -61,7 +63,7 @@ class ToothPatterns:
         return cls(len(state), usual, {name: count for name, count in counts if count >= FEW_ALIKE})
 
     def pattern(self, t1_mask: Mask, t2_mask: Mask) -> str:
-        """Pattern of a mouth, "" where every slot is usual; t1_mask, t2_mask (32,) bool."""
+        """Pattern of a mouth, "" if the state of every slot is usual; masks (32,) bool, as for `of`."""
         rare: dict[str, list[int]] = {}
         for slot, number in enumerate(_states(t1_mask, t2_mask).tolist()):
             if _STATES[number] not in self.usual[slot].split():
@@ -69,7 +71,7 @@ class ToothPatterns:
         return ", ".join(f"{name} {' '.join(map(str, sorted(rare[name])))}" for name in sorted(rare))
 
     def mouths_alike(self, t1_mask: Mask, t2_mask: Mask) -> int:
-        """Number of training mouths alike, see `alike`, 0 for fewer than FEW_ALIKE; masks (32,) bool."""
+        """Number of training mouths with the pattern of a mouth, see `alike`; 0 if it is below FEW_ALIKE."""
         return self.alike.get(self._either_way(t1_mask, t2_mask), 0)
 
     def _either_way(self, *masks: Mask) -> str:

@@ -8,7 +8,7 @@ from dentalign.alignment.fc.training import FullyConnectedTraining
 from dentalign.errors import DentalignError
 from dentalign.files import weights
 
-# Name in params.yaml and in the weights file -> section of the model, which knows its class.
+# Name in params.yaml and in the weights file -> type of the section `train.<name>`, with the class `model`.
 MODELS: dict[str, type[ModelTraining]] = {
     "fc": FullyConnectedTraining,
     "attention": AttentionTraining,
@@ -16,14 +16,14 @@ MODELS: dict[str, type[ModelTraining]] = {
 
 
 def load(path: str | Path) -> AlignmentModel:
-    """Load an alignment model in eval mode, without the decoder that `fc` needs (`with_decoder`).
+    """Load an alignment model in eval mode; `fc` also needs a decoder (`with_decoder`).
 
-    raises : DentalignError where the file is missing, damaged or no alignment model
+    raises : DentalignError where the file is missing or damaged, or is not an alignment model
     """
     path = Path(path)
     old, new = path.with_name("aligner.pt"), path.with_name("alignment.pt")
     if path == old or (path == new and old.is_file() and not new.is_file()):
-        raise DentalignError(f"{old}: alignment models have another name now: rename it: mv {old} {new}")
+        raise DentalignError(f"{old}: its name must now be {new.name}. Rename it: `mv {old} {new}`")
     config = weights.read(path)["config"]
     name = config.get("model") if isinstance(config, dict) else None
     if name not in MODELS:

@@ -1,4 +1,4 @@
-"""Training an alignment model on the train split, best by validation."""
+"""Training of an alignment model on the train split; the best epoch on the val split is kept."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -44,10 +44,12 @@ def train_align(
     log: str | Path,
     settings: TrainSection,
 ) -> Outcome:
-    """Train, or resume training, and write the model (best by validation) and the log.
+    """Train an alignment model, or resume its training, and write the weights of the best epoch and the log.
 
-    raises: NothingUsable where the train or the validation split is empty; DentalignError where the
-            latents come from another encoder
+    latents  : HDF5 file of all mouths with latents
+    out, log : weights file and log folder to write
+    raises   : NothingUsable where the train or the val split is empty; DentalignError where the latents were
+               made by another encoder
     """
     torch.set_num_threads(data_parallel.share_of_threads(settings.threads))
     device = choose_device(settings.device)

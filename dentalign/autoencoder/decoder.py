@@ -1,4 +1,4 @@
-"""Tooth decoder: a latent -> points in head coordinates, from its own weights alone."""
+"""Tooth decoder: from a latent to points in head coordinates; needs no other network."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class DecoderConfig:
     """Shape of the network; stored in the weights file.
 
     features : channels of the latent
-    hidden   : channels of the two hidden layers
+    hidden   : channels of each of the two hidden layers
     """
 
     features: int = 32
@@ -19,7 +19,7 @@ class DecoderConfig:
 
 
 class Decoder(nn.Module):
-    """A small MLP that maps each point's features to that point; it needs no graph and no encoder."""
+    """Small MLP from each point's features to that point; `centre` and `scale` (mm) adapt its output."""
 
     centre: torch.Tensor
     scale: torch.Tensor
@@ -39,5 +39,5 @@ class Decoder(nn.Module):
         self.straight = nn.Linear(config.features, 3, bias=False)
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents (..., P, features) -> points (..., P, 3), mm, head coordinates."""
+        """Decode latents (..., P, features) to points (..., P, 3), mm, head coordinates."""
         return (self.straight(latents) + self.layers(latents)) * self.scale + self.centre

@@ -1,4 +1,4 @@
-"""Tooth encoder: points of a tooth in head coordinates -> a latent of one feature vector per point."""
+"""Tooth encoder: from points in head coordinates to a latent, one feature vector per point."""
 
 from dataclasses import dataclass
 
@@ -13,9 +13,9 @@ from dentalign.autoencoder.neighbours import nearest_neighbours
 class EncoderConfig:
     """Shape of the network; stored in the weights file.
 
-    points     : points per tooth
-    neighbours : nearest neighbours of a point in the graph
-    terms      : Chebyshev terms per layer (K)
+    points     : number of points per tooth
+    neighbours : number of nearest neighbours of a point in the graph
+    terms      : number of Chebyshev terms per layer (K)
     hidden     : channels between the layers
     features   : channels of the latent
     """
@@ -31,7 +31,7 @@ class ChebyshevLayer(nn.Module):
     """Polynomial filter on the neighbour graph: sum over k of T_k(-A) x W_k, plus a bias.
 
     A averages over a point's neighbours, so -A is the Laplacian I - A shifted to eigenvalues within [-1, 1].
-    Source: Defferrard et al. 2016, arXiv:1606.09375, eq. 4-5; as ChebConv of torch_geometric.
+    Source: Defferrard et al. 2016, arXiv:1606.09375, eq. 4-5; the same filter as ChebConv of torch_geometric.
     """
 
     def __init__(self, inputs: int, outputs: int, terms: int):
@@ -40,7 +40,12 @@ class ChebyshevLayer(nn.Module):
         self.linear = nn.Linear(inputs * terms, outputs)
 
     def forward(self, x: torch.Tensor, neighbours: torch.Tensor) -> torch.Tensor:
-        """x (N, S, C), S states on one graph, and neighbours (N, k), rows of x -> (N, S, outputs)."""
+        """Filter N points in S states on one graph.
+
+        x          : (N, S, inputs)
+        neighbours : (N, k) int64, rows of x
+        returns    : (N, S, outputs)
+        """
         count, states, channels = x.shape
         once = x.new_full(neighbours.shape, -1 / neighbours.shape[1])
         twice = 2 * once
@@ -75,7 +80,7 @@ class Encoder(nn.Module):
         """Encode a batch of teeth.
 
         points     : (B, P, 3) float, mm, head coordinates
-        neighbours : (B, P, k) int64, see `nearest_neighbours`; default: that graph of these points
+        neighbours : (B, P, k) int64, see `nearest_neighbours`; default: computed from `points`
         returns    : (B, P, features)
         """
         if neighbours is None:  # about the centroid, where single precision is finest
@@ -83,7 +88,7 @@ class Encoder(nn.Module):
         return self.encode_states(points[None], neighbours)[0]
 
     def encode_states(self, points: torch.Tensor, neighbours: torch.Tensor) -> torch.Tensor:
-        """Encode teeth in several states (T1, T2, moved copies), each neighbour looked up once for all.
+        """Encode teeth in S states (T1, T2, moved copies) that share one graph.
 
         points     : (S, B, P, 3) float, mm, head coordinates
         neighbours : (B, P, k) int64, see `nearest_neighbours`

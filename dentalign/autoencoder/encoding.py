@@ -1,4 +1,4 @@
-"""Clouds -> latents: every tooth of a mouth at T1 and T2 through the encoder, on one graph."""
+"""From clouds to latents: encoding of every tooth at T1 and T2, on one graph."""
 
 import functools
 from contextlib import closing
@@ -28,7 +28,7 @@ STATES_AT_ONCE = 2  # on a CPU: T1 and T2 of a mouth; work on fewer is over befo
 
 
 class ToothEncoder:
-    """Encoder of a weights file, ready to encode the teeth of a mouth."""
+    """Encoder, read from a weights file, that encodes the teeth of a mouth."""
 
     def __init__(self, path: str | Path, device: str):
         self.network = weights.load(path, Encoder, EncoderConfig).to(choose_device(device))
@@ -44,7 +44,7 @@ class ToothEncoder:
         points  : (32, P, 3), tooth-local mm
         pose    : (S, 32, 4, 4), tooth-local -> head, mm
         present : (S, 32) bool
-        returns : (S, 32, P, features) float32, zero where not present
+        returns : (S, 32, P, features) float32, 0 where present is False
         """
         latents = np.zeros((*present.shape, self.config.points, self.config.features), np.float32)
         slots = np.flatnonzero(present.any(0))
@@ -64,13 +64,13 @@ class ToothEncoder:
 
 
 def encode_shard(clouds: str | Path, settings: EncoderFile, out: str | Path, engine: Engine = "local") -> int:
-    """Write the latents of one shard; returns its number of cases. Memory does not grow with it.
+    """Write the latents of one shard, in bounded memory; returns its number of cases.
 
-    raises: DentalignError where the encoder is made for another number of points
+    raises: DentalignError where the encoder needs another number of points per tooth
     """
     file = Path(settings.weights)
     sha256, remote = sha256_file(file), engine != "local"
-    # On a cluster it is the workers that have a GPU or not, and all of them must work alike.
+    # On a cluster the GPU is that of a worker, and all workers must compute alike.
     device = settings.device if not remote else ("cuda" if settings.device == "cuda" else "cpu")
     config = _encoder(str(file), sha256, "cpu" if remote else device).config
     with MouthStore(clouds) as source:
@@ -96,7 +96,7 @@ def encode_shard(clouds: str | Path, settings: EncoderFile, out: str | Path, eng
 
 
 def encode_mouth(encoder_weights: str, sha256: str, device: str, threads: int, mouth: Mouth) -> Mouth:
-    """Return the mouth with its latents, in half precision as they are stored.
+    """Return the mouth with its latents (float16).
 
     raises: DentalignError where the weights file is not the one with this SHA-256
     """
@@ -109,6 +109,6 @@ def encode_mouth(encoder_weights: str, sha256: str, device: str, threads: int, m
 def _encoder(path: str, sha256: str, device: str) -> ToothEncoder:
     if sha256_file(path) != sha256:
         raise DentalignError(
-            f"{path}: this worker has another file than the stage; share the project's folder"
+            f"{path}: the worker's file differs from that of the pipeline stage; share the project's folder"
         )
     return ToothEncoder(path, device)

@@ -1,7 +1,7 @@
-"""Inputs and outputs of each model in words, for model cards and exported files.
+"""Descriptions of the inputs and outputs of each model, for model cards and exported files.
 
-Those of encoder and decoder stand here and not in their own modules, where a change of wording would have
-every case encoded again.
+The descriptions of encoder and decoder are here because a change of wording in the modules of these networks
+would make the pipeline encode every case again.
 """
 
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ POINTS = "surface points of a crown in the pipeline's fixed order"
 
 @dataclass(frozen=True)
 class Port:
-    """One tensor that goes in or comes out.
+    """Description of one input or output tensor of a model.
 
-    shape : sizes, and letters for axes of any length
+    shape : size of each axis; a letter for any size
     unit  : unit of the values
     """
 
@@ -35,13 +35,17 @@ class Port:
 
     @property
     def shape_text(self) -> str:
-        """The shape as text, such as (B, 256, 3)."""
+        """Shape as text, such as (B, 256, 3)."""
         return f"({', '.join(map(str, self.shape))})"
 
 
 @dataclass(frozen=True)
 class Interface:
-    """Title and task of a model, its ports in the order of arguments and results, and what is not in it."""
+    """Description of an exported model.
+
+    inputs, outputs : in the order of the model's arguments and results
+    outside         : steps before and after the model that are not part of it
+    """
 
     title: str
     task: str
@@ -51,7 +55,7 @@ class Interface:
 
 
 def encoder_interface(config: EncoderConfig) -> Interface:
-    """Interface of the encoder with its neighbour graph given."""
+    """Describe the encoder; the neighbour graph is one of its inputs."""
     p, k, features = config.points, config.neighbours, config.features
     return Interface(
         title="Tooth encoder",
@@ -69,7 +73,7 @@ def encoder_interface(config: EncoderConfig) -> Interface:
 
 
 def decoder_interface(config: DecoderConfig) -> Interface:
-    """Interface of the decoder."""
+    """Describe the decoder."""
     return Interface(
         title="Tooth decoder",
         task="A latent to the points of the tooth",

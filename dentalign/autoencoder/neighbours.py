@@ -1,4 +1,4 @@
-"""The nearest-neighbour graph of a tooth's points."""
+"""Nearest-neighbour graph of a tooth's points."""
 
 import torch
 
@@ -6,15 +6,16 @@ TEETH_AT_ONCE = 7  # on a CPU: the distances of 7 teeth of 256 points, 1.8 MB, s
 
 
 def nearest_neighbours(points: torch.Tensor, count: int) -> torch.Tensor:
-    """Find the `count` nearest other points of the same tooth for each point.
+    """Find, for each point, the `count` nearest other points of its tooth.
 
-    Squared distances are compared to their leading 31 - b bits, b being the bits of an index (for 256
-    points: to 1.6e-5 of the distance); of two that agree so far the lower index counts as nearer. Rigid
-    motions leave the graph as it is, so one graph serves T1, T2 and every moved copy.
+    Squared distances are compared by their leading 31 - b bits, where an index has b bits: with 256 points,
+    distances count as equal up to a difference of 1.6e-5 of the distance. Of two points at equal distances,
+    that with the lower index is the nearer. Rigid motions do not change the graph, so one graph serves T1, T2
+    and every moved copy.
 
     points  : (B, P, 3) float32, mm, any frame; count < P <= 65,536
     returns : (B, P, count) int64 indices, nearest first
-    raises  : ValueError where there are too few points, or too many
+    raises  : ValueError where P is too small or too large
     """
     if not count < points.shape[1] <= 1 << 16:
         raise ValueError(f"{count} neighbours need {count + 1} to 65,536 points, got {points.shape[1]}")

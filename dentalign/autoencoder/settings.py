@@ -8,7 +8,7 @@ from dentalign.params import Device, NotNegative, Positive, PositiveFloat, Secti
 
 
 class Autoencoder(Section):
-    """The tooth autoencoder's own training."""
+    """Section `autoencoder`: training of the tooth autoencoder."""
 
     cases: str
     epochs: Positive = 6
@@ -25,13 +25,13 @@ class Autoencoder(Section):
 
 
 class DecoderFile(Section):
-    """Section `decoder`: the weights in use."""
+    """Section `decoder`: the weights file in use."""
 
     weights: str
 
 
 class EncoderFile(DecoderFile):
-    """Section `encoder`: the weights in use, and what they run on."""
+    """Section `encoder`: the weights file in use, with the device and the number of threads."""
 
     device: Device = "auto"
     threads: Positive = 2

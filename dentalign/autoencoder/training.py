@@ -1,4 +1,4 @@
-"""Training the tooth autoencoder: encoder and decoder together, then written apart."""
+"""Training of the tooth autoencoder: encoder and decoder are trained together, then written to two files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,12 +20,12 @@ from dentalign.running.locks import exclusive
 from dentalign.training.log import TrainingLog
 from dentalign.training.loop import Metrics, Outcome, Schedule, checkpoint_key, train
 
-HELD_OUT = 8  # every eighth case of the list validates
+HELD_OUT = 8  # every eighth case of the list is a validation case
 LATENT_PENALTY = 1e-4  # keeps latents of order 1, which float16 holds well
 
 
 class Teeth(NamedTuple):
-    """Teeth in head coordinates.
+    """N teeth in head coordinates.
 
     points     : (N, P, 3) float32, mm
     neighbours : (N, P, k) int64, see `nearest_neighbours`
@@ -36,7 +36,7 @@ class Teeth(NamedTuple):
 
 
 class AutoencoderTask:
-    """Reconstructs teeth at T1 and T2, each time with the mouth moved at random."""
+    """Task that trains encoder and decoder to reconstruct teeth at T1 and T2, moved at random."""
 
     def __init__(self, clouds: str | Path, settings: Autoencoder, device: torch.device):
         self.settings, self.device = settings, device
@@ -71,7 +71,11 @@ class AutoencoderTask:
         last.bias.copy_(solution[-1])
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        """Yield the loss of each batch: mean squared point distance, in units of the network's scale."""
+        """Yield the loss of each batch.
+
+        It is the mean squared distance between points and decoded points, in units of `encoder.scale`, plus
+        LATENT_PENALTY times the mean squared latent.
+        """
         settings, teeth = self.settings, self.train_teeth
         for chosen in torch.randperm(len(teeth.points), generator=generator).split(settings.batch_teeth):
             vector = torch.randn(len(chosen), 3, generator=generator)
@@ -86,7 +90,7 @@ class AutoencoderTask:
 
     @torch.no_grad()
     def validate(self) -> Metrics:
-        """Measure the mean point distance on the held-out cases of the list, mm."""
+        """Measure `val_reconstruction_mm`: mean distance of decoded points from points, held-out cases."""
         total = 0.0
         for points, neighbours in zip(*(part.split(64) for part in self.held_out), strict=True):
             distance = (self.decoder(self.encoder(points, neighbours)) - points).norm(dim=-1)
@@ -135,7 +139,7 @@ def train_autoencoder(
     log: str | Path,
     settings: Autoencoder,
 ) -> Outcome:
-    """Train, or resume training, and write both weights files (best by validation) and the log."""
+    """Train the tooth autoencoder, or resume its training; write weights of the best epoch, and the log."""
     torch.set_num_threads(settings.threads)
     device = choose_device(settings.device)
     values = settings.model_dump(exclude={"epochs", "patience", "cases"})

@@ -60,7 +60,8 @@ class Sampler:
         """
         ours = triangles @ to_our_frame(self.buccal_axis).T  # first, so that the frame changes no point
         sample = self.sample
-        return sampling.order(sampling.sample_surface(ours, sample.points, sample.oversampling, sample.seed))
+        points = sampling.sample_surface(ours, sample.points, sample.oversampling, sample.seed)
+        return sampling.order(points)
 
 
 def read_crowns(

@@ -1,1 +1,1 @@
-"""HDF5 files between the stages: clouds, latents, and all shards in one."""
+"""HDF5 files that pipeline stages exchange: clouds, latents, and all shards joined."""

@@ -1,7 +1,7 @@
-"""Clouds that the tooth autoencoder is trained on: an explicit list of cases, in a file of its own.
+"""Clouds that the tooth autoencoder is trained on: those of listed cases, in a file of their own.
 
-The file's bytes depend on the listed cases alone, so other cases may come and go without a new
-autoencoder, and with it new latents of everything.
+The bytes of the file depend only on the listed cases. So a change of other cases does not require a new
+training of the autoencoder, after which all cases would be encoded again.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from dentalign.files import csv_table
 
 
 def extract(shards: Sequence[str | Path], case_list: str | Path, out: str | Path) -> tuple[int, list[str]]:
-    """Write the clouds of the listed cases; return how many, and the ids that no shard holds.
+    """Write the clouds of the listed cases; returns their number, and the listed ids that are in no shard.
 
     case_list : CSV with a column case_id
     raises    : DentalignError where the list cannot be read or names a case outside the train split;
-                NothingUsable where no listed case is there
+                NothingUsable where no listed case is in a shard
     """
     wanted = {row["case_id"]: line for line, row in csv_table.read(case_list, ["case_id"])}
     if "" in wanted:
@@ -36,7 +36,7 @@ def extract(shards: Sequence[str | Path], case_list: str | Path, out: str | Path
         if outside:
             raise DentalignError(
                 f"{case_list}: {', '.join(outside[:5])} ({len(outside)} in all) are not in the train split; "
-                "the autoencoder must not see validation or test cases: take them off the list"
+                "the autoencoder must not be trained on validation or test cases: remove them from the list"
             )
         if not found:
             raise NothingUsable(

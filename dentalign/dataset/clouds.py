@@ -1,4 +1,4 @@
-"""Tooth meshes and poses -> clouds: the same ordered points of a tooth at T1 and at T2."""
+"""From tooth meshes and poses to clouds: ordered points of each tooth, the same at T1 and T2."""
 
 from collections import defaultdict
 from collections.abc import Generator, Mapping
@@ -27,11 +27,12 @@ STAGE = "sample_clouds"
 def sample_case(
     sampler: Sampler, case: ManifestCase, files: Mapping[int, tuple[Path, str]], before: list[LeftOut]
 ) -> tuple[Mouth | None, list[LeftOut]]:
-    """Sample the crowns of a case: its mouth, or None if it is excluded, and the new lines.
+    """Sample the crowns of a case.
 
-    files  : slot -> mesh: the path to read, and the location as the user knows it, which alone is written
-    before : lines of the case from rigid_transforms
-    raises : DentalignError where a mesh is not the one that the manifest names
+    files   : slot -> (path of the mesh, its location as the user knows it); outputs have only the location
+    before  : findings on the case by the pipeline stage rigid_transforms
+    returns : the mouth, or None if the case is excluded; and the findings that are new
+    raises  : DentalignError where a mesh cannot be read, or is not the one that the manifest lists
     """
 
     def read_mesh(slot: int) -> tuple[Array, str]:
@@ -58,9 +59,9 @@ def sample_case(
 def make_clouds(
     manifest: str | Path, meshes: MeshStore, out: str | Path, sampler: Sampler, engine: Engine = "local"
 ) -> tuple[int, int]:
-    """Write the clouds of one shard; returns how many cases are in it and how many lines were left out.
+    """Write the clouds of one shard; returns the numbers of cases and of entries in its list `left_out`.
 
-    raises: DentalignError where the manifest or a mesh is not what rigid_transforms wrote or read
+    raises: DentalignError where the manifest or a mesh has changed since the pipeline stage rigid_transforms
     """
     shard = Manifest.load(manifest)
     left_out = list(shard.left_out)
@@ -91,8 +92,8 @@ def _files(case: ManifestCase, meshes: MeshStore) -> dict[int, tuple[Path, str]]
             files[slot] = path.absolute(), file  # as a worker elsewhere has another working folder
         except ToothDefect as defect:  # it was there when rigid_transforms made the manifest
             raise DentalignError(
-                f"{defect.file}: {defect.seen}, and rigid_transforms had it; "
-                "see to the store, then run `dvc repro -f -s rigid_transforms`"
+                f"{defect.file}: {defect.seen}, although rigid_transforms has read it; "
+                "repair the case store, then run `dvc repro -f -s rigid_transforms`"
             ) from defect
     return files
 
@@ -100,7 +101,7 @@ def _files(case: ManifestCase, meshes: MeshStore) -> dict[int, tuple[Path, str]]
 def sampled(
     shard: Manifest, meshes: MeshStore, sampler: Sampler, engine: Engine = "local"
 ) -> Generator[tuple[Mouth | None, list[LeftOut]], None, None]:
-    """Apply `sample_case` to the cases in order, in parallel if that pays."""
+    """Yield the results of `sample_case` in the order of the cases; parallel for four cases or more."""
     cases = shard.cases
     before: dict[str, list[LeftOut]] = defaultdict(list)
     for line in shard.left_out:

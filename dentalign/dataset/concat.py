@@ -1,4 +1,4 @@
-"""Join all shards into one file, and their lists of what was left out into one."""
+"""Joining of all shards into one file, and of their lists of what was left out into one list."""
 
 import heapq
 import json
@@ -15,7 +15,10 @@ from dentalign.running.progress import track
 
 
 def account(shards: Sequence[str | Path], names: Sequence[str]) -> tuple[Totals, list[LeftOut]]:
-    """Count what was listed, used and left out over all shards; raises as `concatenate`."""
+    """Count the cases and teeth of all shards; returns the totals, and the entries left out, sorted.
+
+    raises : DentalignError where a shard is missing or extra
+    """
     with ExitStack() as stack:
         stores = [stack.enter_context(MouthStore(path)) for path in shards]
         mouth_store.require_shards(stores, names)
@@ -33,11 +36,11 @@ def account(shards: Sequence[str | Path], names: Sequence[str]) -> tuple[Totals,
 
 
 def concatenate(shards: Sequence[str | Path], names: Sequence[str], out: str | Path) -> int:
-    """Join shards into one file, rows sorted by case id; returns the number of cases.
+    """Join shards into one file, with rows sorted by case id; returns the number of cases.
 
     shards : the files, exactly one for each name
-    names  : params.yaml's `shards`
-    raises : DentalignError where a shard is missing, extra, or made by another encoder;
+    names  : `shards` of params.yaml
+    raises : DentalignError where a shard is missing or extra, or two shards come from different encoders;
              NothingUsable where no shard holds a case
     """
     with ExitStack() as stack:

@@ -1,19 +1,20 @@
-"""File object below an HDF5 file that is being written, as HDF5 itself does not survive a full disk."""
+"""File object through which HDF5 writes a file; by itself HDF5 crashes on a full disk."""
 
 import io
 from typing import Any
 
 
 class TellsLater(io.FileIO):
-    """File object that defers write errors to `failure`.
+    """File object that keeps a write error in `failure` instead of raising it.
 
-    On a full disk HDF5 can neither go on nor close a file, and crashes as Python ends.
+    After a write error, such as on a full disk, HDF5 can neither continue nor close the file, and crashes
+    when Python exits. Whoever uses the object must raise `failure`.
     """
 
     failure: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Write, or after a failure pretend to."""
+        """Write; after a failure, discard the data and report success."""
         view = memoryview(data).cast("B")
         try:
             done = 0
@@ -24,7 +25,7 @@ class TellsLater(io.FileIO):
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
-        """Truncate, or after a failure pretend to."""
+        """Truncate; after a failure, do nothing and report success."""
         try:
             return self.tell() if self.failure else super().truncate(size)
         except OSError as error:
@@ -32,7 +33,7 @@ class TellsLater(io.FileIO):
             return self.tell()
 
     def readinto(self, buffer: Any) -> int:
-        """Read; zeros for what could not be written."""
+        """Read; data that could not be written are read as zeros."""
         view = memoryview(buffer).cast("B")
         done = super().readinto(view) or 0
         view[done:] = bytes(len(view) - done)

@@ -1,8 +1,8 @@
-"""HDF5 files with one mouth a row: clouds, latents, and the shards joined.
+"""HDF5 files with one mouth per row: clouds, latents, and joined shards.
 
 Frames and units are those of `Mouth`: `points` tooth-local mm; `t1/pose`, `t2/pose` tooth-local -> head, mm.
-HDF5 keeps a checksum (Fletcher-32) of every chunk and of its own structures: a damaged file is named, never
-taken for data.
+HDF5 has a checksum (Fletcher-32) of every chunk and of its own structures, so reading a damaged file raises
+an error that names the file.
 """
 
 import json
@@ -36,13 +36,17 @@ _DIRECTORY_CACHE = 131_072
 
 @dataclass(frozen=True)
 class Layout:
-    """Columns of a file; `features` 0 means clouds without latents."""
+    """Shape of the teeth in a file, which defines its columns.
+
+    points   : P, number of points per tooth
+    features : F, number of features per point in a latent; 0 for clouds without latents
+    """
 
     points: int
     features: int = 0
 
     def columns(self) -> dict[str, tuple[tuple[int, ...], Any]]:
-        """Columns by name: (shape of one row, dtype)."""
+        """Columns of the file: name -> (shape of one row, dtype)."""
         teeth = (SLOT_COUNT,)
         columns: dict[str, tuple[tuple[int, ...], Any]] = {
             "case_id": ((), _CASE_ID),
@@ -87,7 +91,11 @@ class _Column:
 
 
 class MouthWriter:
-    """Appends mouths; memory does not grow with their number."""
+    """Writer of a file, made by `create`; memory use does not grow with the number of mouths.
+
+    layout : layout of the file
+    rows   : number of mouths appended
+    """
 
     def __init__(self, file: h5py.File, layout: Layout, stream: TellsLater):
         self._file, self._stream = file, stream
@@ -96,10 +104,13 @@ class MouthWriter:
         self.rows = 0
 
     def append(self, mouth: Mouth) -> None:
-        """Add one mouth; raises ValueError where its points or latents are not those of the layout."""
+        """Add one mouth; raises ValueError where its points or latents do not fit the layout."""
         features = 0 if mouth.latents is None else mouth.latents.shape[-1]
         if Layout(mouth.points.shape[1], features) != self.layout:
-            raise ValueError(f"{mouth.case_id}: {mouth.points.shape[1]} points, {features} features a tooth")
+            raise ValueError(
+                f"{mouth.case_id}: {mouth.points.shape[1]} points and {features} features per point; "
+                f"the file has {self.layout.points} and {self.layout.features}"
+            )
         values = {
             "case_id": mouth.case_id.encode("utf-8"),
             "split": mouth.split.encode("utf-8"),
@@ -118,19 +129,22 @@ class MouthWriter:
             raise self._stream.failure
 
     def flush(self) -> None:
-        """Write what waits for its chunk to be full."""
+        """Write the rows that do not yet fill a chunk."""
         for column in self._columns.values():
             column.flush()
 
     def write_record(self, name: str, value: Any) -> None:
-        """Add JSON values under a name, beside the columns: attributes of any length have no checksum."""
+        """Write a JSON value as a data set; HDF5 has no checksum of attributes of variable length."""
         text = np.frombuffer(json.dumps(value).encode("utf-8"), np.uint8)
         self._file.create_dataset(name, data=text, chunks=text.shape, track_times=False, fletcher32=True)
 
 
 @contextmanager
 def create(path: str | Path, layout: Layout, attributes: dict[str, Any]) -> Iterator[MouthWriter]:
-    """Write a file, all or nothing; the same mouths in the same order give the same bytes."""
+    """Open a file for writing; `path` appears when the block has ended without an error.
+
+    The same mouths in the same order give the same bytes.
+    """
     with exclusive(path), replacing(path) as part, TellsLater(part, "w+") as stream:
         try:
             # From version 1.10 on HDF5 has checksums of its own structures too.
@@ -151,26 +165,26 @@ def create(path: str | Path, layout: Layout, attributes: dict[str, Any]) -> Iter
 
 
 def require_shards(stores: Sequence["MouthStore"], names: Sequence[str]) -> None:
-    """Make sure that the files are exactly the shards of params.yaml; raises DentalignError."""
+    """Check that the files are exactly the shards `names` of params.yaml; raises DentalignError if not."""
     found = [str(store.attributes["shard"]) for store in stores]
     if sorted(found) != sorted(names):
         raise DentalignError(
-            f"params.shards names {len(names)} shards ({', '.join(names)}), but {len(found)} came "
-            f"({', '.join(found)}): run `dvc repro`"
+            f"`shards` in params.yaml lists {len(names)} names ({', '.join(names)}), but the files are "
+            f"those of {len(found)} shards ({', '.join(found)}): run `dvc repro`"
         )
 
 
 class MouthStore:
-    """A file opened for reading.
+    """HDF5 file of mouths, open for reading.
 
-    layout     : its columns
-    attributes : its attributes, texts as str
-    case_ids   : of its rows
-    splits     : train, val or test of its rows
+    layout     : number of points and features of its teeth
+    attributes : attributes of the file, texts as str
+    case_ids   : case id of each row
+    splits     : split of each row: train, val or test
     """
 
     def __init__(self, path: str | Path):
-        """Open it; raises DentalignError where it cannot be read, is damaged or of another format."""
+        """Open the file; raises DentalignError where it is unreadable, damaged or of another format."""
         self.path = str(path)
         try:
             self._file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
@@ -217,12 +231,12 @@ class MouthStore:
         self._file.close()
 
     def column(self, name: str, rows: NDArray[np.intp] | slice = slice(None)) -> NDArray[Any]:
-        """Read one column for increasing row numbers, or for all; raises DentalignError if it is damaged."""
+        """Read one column, for increasing row numbers or all rows; raises DentalignError if damaged."""
         with self._named():
             return np.asarray(self._columns[name][rows])
 
     def mouth(self, index: int, *, latents: bool = True) -> Mouth:
-        """Read one mouth, with its latents if the file has them and they are wanted; raises as `column`."""
+        """Read one mouth, with latents if the file has them and `latents` is True; raises as `column`."""
         index = range(len(self))[index]
         row = slice(index, index + 1)
         several = self.mouths(row, latents=latents and bool(self.layout.features))
@@ -238,7 +252,7 @@ class MouthStore:
         )
 
     def mouths(self, rows: NDArray[np.intp] | slice = slice(None), *, latents: bool = False) -> Mouths:
-        """Read mouths of increasing row numbers, with latents (float16) if wanted; raises as `column`."""
+        """Read mouths of increasing row numbers, perhaps with latents (float16); raises as `column`."""
 
         def both(name: str) -> NDArray[Any]:
             return np.stack([self.column(f"{stage}/{name}", rows) for stage in ("t1", "t2")], axis=1)
@@ -247,15 +261,15 @@ class MouthStore:
         return Mouths(self.column("points", rows), both("pose"), self.present(rows), found)
 
     def present(self, rows: NDArray[np.intp] | slice = slice(None)) -> NDArray[np.bool_]:
-        """Read which teeth stand at T1 and at T2, (N, 2, 32) bool, of increasing row numbers."""
+        """Read the slots with a tooth at T1 and at T2, (N, 2, 32) bool, for increasing row numbers."""
         return np.stack([self.column(f"{stage}/mask", rows) for stage in ("t1", "t2")], axis=1)
 
     def rows_of(self, split: str) -> NDArray[np.intp]:
-        """Row numbers of a split, increasing."""
+        """Row numbers of the mouths of a split, increasing."""
         return np.flatnonzero(np.array(self.splits, dtype=str) == split)
 
     def record(self, name: str) -> Any:
-        """Read JSON values that `MouthWriter.write_record` added; raises DentalignError if damaged."""
+        """Read a JSON value written by `MouthWriter.write_record`; raises DentalignError if it is damaged."""
         with self._named():
             return json.loads(self._file[name][:].tobytes())
 

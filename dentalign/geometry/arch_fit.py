@@ -1,4 +1,4 @@
-"""Place and axes of an arch (centroid, left, back, up) by robust least squares against the average mouth."""
+"""Position and axes of a dental arch, by a robust least squares fit to the average mouth."""
 
 import functools
 from dataclasses import dataclass, replace
@@ -10,21 +10,24 @@ from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.rigid import Array, unit
 from dentalign.teeth import ARCHES, SLOT_COUNT
 
-MIN_TEETH_OF_ARCH = 5  # three numbers per axis are fitted to them
+MIN_TEETH_OF_ARCH = 5  # three coefficients per coordinate are fitted to their positions
 SURE = 4.0  # an axis must be this many standard errors long; by chance one in thousands is
-CLEAR_COSINE = 0.4  # an axis closer to a right angle than this points neither way
+CLEAR_COSINE = 0.4  # two axes with a smaller cosine, plus or minus, count as perpendicular
 
 IN_ARCH = {name: np.isin(np.arange(SLOT_COUNT), slots) for name, slots in ARCHES.items()}  # (32,) bool each
 
 
 @dataclass(frozen=True)
 class Arch:
-    """Arch fitted to the average one, in the coordinates of the poses.
+    """Dental arch fitted to that of the average mouth, in frame and unit of the poses.
 
-    slots      : (n,) slots of its teeth
-    centroid   : (3,) of its teeth
-    left, back : (3,) unit vectors to the patient's left and to posterior; None if not significant
-    away       : (n,) distance of each tooth from the place that the others imply; None if too few teeth
+    name       : "lower" or "upper"
+    slots      : (n,) slots of the arch's teeth
+    centroid   : (3,) of the fitted arch; with fewer than MIN_TEETH_OF_ARCH teeth, median of their positions
+    left, back : (3,) unit vectors to the patient's left and to posterior; None if the fit does not determine
+                 them
+    away       : (n,) distance of each tooth from its position in the fitted arch; None with fewer than
+                 MIN_TEETH_OF_ARCH teeth
     """
 
     name: str
@@ -36,34 +39,37 @@ class Arch:
 
     @functools.cached_property
     def normal(self) -> Array | None:
-        """Unit vector (3,) left x back, which is up in a right-handed frame; None if not significant."""
+        """Unit vector (3,), cross product of left and back: up in a right-handed frame.
+
+        None if left or back is None, or the two are far from perpendicular (CLEAR_COSINE).
+        """
         if self.left is None or self.back is None or abs(self.left @ self.back) > CLEAR_COSINE:
             return None
         return unit(np.cross(self.left, self.back))
 
     @functools.cached_property
     def frame(self) -> Array:
-        """Right-handed rotation (3, 3), columns nearest to left, back and up; there must be a normal."""
+        """Rotation matrix (3, 3) with columns nearest to left, back and normal, which must not be None."""
         assert self.left is not None and self.back is not None and self.normal is not None
         u, _, vt = np.linalg.svd(np.stack([self.left, self.back, self.normal], axis=1))
         return np.asarray(u @ vt)
 
     def scaled(self, factor: float) -> "Arch":
-        """Convert lengths to another unit."""
+        """Multiply all lengths by a factor."""
         away = None if self.away is None else self.away * factor
         return replace(self, centroid=self.centroid * factor, away=away)
 
 
 def find_arches(pose: Array, slots: NDArray[np.intp]) -> list[Arch]:
-    """Fit the arches that have teeth among these slots."""
+    """Fit each arch that has a tooth in one of these slots, see `find_arch`."""
     return [arch for name in ARCHES if len((arch := find_arch(pose, slots, name)).slots)]
 
 
 def find_arch(pose: Array, slots: NDArray[np.intp], name: str) -> Arch:
-    """Fit an arch by least squares: place = centroid + x left + y back, x and y from the average mouth.
+    """Fit an arch: position of a tooth = centroid + x left + y back, with x and y from the average mouth.
 
-    pose  : (32, 4, 4) float64, of which the translations count, in any frame and unit
-    slots : (n,) int, the teeth that are there, of either arch
+    pose  : (32, 4, 4) float64, in any frame and unit; only translations are used
+    slots : (n,) int, slots with a tooth, in both arches
     name  : "lower" or "upper"
     """
     slots = slots[IN_ARCH[name][slots]]
@@ -75,14 +81,17 @@ def find_arch(pose: Array, slots: NDArray[np.intp], name: str) -> Arch:
 
 
 def fit_to_average(place: Array, flat: Array) -> tuple[Array, Array, Array, Array]:
-    """Robust regression of places (n, 3) on flat coordinates (n, 2) of the average mouth, n at least 5.
+    """Fit position = centre + (flat - mean of flat) @ axes to the teeth of an arch, robust to outliers.
 
-    returns: place of the centroid of `flat` (3,), axes (2, 3), their standard errors (2,), and distance of
-             each place from the fitted one (n,)
+    place   : (n, 3) positions of the teeth, in any frame and unit; n >= 5
+    flat    : (n, 2) x and y of the teeth in the average mouth, mm
+    returns : centre (3,); axes (2, 3), not of unit length; standard errors of the axes (2,); distance of each
+              tooth from its fitted position (n,)
 
-    Iterated Cauchy weights (Holland and Welsch 1977, doi:10.1080/03610927708827533), started from the
-    distance to the median, so that one distant tooth has no influence. Half of the teeth weigh 0.8 or more
-    each time, by the median in the scale, and no three of an arch stand in line: there is one solution.
+    Iterated Cauchy weights (Holland and Welsch 1977, doi:10.1080/03610927708827533). The first weights come
+    from the distances to the median position, so one distant tooth has no influence. The scale of the weights
+    is a multiple of the median distance, so half of the teeth have a weight of 0.8 or more in each iteration.
+    No three teeth of an arch are collinear in `flat`, so the solution is unique.
     """
     centre = median(place)
     moved = place - centre
@@ -113,7 +122,7 @@ def _length(vectors: Array) -> Array:
 
 
 def median(values: Array) -> Array:
-    """Median along the first axis; numpy's takes five times as long for a few values."""
+    """Median along the first axis; for a few values five times as fast as numpy's."""
     ordered, count = np.sort(values, axis=0), len(values)
     return np.asarray((ordered[(count - 1) // 2] + ordered[count // 2]) / 2)
 

@@ -13,8 +13,8 @@ from dentalign.geometry.rigid import Array
 class ArchForm:
     """Symmetric arch: the beta function, with straight ends behind the last molar.
 
-    width_mm : distance between the two ends
-    depth_mm : from the ends to the midline point in front
+    width_mm : distance between the two ends of the beta function
+    depth_mm : distance from the line through these ends to the midline point in front
 
     The curve is y = -depth (1 - (2 x / width)^2)^0.8; its midline point is at x = 0, y = -depth.
     Source: Braun et al. 1998, "The form of the human dental arch", Angle Orthod 68(1):29-36,
@@ -39,10 +39,10 @@ class ArchForm:
         return length, x, y, np.append(heading, np.pi / 2)
 
     def at(self, arc_mm: float, side: float) -> tuple[Array, Array]:
-        """Point (3,) of the curve and outward unit vector (3,), both in the plane z = 0.
+        """Point (3,), mm, of the curve and outward unit vector (3,) there, both in the plane z = 0.
 
         arc_mm : arc length from the midline
-        side   : +1 patient's left, -1 right
+        side   : +1 for the patient's left, -1 for the right
         """
         length, x, y, heading = self._table
         angle = float(np.interp(arc_mm, length, heading))

@@ -1,4 +1,4 @@
-"""One-to-one assignment of directions to directions with the largest sum of cosines."""
+"""One-to-one assignment between two sets of directions with the largest sum of cosines."""
 
 import lap
 import numpy as np
@@ -8,14 +8,14 @@ _TEMPERATURE, _ROUNDS = 0.1, 4  # found by trial on crowns, 256 x 256
 
 
 def best_assignment(rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Assign each row a column so that the sum of the scalar products is largest.
+    """Assign a different column to each row, so that the sum of the scalar products is largest.
 
-    Prices of rows and columns change all sums by the same amount, so the result is the exact optimum whatever
-    they are; good ones, from a few rounds of Sinkhorn's iteration (Cuturi 2013, arXiv:1306.0895), halve the
-    time of the solver (Jonker & Volgenant 1987, doi:10.1007/BF02278710).
+    A price added to a row or column changes the sums of all assignments by the same amount, so the result is
+    exact with any prices. Prices from a few rounds of Sinkhorn's iteration (Cuturi 2013, arXiv:1306.0895)
+    halve the time of the solver (Jonker & Volgenant 1987, doi:10.1007/BF02278710).
 
     rows, columns : (N, 3) float64, of length 1 at most
-    returns       : (N,) int, a permutation
+    returns       : (N,) int, the column of each row; a permutation
     """
     product = rows @ columns.T
     kernel = np.exp(((product - 1) / _TEMPERATURE).astype(np.float32))

@@ -1,8 +1,8 @@
-"""Average crown of each tooth from the first incisor to the second molar, and the misfit of a crown to it.
+"""Average crown of each tooth from the first incisor to the second molar, and the misfit of other crowns.
 
-A crown is described by the distance of its surface from the centre of its bounding box in 98 directions. The
+A crown is described by the distances of its surface from the centre of its bounding box in 98 directions. The
 means of these distances, and their principal deviations, are in `average_crowns.npz`, made by
-`python -m tools.average_crowns`; `average_crowns.NOTICE.md` says from what.
+`python -m tools.average_crowns`; `average_crowns.NOTICE.md` names the source data.
 
 Coordinates are tooth-local millimetres: +z from root to crown tip, +y buccal, x = y cross z.
 """
@@ -42,11 +42,11 @@ _DIRECTIONS_32 = DIRECTIONS.astype(np.float32)
 
 @dataclass(frozen=True)
 class AverageCrown:
-    """Average crown of one tooth, as in quadrants 1 and 3, where +x is mesial.
+    """Average crown of one tooth in the axes of quadrants 1 and 3, where +x is mesial.
 
-    extent    : (3,) of its bounding box, mm
-    mean      : (98,) distance of the surface from the centre of the box in DIRECTIONS, mm
-    precision : (98, 98) inverse of the covariance of these distances among crowns
+    extent    : (3,) size of its bounding box, mm
+    mean      : (98,) mean distance of the surface from the centre of the box in DIRECTIONS, mm
+    precision : (98, 98) inverse of the covariance of these distances over the source crowns, 1/mm^2
     """
 
     extent: Array
@@ -54,17 +54,17 @@ class AverageCrown:
     precision: Array
 
     def misfit(self, distances: Array) -> Array:
-        """Squared Mahalanobis distance (...) of crowns from the average, by `distances` (..., 98)."""
+        """Squared Mahalanobis distance (...) between this crown and crowns with `distances` (..., 98), mm."""
         rest = distances - self.mean
         return np.asarray((rest @ self.precision * rest).sum(-1))
 
     def away_mm(self, distances: Array) -> float:
-        """Root mean square difference to the average crown, mm, by `distances` (98,)."""
+        """Root mean square difference, mm, between another crown's `distances` (98,) and `mean`."""
         return float(np.sqrt(np.mean((distances - self.mean) ** 2)))
 
 
 def average_crown(fdi: int) -> AverageCrown | None:
-    """Average crown of a tooth; None for third molars and primary teeth, which have no table."""
+    """Average crown of the tooth with this FDI number; None for third molars and primary teeth."""
     return _average_crowns().get(fdi if fdi // 10 in (1, 3) else antimere(fdi))
 
 
@@ -87,9 +87,9 @@ def _average_crowns() -> dict[int, AverageCrown]:
 
 
 def surface_points(triangles: Array) -> Array:
-    """Points (POINTS, 3) that lie evenly on triangles (F, 3, 3) by area, always the same ones.
+    """Spread points (POINTS, 3) evenly, by area, over triangles (F, 3, 3); the same in every call.
 
-    raises: ValueError where the area is 0
+    raises: ValueError where the total area is 0
     """
     # Component by component: a third of the time of numpy's cross product.
     ax, ay, az, bx, by, bz, cx, cy, cz = np.ascontiguousarray(triangles.reshape(-1, 9).T)
@@ -109,7 +109,10 @@ def surface_points(triangles: Array) -> Array:
 
 
 def surface_distances(points: Array) -> Array:
-    """Distances (98,) of a surface from the centre of its box in DIRECTIONS, by points (P, 3) on it."""
+    """Distances (98,), in DIRECTIONS, of a surface from the centre of its bounding box.
+
+    points : (P, 3), evenly on the surface
+    """
     centred = points - (points.min(0) + points.max(0)) / 2
     distance = np.sqrt(np.einsum("ij,ij->i", centred, centred))
     towards = (centred / np.maximum(distance, 1e-9)[:, None]).astype(np.float32)
@@ -119,5 +122,8 @@ def surface_distances(points: Array) -> Array:
 
 @functools.cache
 def mirrored_directions(x: int, y: int, z: int) -> NDArray[np.intp]:
-    """Permutation (98,) of the distances of a crown whose axes were multiplied by these signs."""
+    """Permutation (98,) that gives the distances of a mirrored or turned crown: `distances[permutation]`.
+
+    x, y, z : signs, +1 or -1, by which the coordinates of the crown are multiplied
+    """
     return np.asarray(np.argmax(DIRECTIONS * [x, y, z] @ DIRECTIONS.T, axis=1), np.intp)

@@ -1,6 +1,6 @@
 """Average mouth in head coordinates, rough on purpose: the reference for checks of real mouths.
 
-The teeth stand in contact along a curve, by mean crown widths; nothing of it is ever written into data.
+Neighbouring crowns of mean width touch along a curve. No coordinate of this mouth is ever written into data.
 """
 
 import functools
@@ -28,7 +28,7 @@ def crown_width_mm(fdi: int) -> float:
 
 @dataclass(frozen=True)
 class AverageMouth:
-    """Places and directions per slot, in head axes (x to the patient's left, y posterior, z up).
+    """Positions and axes of the average teeth per slot, in head axes (x patient's left, y posterior, z up).
 
     position : (32, 3) float64, centroid of the crown, mm
     outward  : (32, 3) float64, unit vector from the arch to the cheek or lip

@@ -1,14 +1,13 @@
-"""Overlap and gap of neighbouring teeth, from their ordered points alone; mm.
+"""Overlap and gap of neighbouring teeth, mm, computed from their ordered points.
 
-The ordered points of a tooth, joined by `sampling.triangulation`, are its closed surface. The probes of one
-tooth (its points and the centroids of its triangles) are compared with the surface of the other, and the
-other way round: the exact distance to the nearest triangle (libigl's AABB tree), and inside if the winding
-number is above 1/2 (Jacobson et al. 2013, doi:10.1145/2461912.2461916), which folds in a surface do not
-mislead.
+`sampling.triangulation` joins the ordered points of a tooth to a closed surface. The probes of a tooth are
+its points and the centroids of its triangles. For each probe of either tooth of a pair, the exact distance to
+the surface of the other tooth is computed (libigl's AABB tree). The probe is inside if the winding number is
+above 1/2 (Jacobson et al. 2013, doi:10.1145/2461912.2461916), which holds for surfaces with folds, too.
 
-Accuracy: 256 points lie about 1 mm apart on a crown, so the flat triangles cut a surface of radius 4 mm by
-up to 0.04 mm, and contacts between probes are seen up to as much too shallow. Two spheres of that radius come
-out within 0.1 mm (tests/geometry/test_contacts.py).
+Accuracy: 256 points lie about 1 mm apart on a crown, so the flat triangles cut a surface of radius 4 mm by up
+to 0.04 mm. Where a contact lies between probes, the overlap comes out up to 0.04 mm too small. For two
+spheres of that radius the error is at most 0.1 mm (tests/geometry/test_contacts.py).
 """
 
 from itertools import pairwise
@@ -25,10 +24,10 @@ Index = NDArray[np.intp]
 
 
 def neighbours(present: NDArray[np.bool_], judged: NDArray[np.bool_]) -> Index:
-    """Pairs of slots (K, 2) that are neighbours in an arch; empty slots between them are skipped.
+    """Find pairs of slots (K, 2) that are neighbours in an arch; empty slots between them are skipped.
 
-    present : (32,) bool, teeth that stand in the mouth at T2
-    judged  : (32,) bool, teeth that have a prediction; pairs with another tooth are left out
+    present : (32,) bool, slots with a tooth at T2
+    judged  : (32,) bool, slots with a predicted tooth; pairs that include another slot are left out
     """
     pairs = []
     for slots in ARCHES.values():
@@ -38,13 +37,13 @@ def neighbours(present: NDArray[np.bool_], judged: NDArray[np.bool_]) -> Index:
 
 
 def contacts(points: Array, pairs: Index) -> tuple[Array, Array]:
-    """Deepest interpenetration and smallest gap of pairs of teeth.
+    """Measure the deepest overlap and the smallest gap of pairs of teeth.
 
     points  : (S, P, 3) float, mm, one frame; ordered points of S teeth
-    pairs   : (K, 2) int, the teeth of each pair
+    pairs   : (K, 2) int, indices of the two teeth in `points`
     returns : overlap_mm (K,), the largest depth of a probe inside the other tooth, 0 where none is inside;
-              gap_mm (K,), the smallest distance between the surfaces, 0 where they interpenetrate
-    raises  : ValueError where P is odd, so that there is no triangulation
+              gap_mm (K,), the smallest distance between the surfaces, 0 where they overlap
+    raises  : ValueError where P is odd: the triangulation needs an even number of points
     """
     teeth = {tooth: _Tooth(np.asarray(points[tooth], np.float64)) for tooth in np.unique(pairs).tolist()}
     overlap, gap = np.zeros(len(pairs)), np.zeros(len(pairs))

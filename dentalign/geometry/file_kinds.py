@@ -1,4 +1,4 @@
-"""Recognition of files that bear the name of a mesh and are something else."""
+"""Recognition of files whose name is that of a mesh and whose content is something else."""
 
 import re
 
@@ -9,8 +9,8 @@ UTF8_BOM = b"\xef\xbb\xbf"
 _EXPORT = "export the mesh itself"
 _UNPACK = "unpack it"
 
-# What a file begins with, what it then is, and the fix; the first one that fits counts. The header of a
-# binary STL may be any text, but zeros follow.
+# Pattern of the beginning of a file, what such a file is, and the fix; the first match counts. The header of
+# a binary STL may be any text, but zeros follow.
 _OTHERS = [
     (re.compile(begins, re.IGNORECASE), what, fix)
     for begins, what, fix in (
@@ -44,10 +44,10 @@ def is_whole_binary_stl(data: bytes) -> bool:
 
 
 def refuse_other(data: bytes, kind: str, *, file: str, tooth: int) -> None:
-    """Refuse a file whose beginning says that it is no mesh, or one of another format.
+    """Refuse a file whose beginning is not that of a mesh of this format, but of a known other kind of file.
 
-    kind   : "stl", "ply" or "obj", the format that its name promises
-    raises : ToothDefect that names what it is, with the fix
+    kind   : "stl", "ply" or "obj", the extension of the file's name
+    raises : ToothDefect that names the kind of the content, and the fix
     """
     start = data[:_START].removeprefix(UTF8_BOM)
     found = next((name for name in (kind, *_MESHES) if _MESHES[name].match(start)), "")

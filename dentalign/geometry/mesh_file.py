@@ -1,9 +1,9 @@
-"""Mesh files, STL, PLY or OBJ: reading, writing anew without free text, and their digest.
+"""Mesh files (STL, PLY, OBJ): reading, rewriting without free text, and hashing.
 
-The extension of the file's name, in any letter case, says the format. PLY and OBJ are read here and not by
-trimesh, which takes an ASCII PLY that ends early, or an OBJ with an index 0, for another mesh, stops at a bad
-token with numpy before 2.3, and refuses binary PLY of triangles and quadrilaterals. Colours, textures and
-materials are not read.
+The extension of the file's name, in upper or lower case, gives the format. PLY and OBJ are parsed here
+because trimesh reads a wrong mesh, without an error, from an ASCII PLY that ends early and from an OBJ with
+an index 0. It also stops at a bad token with numpy before 2.3, and refuses a binary PLY with both triangles
+and quadrilaterals. Colours, textures and materials are not read.
 """
 
 import re
@@ -35,7 +35,7 @@ _Property = tuple[str, str, str]  # of a PLY: name, type, and of a list the type
 
 
 def kind_of(name: str) -> str:
-    """Extension of a file's name in lower case, without the dot: one of `KINDS` if it is a mesh."""
+    """Extension of a file's name in lower case, without the dot; one of `KINDS` for a mesh."""
     return name.rpartition(".")[2].lower()
 
 
@@ -43,11 +43,11 @@ def read(data: bytes, *, file: str, tooth: int) -> Surface:
     """Read a mesh; polygons become triangles.
 
     data    : the file's bytes
-    file    : name, path or URL, of which the extension says the format
+    file    : name, path or URL; its extension gives the format
     tooth   : FDI number, for errors
-    returns : vertices (V, 3) float64 in the file's unit, frame and order, equal ones not merged, perhaps some
-              that no face has; faces (F, 3), F >= 1, of vertices that are finite
-    raises  : ToothDefect where the file is no such mesh, ends early, contradicts itself, or has no face
+    returns : vertices (V, 3) float64 in the file's unit, frame and order; equal vertices are not merged, and
+              some may belong to no face. Faces (F, 3), F >= 1; their vertices are finite
+    raises  : ToothDefect where the file is not of this format, ends early, contradicts itself, or has no face
     """
     kind = kind_of(file)
     if kind == "stl":
@@ -78,7 +78,7 @@ def read(data: bytes, *, file: str, tooth: int) -> Surface:
     if not len(corners):
         raise defect("empty_mesh", "the file holds no face")
     if not ((corners >= 0) & (corners < len(vertices)) & (corners == np.floor(corners))).all():
-        raise defect("malformed_mesh", f"a face of a vertex that is none of the file's {len(vertices)}")
+        raise defect("malformed_mesh", f"a face has a vertex that is none of the file's {len(vertices)}")
     faces = corners.astype(np.int64)
     if not np.isfinite(vertices[faces]).all():
         raise defect("mesh_not_finite", "a coordinate is NaN or infinite")
@@ -86,16 +86,16 @@ def read(data: bytes, *, file: str, tooth: int) -> Surface:
 
 
 def read_triangles(data: bytes, *, file: str, tooth: int) -> Array:
-    """Read the corners of a mesh's triangles, (F, 3, 3) float64; arguments and errors as for `read`."""
+    """Read a mesh as the corners of its triangles, (F, 3, 3) float64; arguments and errors as for `read`."""
     vertices, faces = read(data, file=file, tooth=tooth)
     return vertices[faces]
 
 
 def without_text(data: bytes, *, file: str, tooth: int) -> bytes:
-    """Return the same mesh without what an exporter writes for people, in the same format.
+    """Rewrite a mesh file in its format without free text, such as header, names and comments.
 
-    A binary STL keeps the bytes of its triangles, an ASCII one its digits; numbers of other formats are
-    written as exactly as they are read (float64). Arguments and errors as for `read`.
+    The triangles of a binary STL keep their bytes, those of an ASCII STL their digits. Coordinates of a PLY
+    or OBJ are written exactly as they are read (float64). Arguments and errors as for `read`.
     """
     kind = kind_of(file)
     if kind == "stl":
@@ -105,7 +105,7 @@ def without_text(data: bytes, *, file: str, tooth: int) -> bytes:
 
 
 def mesh_sha256(data: bytes, *, file: str) -> str:
-    """SHA-256, hexadecimal, of a mesh whatever text its file holds beside; of all bytes if it is no mesh."""
+    """SHA-256, hexadecimal, of a mesh without the free text of its file; of all bytes if it is no mesh."""
     if kind_of(file) == "stl":
         return stl.mesh_sha256(data)
     try:
@@ -151,7 +151,7 @@ def _read_ply(data: bytes) -> tuple[Array, Array]:
             names = [name for name, _, _ in properties]
             vertices = table[:, [names.index(axis) for axis in "xyz"]]
     if not body.is_read:
-        raise BufferError("the file goes on behind the last element that its header counts")
+        raise BufferError("the file holds more data than its header counts")
     return vertices, corners
 
 
@@ -193,7 +193,7 @@ class _PlyBody:
         row = np.dtype([(str(column), self._order + kind) for column, kind in enumerate(types)])
         size = count * (row.itemsize if self._order else len(types))
         if self.at + size > len(self._body if self._order else self._numbers):
-            raise EOFError(f"the last of the {count} rows that it promises")
+            raise EOFError(f"the last of {count} expected rows")
         start, self.at = self.at, self.at + size
         if not self._order:
             return self._numbers[start : self.at].reshape(count, len(types))

@@ -22,8 +22,8 @@ def movement(fdi: int, before: ArrayLike, after: ArrayLike, points: ArrayLike) -
 
     fdi           : FDI number; mesial is +x of the tooth in quadrants 1, 3, 5, 7, -x in the others
     before, after : (4, 4) tooth-local (+z root to crown tip, +y buccal) -> head, mm
-    points        : (P, 3) evenly on the crown, tooth-local mm; their centroid is the point displaced
-    returns       : the `COLUMNS`. Displacement of the centroid, mm: `mesiodistal_mm` (+ mesially),
+    points        : (P, 3) evenly on the crown, tooth-local mm; the displacement is that of their centroid
+    returns       : value of each of `COLUMNS`. Displacement, mm: `mesiodistal_mm` (+ mesially),
                     `buccolingual_mm` (+ buccally, labially), `vertical_mm` (+ extrusion, - intrusion).
                     Rotation vector, degrees, by axis: `tip_deg` (about the buccolingual axis, + crown to
                     mesial), `torque_deg` (about the mesiodistal axis, + crown to buccal), `rotation_deg`

@@ -1,4 +1,4 @@
-"""Rigid motions of space, SE(3), as (..., 4, 4) float64 matrices acting on columns; lengths in mm."""
+"""Rigid motions of space, SE(3), as (..., 4, 4) float64 matrices for column vectors; lengths in mm."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ def apply(pose: ArrayLike, points: ArrayLike) -> Array:
 def fit(source: ArrayLike, target: ArrayLike) -> Array:
     """Fit the pose that carries source points nearest to target points, by least squares.
 
-    Row i of both is the same spot. The result never mirrors and never scales.
+    Row i of both arrays is the same spot. The result contains no reflection and no scaling.
 
     source, target : (..., P, 3) float, mm; P >= 3, not all on a line
     returns        : (..., 4, 4) float64; `apply(result, source)` is nearest to `target`

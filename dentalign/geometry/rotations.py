@@ -15,7 +15,7 @@ def matrix(vector: torch.Tensor) -> torch.Tensor:
 
 
 def vector(matrix: torch.Tensor) -> torch.Tensor:
-    """Rotation vectors, radians, of rotation matrices; valid below 180 degrees, wrongly 0 at 180."""
+    """Rotation vectors, radians, of rotation matrices; correct below 180 degrees, but 0 at 180."""
     axis = torch.stack(
         [
             matrix[..., 2, 1] - matrix[..., 1, 2],
@@ -31,7 +31,7 @@ def vector(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def nearest(matrix: torch.Tensor) -> torch.Tensor:
-    """Rotation nearest to each matrix (..., 3, 3), least squares (Umeyama 1991, doi:10.1109/34.88573)."""
+    """Rotation nearest to each matrix (..., 3, 3) by least squares (Umeyama 1991, doi:10.1109/34.88573)."""
     u, _, vt = torch.linalg.svd(matrix)
     sign = torch.ones_like(matrix[..., 0])
     sign[..., 2] = torch.det(u @ vt).sign()

@@ -18,13 +18,14 @@ Points = NDArray[np.float64]
 def sample_surface(triangles: Points, count: int, oversampling: int, seed: int) -> Points:
     """Sample exactly `count` evenly spread points on the surface of a mesh.
 
-    Area-weighted candidates (systematic along the triangles, so that every part of the surface gets
-    its share), thinned by farthest point sampling from the point nearest to the crown tip. Neither
-    step can return too few points, whatever the mesh: doubled shells and thin plates included.
+    Candidates are drawn evenly by area (systematic sampling along the list of triangles). Farthest point
+    sampling, which starts at the highest candidate, selects `count` of them. No step can return too few
+    points, whatever the mesh, doubled shells and thin plates included.
 
-    triangles : (F, 3, 3) float, mm; total area > 0
-    returns   : (count, 3) float64, mm; the same for the same triangles and seed
-    raises    : ValueError where the area is 0
+    triangles    : (F, 3, 3) float, mm
+    oversampling : number of candidates for each point of the result
+    returns      : (count, 3) float64, mm; the same for the same triangles and seed
+    raises       : ValueError where the total area is 0
 
     Source: Eldar et al. 1997, "The farthest point strategy", doi:10.1109/83.623193.
     """
@@ -49,16 +50,16 @@ def sample_surface(triangles: Points, count: int, oversampling: int, seed: int) 
     points = a + u * (chosen[:, 1] - a) + v * (chosen[:, 2] - a)
     centred = (points - points.mean(0)).astype(np.float32)
     start = int(centred[:, 2].argmax())
-    height = min(5, candidates.bit_length() - 1)  # fpsample wants 2^h <= the number of candidates
+    height = min(5, candidates.bit_length() - 1)  # fpsample needs 2^h <= the number of candidates
     return points[fpsample.bucket_fps_kdline_sampling(centred, count, h=height, start_idx=start)]
 
 
 def order(points: Points) -> Points:
-    """Put points into anatomical order: position i lies in direction i from the centroid.
+    """Put points into anatomical order: point i of the result lies in direction i from the centroid.
 
-    The directions are fixed and evenly spread (`directions`). The one-to-one assignment has the largest sum
-    of cosines between each point and its direction, after the tooth's three axes were scaled to the same
-    spread. The order of a mirror image is the mirrored order (`mirror_permutation`).
+    The directions are fixed and evenly spread (`directions`). First the tooth's three axes are scaled to the
+    same spread; then points and directions are assigned one to one, with the largest sum of cosines. The
+    order of a mirror image is the mirrored order (`mirror_permutation`).
 
     points  : (P, 3) float, mm, P even
     returns : (P, 3) float, a permutation of the rows
@@ -71,7 +72,7 @@ def order(points: Points) -> Points:
 
 @functools.cache
 def directions(count: int) -> Points:
-    """Evenly spread unit vectors (count, 3), the second half mirroring the first in x.
+    """Evenly spread unit vectors (count, 3); the second half is the mirror image of the first, x -> -x.
 
     A spherical Fibonacci lattice (Gonzalez 2010, doi:10.1007/s11004-009-9257-x) on the half x > 0,
     then pushed apart, mirror images included, until even (Thomson's problem by gradient steps).
@@ -100,16 +101,16 @@ def directions(count: int) -> Points:
 
 
 def mirror_permutation(count: int) -> NDArray[np.intp]:
-    """Permutation (count,) of ordered points in a mirror: points[permutation] * (-1, 1, 1)."""
+    """Permutation (count,): points[permutation] * (-1, 1, 1) are the ordered points of the mirror image."""
     half = count // 2
     return np.concatenate([np.arange(half, count), np.arange(half)])
 
 
 @functools.cache
 def triangulation(count: int) -> NDArray[np.intp]:
-    """Triangles (2 count - 4, 3) between neighbouring directions, wound outwards.
+    """Triangles (2 count - 4, 3) of indices that join neighbouring directions, wound outwards.
 
-    Ordered points joined by them are a closed surface of the tooth.
+    They join the ordered points of a tooth to a closed surface.
     """
     faces = closed_surface(directions(count))
     faces.setflags(write=False)
@@ -117,7 +118,7 @@ def triangulation(count: int) -> NDArray[np.intp]:
 
 
 def closed_surface(d: Points) -> NDArray[np.intp]:
-    """Triangles (F, 3) between neighbouring unit vectors d (count, 3), wound outwards."""
+    """Triangles (F, 3) of indices that join neighbouring unit vectors d (count, 3), wound outwards."""
     from scipy.spatial import ConvexHull
 
     faces = ConvexHull(d).simplices.astype(np.intp)

@@ -1,4 +1,4 @@
-"""STL meshes, binary or ASCII: reading as triangles, writing, and their digest."""
+"""STL meshes, binary or ASCII: reading, writing, rewriting without free text, and hashing."""
 
 import re
 from collections.abc import Callable
@@ -40,11 +40,11 @@ def read_triangles(data: bytes, *, file: str, tooth: int) -> NDArray[np.float64]
     """Read the corners of the triangles of an STL file.
 
     data    : the file's bytes
-    file    : path or URL for errors
+    file    : path or URL, for errors
     tooth   : FDI number, for errors
     returns : (F, 3, 3) float64 in the file's unit and frame; F >= 1, all finite
-    raises  : ToothDefect where the file is no STL or has no triangle, where it ends early or contradicts its
-              own count, or where a coordinate is no number or not finite
+    raises  : ToothDefect where the file is no STL, has no triangle, ends early or contradicts its own count,
+              or where a coordinate is not a finite number
     """
     defect = _checked(data, file, tooth)
     if _is_ascii(data):
@@ -118,17 +118,18 @@ def _ascii_numbers(data: bytes, defect: MakeDefect) -> list[bytes]:
 
 
 def merged(triangles: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Merge equal corners of triangles (F, 3, 3): vertices (V, 3) and faces (F, 3)."""
+    """Merge equal corners of triangles (F, 3, 3); returns vertices (V, 3) and faces (F, 3)."""
     vertices, index = np.unique(triangles.reshape(-1, 3), axis=0, return_inverse=True)
     return vertices, index.reshape(-1, 3).astype(np.int64)
 
 
 def without_text(data: bytes, *, file: str = "", tooth: int = 0) -> bytes:
-    """Return the same STL without its free text: header, names, comments, and what follows the last triangle.
+    """Rewrite an STL without free text: header, names, comments, and what follows the last triangle.
 
-    Exporters put patients' names there, and times. The triangles keep their bytes, or digits.
+    Exporters write patients' names and times there. Binary triangles keep their bytes, ASCII ones their
+    digits.
 
-    raises : ToothDefect as `read_triangles`, but for coordinates that are not finite
+    raises : ToothDefect as `read_triangles`, except for coordinates that are NaN or infinite
     """
     defect = _checked(data, file, tooth)
     if not _is_ascii(data):
@@ -140,9 +141,9 @@ def without_text(data: bytes, *, file: str = "", tooth: int = 0) -> bytes:
 
 
 def mesh_sha256(data: bytes) -> str:
-    """SHA-256, hexadecimal, of an STL `without_text`: another header is the same mesh.
+    """SHA-256, hexadecimal, of an STL `without_text`, so that headers and names make no difference.
 
-    Of all bytes where the file cannot be read; `read_triangles` says why.
+    If the file cannot be read, it is the hash of all bytes; `read_triangles` raises the reason.
     """
     try:
         return sha256(without_text(data))
@@ -151,7 +152,7 @@ def mesh_sha256(data: bytes) -> str:
 
 
 def as_binary(vertices: NDArray[Any], faces: NDArray[Any], header: bytes = b"") -> bytes:
-    """Format a mesh as binary STL, normals from the winding.
+    """Format a mesh as binary STL, with normals from the winding of the faces.
 
     vertices, faces : (V, 3) float mm, (F, 3) int
     header          : up to 80 bytes

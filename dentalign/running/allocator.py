@@ -13,8 +13,8 @@ def keep_freed_memory() -> None:
 
     By default glibc returns a freed megabyte to the system at once, which clears it page by page for the next
     tensor: adding two tensors of 1 MiB took thirteen times as long. glibc raises the thresholds by itself, up
-    to the same 32 MiB, but only to the largest size freed so far. Child processes inherit them as environment
-    variables. Nothing changes if the user has set one, or without glibc.
+    to the same 32 MiB, but only to the largest size freed so far. Child processes inherit the thresholds as
+    environment variables. If the user has set one of these variables, or without glibc, nothing is changed.
     """
     set_by_user = any(name in os.environ for name in _VARIABLES) or "glibc.malloc" in os.environ.get(
         "GLIBC_TUNABLES", ""

@@ -34,7 +34,7 @@ _SAFE_TO_QUOTE = (OSError, ImportError, MemoryError, RuntimeError)
 
 
 def run(main: Callable[..., Any] | typer.Typer, arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a typer app, or a function as one, and exit with the right code.
+    """Run a typer app, or a function as one, and exit with its exit code.
 
     0 done; 1 failed, the cause in one line on stderr; 2 wrong usage; 3 nothing usable; 130 interrupted.
     The first Ctrl-C cleans up before the end, a second one ends the process at once. `--debug` anywhere among
@@ -186,7 +186,7 @@ def _is_set(variable: str) -> bool:
 
 
 def show_traceback() -> None:
-    """Print the traceback of the exception being handled, if --debug asks for it."""
+    """Print the traceback of the exception being handled, if --debug is set."""
     if _is_set(DEBUG_VARIABLE):
         traceback.print_exc()
 

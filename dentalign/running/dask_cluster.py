@@ -1,7 +1,8 @@
-"""Dask cluster behind `pool`: a worker that is lost costs time, never a case.
+"""Dask cluster for `pool`: the loss of a worker costs time, never a case.
 
-Dask gives the calls of a lost worker to another one. Added here: a worker whose code or libraries differ
-computes nothing, no worker logs an exception (it may hold a case id), and a cluster without workers is said.
+Dask gives the calls of a lost worker to another one. This module adds three things. A worker whose source
+code or libraries differ computes nothing. No worker logs an exception, as it may contain a case id. While the
+cluster has no worker, a message is printed.
 """
 
 import functools
@@ -31,9 +32,11 @@ LIBRARIES = ("numpy", "scipy", "fpsample", "torch")  # their versions decide the
 
 
 class Cluster:
-    """Connection to the cluster at DASK_SCHEDULER_ADDRESS; `threads` of all its workers at the start.
+    """Connection to the Dask cluster at DASK_SCHEDULER_ADDRESS.
 
-    raises: DentalignError if no scheduler answers, or if it has no worker, with a GPU where one is needed
+    gpu     : True to use only workers that offer the resource GPU
+    threads : number of threads of all usable workers at the start
+    raises  : DentalignError if the scheduler cannot be reached or has no usable worker
     """
 
     def __init__(self, gpu: bool):
@@ -47,7 +50,7 @@ class Cluster:
         try:
             self._client = Client(address, timeout=WAIT_S, set_as_default=False)
         except OSError as error:
-            raise DentalignError(f"{address}: no Dask scheduler answers ({type(error).__name__})") from None
+            raise DentalignError(f"{address}: no Dask scheduler there ({type(error).__name__})") from None
         try:
             self.threads = self._count_threads(str(address))
         except BaseException:
@@ -71,7 +74,7 @@ class Cluster:
         return sum(int(one["nthreads"]) for one in able)
 
     def submit(self, function: Callable[..., Result], *call: Any) -> "Future[Result]":
-        """Have a worker compute `function(*call)`."""
+        """Submit `function(*call)` to the workers."""
         future = self._client.submit(
             _call, _code(function), function, call, pure=False, resources=self._resources
         )
@@ -85,7 +88,7 @@ class Cluster:
 
 
 class Future(Generic[Result]):
-    """Call that the cluster computes."""
+    """Call submitted to the cluster."""
 
     def __init__(self, client: Any, future: Any):
         self._client, self._future = client, future
@@ -93,8 +96,8 @@ class Future(Generic[Result]):
     def result(self) -> Result:
         """Wait for the result.
 
-        raises: what the function raised; DentalignError if several workers died over the call, if the
-                scheduler is gone, or if the worker's code differs
+        raises: the exception of the function; DentalignError if several workers died during the call, if
+                the connection to the scheduler is lost, or if the worker's source code differs
         """
         said = False
         while True:
@@ -107,8 +110,8 @@ class Future(Generic[Result]):
                     print("waiting: the cluster has no worker left", file=sys.stderr, flush=True)
             except KilledWorker:
                 raise DentalignError(
-                    "several workers of the cluster died over the same case; the scheduler's log says which "
-                    "workers, and theirs says why (too little memory?)"
+                    "several workers of the cluster died on the same case; the scheduler's log names the "
+                    "workers, and their logs the cause (too little memory?)"
                 ) from None
             except (FutureCancelledError, OSError) as error:
                 raise DentalignError(f"the cluster's scheduler is gone ({type(error).__name__})") from None
@@ -123,7 +126,7 @@ def _call(code: str, function: Callable[..., Any], call: tuple[Any, ...]) -> tup
     if code != _code(function):
         return None, DentalignError(
             f"worker on {platform.node()}: its dentalign or its libraries ({', '.join(LIBRARIES)}) are not "
-            "those of this machine; install the same there, and restart workers after a change of code"
+            "those of this machine; install the same there, and restart workers after a change of source code"
         )
     try:
         return function(*call), None

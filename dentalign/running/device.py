@@ -6,9 +6,9 @@ from dentalign.errors import DentalignError
 
 
 def choose_device(device: str) -> torch.device:
-    """Turn a setting into a device, "auto" into the GPU if there is one.
+    """Make a torch device from a setting; "auto" is the GPU if there is one, else the CPU.
 
-    raises: DentalignError if torch does not know the device or finds no GPU
+    raises: DentalignError if the device is unknown to torch, or torch finds no GPU
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

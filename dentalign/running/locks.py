@@ -1,4 +1,4 @@
-"""Locks with one writer per output: a stage that outlived its killed DVC is waited for, never raced."""
+"""Locks that allow one writer per output, even if a pipeline stage outlives its killed DVC."""
 
 import errno
 import os
@@ -18,10 +18,10 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 @contextmanager
 def exclusive(path: str | Path) -> Iterator[None]:
-    """Hold the lock on `path` for the block; wait for another process that holds it, and say so.
+    """Hold the lock on `path` for the block; while another process holds it, print a message and wait.
 
-    The lock is the operating system's: it ends with the process, however that ends. Parts that a killed
-    writer left beside `path` are removed.
+    The lock is the operating system's: it ends with the process, even a killed one. Temporary files that a
+    killed writer left beside `path` are removed.
 
     raises: DentalignError where the file system has no locks
     """

@@ -1,6 +1,6 @@
 """Parallel calls of a function for many cases, in processes of this machine or on a Dask cluster.
 
-The results are the same everywhere; nothing of this goes into an output.
+The results do not depend on where they are computed.
 """
 
 import multiprocessing
@@ -25,7 +25,7 @@ AHEAD = 4  # calls submitted for each worker: enough to keep it busy, and memory
 
 
 class Parallel(Section):
-    """Section `parallel` of params.yaml: the machine or the cluster that works on cases."""
+    """Section `parallel` of params.yaml: whether cases are computed on this machine or on a cluster."""
 
     engine: Engine = "local"
 
@@ -46,11 +46,11 @@ def starmap(
 ) -> Generator[Result, None, None]:
     """Yield `function(*call)` in the order of the calls, like `itertools.starmap`, computed in parallel.
 
-    function : can be pickled, as can its arguments, if the engine is not this process
+    function : must be picklable, like its arguments, unless it runs in this process
     engine   : "local" for this machine, "dask" for the cluster at DASK_SCHEDULER_ADDRESS
     workers  : processes of this machine; 0 for one per core, 1 for this process itself
     gpu      : True to use only those workers of a cluster that offer the resource GPU
-    raises   : what the function raises; DentalignError if the cluster cannot be used
+    raises   : exceptions of the function; DentalignError if the cluster cannot be used
     """
     workers = workers or os.cpu_count() or 1
     if profiling.active():  # the profiler records its own process only
@@ -76,10 +76,10 @@ def starmap_threads(
     threads: int,
     wake: Callable[[], None],
 ) -> Generator[Result, None, None]:
-    """Yield `function(*call)` in the order of the calls, from threads that wait for a server.
+    """Yield `function(*call)` in the order of the calls, computed by threads that mostly wait for a server.
 
-    wake   : called if the generator is closed early, such as by Ctrl-C: ends what the threads wait for
-    raises : what the function raises
+    wake   : called if the generator is closed early, such as by Ctrl-C; must end what the threads wait for
+    raises : exceptions of the function
     """
     pool = ThreadPoolExecutor(threads)
     try:
@@ -92,7 +92,7 @@ def starmap_threads(
 
 
 def processes(workers: int) -> ProcessPoolExecutor:
-    """Pool of worker processes that leave Ctrl-C to their parent and end with it, however it ends."""
+    """Make a pool of worker processes that ignore Ctrl-C and end with their parent, even a killed one."""
     return ProcessPoolExecutor(workers, initializer=_follow_the_parent)
 
 

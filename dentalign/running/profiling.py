@@ -1,7 +1,7 @@
 """Profile of a command by torch.profiler (`--profile`): a table by operator on stderr, and a Chrome trace.
 
-Only the first steps are recorded; a step is a batch in a training and in a validation, elsewhere a case. The
-outputs stay the same bytes. A finished training has no steps left: move its checkpoint away first.
+Only the first steps are recorded; a step is a batch in training and in validation, elsewhere a case.
+Outputs do not change. A finished training has no steps left: move its checkpoint away before profiling it.
 """
 
 import os
@@ -34,7 +34,7 @@ def step() -> None:
 
 @contextmanager
 def profiled(name: str) -> Iterator[None]:
-    """Profile the block, however it ends; the trace is `.dentalign/profiles/<name>-<time>-<pid>.json`."""
+    """Profile the block, even if it fails; the trace is `.dentalign/profiles/<name>-<time>-<pid>.json`."""
     global _profile
     import torch
     from torch import profiler

@@ -1,6 +1,6 @@
-"""Code that a stage's output depends on: the files reached by its imports, and their digest.
+"""Source code that the output of a pipeline stage depends on: files reached by its imports, and their hash.
 
-`dvc.yaml` lists these files, most by their folder, as deps; a checkpoint's key contains their digest.
+`dvc.yaml` lists these files as deps, most of them by their folder; the key of a checkpoint contains the hash.
 """
 
 import ast
@@ -20,13 +20,13 @@ NO_DEPENDENCY = {
 
 
 def reached(script: Path, root: Path = ROOT) -> list[str]:
-    """List the Python files behind a script's output, sorted: itself and the dentalign modules it imports.
+    """List the Python files that a script's output depends on: itself and all dentalign modules it reaches.
 
-    Imports inside functions count. `__init__.py` of packages (docstrings) and NO_DEPENDENCY do not, nor what
-    these import.
+    Reached are modules that the script or another reached module imports, even inside a function.
+    `__init__.py` of packages (docstrings) and NO_DEPENDENCY are left out, and their imports not followed.
 
     root    : folder that contains dentalign/
-    returns : POSIX paths relative to `root`
+    returns : POSIX paths relative to `root`, sorted
     raises  : ValueError for a relative import
     """
     found: set[str] = set()
@@ -57,7 +57,7 @@ def imported(file: Path, root: Path = ROOT) -> list[Path]:
 
 
 def code_digest(script: str | Path, root: Path = ROOT) -> str:
-    """Return the SHA-256, hexadecimal, of the files that `reached` lists: their paths and contents."""
+    """Return the SHA-256, hexadecimal, of paths and contents of the files that `reached` lists."""
     files = reached(Path(script), root)
     return hashing.sha256("\n".join(f"{path} {hashing.sha256_file(root / path)}" for path in files))
 

@@ -1,1 +1,1 @@
-"""Training of networks: one loop, its log, several processes."""
+"""Training of networks: the loop, its log, and training in several processes."""

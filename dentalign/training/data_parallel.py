@@ -1,7 +1,7 @@
-"""Training by the processes that `torchrun` starts: rank, world size and what each of them computes.
+"""Data-parallel training in the processes that `torchrun` starts.
 
-All processes draw the same random numbers for a whole batch, and each works on its own rows of it. With one
-process, which needs no process group, every function here returns what it was given.
+All processes draw the same random numbers for a whole batch, and each computes its own rows of the batch.
+With a single process there is no process group, and the functions here change nothing.
 """
 
 import os
@@ -16,11 +16,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dentalign.running.device import choose_device
 
-LONGEST_WAIT = timedelta(hours=1)  # for each other
+LONGEST_WAIT = timedelta(hours=1)  # of a process for the other ones
 
 
 def rank() -> int:
-    """Rank of this process, from 0; the process of rank 0 writes, logs and validates."""
+    """Rank of this process, from 0; only rank 0 writes, logs and validates."""
     return distributed.get_rank() if _has_group() else 0
 
 
@@ -31,7 +31,7 @@ def world_size() -> int:
 
 @contextmanager
 def process_group(device: str) -> Iterator[None]:
-    """Join the other processes of `torchrun`, if any; on GPUs each takes that of its local rank."""
+    """Join the process group of `torchrun`, if there is one; on GPUs, use the GPU of the local rank."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
@@ -44,30 +44,32 @@ def process_group(device: str) -> Iterator[None]:
 
 
 def share_of_threads(threads: int) -> int:
-    """Number of threads of this process, where `threads` are for all processes of a machine together."""
+    """Number of threads of this process, if all processes of a machine together have `threads`."""
     return max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def rows(count: int) -> slice:
-    """Rows of this process in a batch of `count`; none where the batch is smaller than the world."""
+    """Rows of this process in a batch of `count` rows; may be empty with more processes than rows."""
     return slice(count * rank() // world_size(), count * (rank() + 1) // world_size())
 
 
 def wrap(loss: nn.Module) -> nn.Module:
-    """Return the loss module such that `backward` leaves the mean of all processes' gradients."""
+    """Wrap a loss module so that `backward` averages the gradients over all processes."""
     return DistributedDataParallel(loss) if world_size() > 1 else loss
 
 
 def share(loss: torch.Tensor, own_weight: torch.Tensor, whole_weight: torch.Tensor) -> torch.Tensor:
-    """Scale a mean over this process's rows so that the mean over the processes is that over the batch.
+    """Scale this process's loss so that the mean over the processes is the loss of the whole batch.
 
-    own_weight, whole_weight : () weight of the mean, such as a number of teeth, in these rows and in all
+    loss         : () weighted mean over this process's rows
+    own_weight   : () sum of the weights in this process's rows, such as their number of teeth
+    whole_weight : () sum of the weights in the whole batch
     """
     return loss if world_size() == 1 else loss * world_size() * own_weight / whole_weight.clamp(min=1)
 
 
 def mean(value: torch.Tensor) -> torch.Tensor:
-    """Return the mean over the processes."""
+    """Average a tensor over the processes."""
     if world_size() > 1:
         distributed.all_reduce(value)
         value /= world_size()
@@ -75,7 +77,7 @@ def mean(value: torch.Tensor) -> torch.Tensor:
 
 
 def from_rank_0(value: Any) -> Any:
-    """Return what rank 0 gives; every process waits for it."""
+    """Return the value that rank 0 passes; every process waits for it."""
     values = [value]
     if world_size() > 1:
         distributed.broadcast_object_list(values)

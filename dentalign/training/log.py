@@ -1,4 +1,4 @@
-"""Curves and figures of a training in DVCLive's layout, which DVC and its VS Code extension show live."""
+"""Log of a training in DVCLive's layout, which DVC and its VS Code extension show live."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from dentalign.training.loop import Metrics
 
 
 class TrainingLog:
-    """A folder with `metrics.json` and `plots/metrics/*.tsv`; DVC deletes it before a run, resumed or not."""
+    """Folder with `metrics.json` and `plots/metrics/*.tsv`; DVC deletes it before every run."""
 
     def __init__(self, folder: str | Path):
         # dvcyaml and save_dvc_exp off: dvc.yaml is written by hand, experiments are DVC's business.
@@ -23,14 +23,14 @@ class TrainingLog:
         self._live.end()
 
     def epoch(self, number: int, metrics: Metrics) -> None:
-        """Log the figures of one epoch, counted from 1."""
+        """Log the metrics of one epoch; `number` counts from 1."""
         self._live.step = number
         for name, value in metrics.items():
             self._live.log_metric(name, value)
         self._live.make_summary()
 
     def summary(self, metrics: Metrics) -> None:
-        """Put the figures of the best epoch into `metrics.json`."""
+        """Write the metrics of the best epoch to `metrics.json`, as `best/<name>`."""
         for name, value in metrics.items():
             self._live.log_metric(f"best/{name}" if name != "best_epoch" else name, value, plot=False)
         self._live.make_summary()

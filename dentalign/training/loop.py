@@ -1,6 +1,7 @@
-"""The one training loop: seeded by epoch, averaged weights, best by validation, resumable.
+"""Training loop of all networks: seeded per epoch, resumable; keeps the averaged weights of the best epoch.
 
-Nothing in it depends on the number of epochs: a run of 20 resumed to 500 ends exactly as one of 500.
+Nothing in it depends on the number of epochs: a training of 20 epochs, resumed up to 500, gives exactly the
+result of a training of 500.
 """
 
 import math
@@ -35,35 +36,36 @@ Metrics = dict[str, float]
 
 
 class Task(Protocol):
-    """Network, batches and validation of a training."""
+    """Protocol of what is trained: network, batches and validation."""
 
     @property
     def network(self) -> nn.Module:
-        """The network, always the same one."""
+        """Network that is trained; the same object in every call."""
 
     @abstractmethod
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        """Yield the loss of each batch of an epoch; all randomness comes from the generator and torch's own.
+        """Yield the loss () of each batch of an epoch.
 
-        One of several processes yields its share of the loss, see `data_parallel`.
+        Random numbers come only from `generator` and from torch's global generators. With several processes
+        it yields this process's share of the loss, see `data_parallel.share`.
         """
 
     @abstractmethod
     def validate(self) -> Metrics:
-        """Measure the network on held-out cases; the first figure, lower is better, decides."""
+        """Measure the network on held-out cases; the best epoch is that with the lowest first metric."""
 
 
 @dataclass(frozen=True)
 class Schedule:
     """Length, learning rate and averaging of a training.
 
-    epochs        : at most
-    patience      : stop after this many epochs without a better validation
-    learning_rate : of AdamW after the warm-up
-    warm_up       : steps from 0 to the full rate
-    decay_steps   : step (after the warm-up) at which the rate has fallen to 0.7, as 1/sqrt
+    epochs        : largest number of epochs
+    patience      : number of epochs without a better validation after which the training stops
+    learning_rate : learning rate of AdamW after the warm-up
+    warm_up       : number of steps in which the rate rises from 0 to learning_rate
+    decay_steps   : number of steps after the warm-up in which the rate falls to 0.7 learning_rate, as 1/sqrt
     ema_decay     : share of the old average kept per step (exponential moving average of the weights)
-    weight_decay  : of AdamW
+    weight_decay  : weight decay of AdamW
     """
 
     epochs: int
@@ -82,7 +84,13 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished training. `best_state` is the averaged state with the best validation."""
+    """Result of a finished training.
+
+    best_epoch    : number of the epoch with the best validation, counted from 1
+    history       : metrics of each epoch
+    best_state    : state of the network with the averaged weights (EMA) of the best epoch
+    stopped_early : True if patience ended the training
+    """
 
     best_epoch: int
     history: list[Metrics]
@@ -91,15 +99,16 @@ class Outcome:
 
     @property
     def best(self) -> Metrics:
-        """Figures of the best epoch."""
+        """Metrics of the best epoch."""
         return self.history[self.best_epoch - 1]
 
 
 def checkpoint_key(inputs: Sequence[str | Path], settings: dict[str, Any], code: str | Path) -> str:
-    """Name of a training: hash of its input files, its parameters, torch's version and the code that runs.
+    """Key of a training: hash of its input files, parameters and source code, and of torch's version.
 
-    settings : without the length of the training (epochs), so that a longer run finds the shorter
-    code     : `__file__` of the module that trains; what it reaches counts (`stage_code.code_digest`)
+    settings : parameters without epochs and patience, so that a longer training resumes a shorter one
+    code     : `__file__` of the module that trains; the dentalign modules that it imports are hashed, too
+               (`stage_code.code_digest`)
     """
     parts = [sha256_file(path) for path in inputs]
     return sha256_json([*parts, code_digest(code), settings, torch.__version__])[:32]
@@ -112,12 +121,12 @@ def train(
     checkpoint: str,
     on_epoch: Callable[[int, Metrics], None] | None = None,
 ) -> Outcome:
-    """Train until the epochs are done or patience is out; resumes from the checkpoint if there is one.
+    """Train until the epochs are done or patience ends; resumes from the checkpoint if there is one.
 
     checkpoint : name of the checkpoint below the project's state folder, such as "align/<key>"
-    on_epoch   : called with every epoch in order, also with those of an earlier run
-    raises     : DentalignError where the loss is no longer finite;
-                 KeyboardInterrupt; the next call resumes from the last save (every SAVE_EVERY_S seconds)
+    on_epoch   : called with number and metrics of every epoch in order, those of an earlier run included
+    raises     : DentalignError where the loss is no longer finite; KeyboardInterrupt, after which the next
+                 call resumes from the last save (one every SAVE_EVERY_S seconds)
     """
     path = state_dir() / "checkpoints" / f"{checkpoint}.pt"
     on_epoch = on_epoch or (lambda number, metrics: None)

@@ -192,7 +192,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_mouth_of_another_layout_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(ValueError, match="näme-0: 4 points, 0 features a tooth"):  # noqa: SIM117
+    with pytest.raises(ValueError, match="näme-0: 4 points and 0 features per point"):  # noqa: SIM117
         with mouth_store.create(tmp_path / "out" / "a.h5", LAYOUT, {}) as writer:
             writer.append(mouth(0, Layout(4)))
     assert list((tmp_path / "out").iterdir()) == []

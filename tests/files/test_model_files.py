@@ -76,7 +76,7 @@ def test_the_models_as_loaded_give_the_poses_of_the_prediction(
     with pytest.raises(ValueError, match="needs the decoder"):
         model.predict(Mouths.at_t1(*given, latents))
     model = model.with_decoder(decoder)
-    with pytest.raises(ValueError, match="works on latents"):
+    with pytest.raises(ValueError, match="needs latents"):
         model.predict(Mouths.at_t1(*given))
     found = model.predict(Mouths.at_t1(*given, latents))
     cases = finished_project.root / "cases"
@@ -99,7 +99,7 @@ def test_a_file_of_the_old_name_is_refused_with_the_command_that_renames_it(
 ) -> None:
     old, new = tmp_path / "aligner.pt", tmp_path / "alignment.pt"
     shutil.copy(models / "alignment.pt", old)
-    with pytest.raises(DentalignError, match=re.escape(f"rename it: mv {old} {new}")):
+    with pytest.raises(DentalignError, match=re.escape(f"Rename it: `mv {old} {new}`")):
         dentalign.load_alignment_model(tmp_path / asked_for)
     subprocess.run(["mv", old, new], check=True)
     dentalign.load_alignment_model(new)

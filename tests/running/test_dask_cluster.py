@@ -199,7 +199,7 @@ def test_a_node_with_other_code_is_named_and_not_believed(
     code, said = workspace.run("sample_clouds", DASK_SCHEDULER_ADDRESS=nodes.address)
     assert code == 1
     assert "error: worker on " in said
-    assert "restart workers after a change of code" in said
+    assert "restart workers after a change of source code" in said
 
 
 def test_a_cluster_that_cannot_be_used_is_said(
@@ -212,7 +212,7 @@ def test_a_cluster_that_cannot_be_used_is_said(
     assert "set DASK_SCHEDULER_ADDRESS" in said
     code, said = workspace.run("sample_clouds", **wait, DASK_SCHEDULER_ADDRESS="tcp://127.0.0.1:9")
     assert (code, said.count("\n")) == (1, 1), said
-    assert "tcp://127.0.0.1:9: no Dask scheduler answers" in said
+    assert "tcp://127.0.0.1:9: no Dask scheduler there" in said
     code, said = workspace.run("sample_clouds", **wait, DASK_SCHEDULER_ADDRESS=nodes.address)
     assert (code, said.count("\n")) == (1, 1), said
     assert "the cluster has no worker after 1 s" in said

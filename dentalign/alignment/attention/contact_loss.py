@@ -1,11 +1,12 @@
-"""Error of the contacts between neighbouring crowns against the plan, differentiable: a term of the loss.
+"""Loss term for contacts: difference between predicted and planned penetration of neighbouring crowns.
 
-It keeps crowns from penetrating each other, and from leaving gaps where the plan has none. Coarser than
-`geometry.contacts`, which measures: a crown is its few points and the outward normals there. A point of one
-tooth is inside the other by as much as it lies behind the tangent plane at the other's nearest point (the
-signed distance to oriented points of Hoppe et al. 1992, doi:10.1145/133994.134011). Between points the plane
-lies outside the curved surface by up to a tenth of a millimetre or two, so that touching crowns seem to
-overlap; in the plan just as in the prediction, which is why only the difference of the two counts.
+It keeps crowns from penetrating each other, and from leaving gaps where the planned T2 has none. It is
+differentiable, and coarser than `geometry.contacts`, which the metrics use: a crown is a few points with
+their outward normals. The depth of a point in another tooth is its distance behind the tangent plane at the
+nearest point of that tooth (signed distance to oriented points, Hoppe et al. 1992,
+doi:10.1145/133994.134011). Between its points the curved surface lies up to 0.2 mm inside these planes, so
+touching crowns seem to overlap. The error is alike for predicted and planned poses, and cancels in the
+difference of their depths.
 """
 
 import functools
@@ -24,9 +25,10 @@ _PROBES = 16
 
 
 class Neighbours(NamedTuple):
-    """Pairs of neighbours in an arch; K pairs over all mouths.
+    """Pairs of neighbouring teeth in an arch; K pairs over all mouths.
 
-    mouth, left, right : (K,) int64: row of the mouth, and the pair's slots in slot order
+    mouth       : (K,) int64, row of the mouth
+    left, right : (K,) int64, lower and higher slot index of the pair; not always the patient's left and right
     """
 
     mouth: torch.Tensor
@@ -34,15 +36,16 @@ class Neighbours(NamedTuple):
     right: torch.Tensor
 
     def to(self, device: torch.device) -> "Neighbours":
-        """The same pairs on another device."""
+        """Return the pairs on another device."""
         return Neighbours(*(part.to(device) for part in self))
 
 
 def neighbours(teeth: torch.Tensor, counted: torch.Tensor) -> Neighbours:
-    """Pairs of neighbours among teeth (N, 32) bool, empty slots skipped.
+    """Find the pairs of neighbours in each arch of N mouths; empty slots between them are skipped.
 
-    counted : (N, 32) bool, those of the teeth that the loss counts. A pair needs both of its teeth among
-              them; a tooth that is not counted still stands between those on either side of it
+    teeth   : (N, 32) bool, slots with a tooth
+    counted : (N, 32) bool, slots whose tooth counts in the loss. A pair is returned if both of its teeth
+              count; a tooth that does not count still separates the teeth on its two sides
     """
     pairs = []
     for name in ARCHES:
@@ -59,18 +62,21 @@ def neighbours(teeth: torch.Tensor, counted: torch.Tensor) -> Neighbours:
 def contact_error_mm(
     found: PosedTeeth, normals: torch.Tensor, planned_mm: torch.Tensor, pairs: Neighbours
 ) -> torch.Tensor:
-    """Difference (K,), mm, of the penetration depth of each pair of neighbours from the planned one.
+    """Absolute difference (K,), mm, between predicted and planned penetration depth of K pairs of neighbours.
 
-    normals    : (N, 32, p, 3) outward at the points, tooth-local, see `outward_normals`
+    found      : teeth at their predicted poses
+    normals    : (N, 32, p, 3) outward normals at the points, tooth-local, see `outward_normals`
     planned_mm : (N, 32, 2), see `planned_depth_mm`
     """
     return (depth_mm(found, normals, pairs) - planned_mm[pairs.mouth, pairs.right, 0]).abs()
 
 
 def planned_depth_mm(planned: PosedTeeth, normals: torch.Tensor, teeth: torch.Tensor) -> torch.Tensor:
-    """Penetration depth of each of the teeth (N, 32) bool in its neighbours, mm.
+    """Penetration depth of each tooth and its neighbours at the planned T2, mm.
 
-    returns : (N, 32, 2), in the tooth before and after it in the arch; negative for a gap, 0 for no neighbour
+    teeth   : (N, 32) bool, slots of the teeth to measure
+    returns : (N, 32, 2), depth with the neighbour of lower slot index, then with that of higher slot index;
+              negative for a gap, 0 without a neighbour
     """
     pairs = neighbours(teeth, teeth)
     both = torch.zeros(*teeth.shape, 2).to(planned.centroid)
@@ -79,7 +85,7 @@ def planned_depth_mm(planned: PosedTeeth, normals: torch.Tensor, teeth: torch.Te
 
 
 def depth_mm(teeth: PosedTeeth, normals: torch.Tensor, pairs: Neighbours) -> torch.Tensor:
-    """Penetration depth of each pair, (K,) mm: of the deepest point of either; negative for a gap."""
+    """Penetration depth (K,), mm, of each pair, at the deepest point of either tooth; negative for a gap."""
     mouth, left, right = pairs
     # Halves mirror each other: every second point of each, so that a mirror image has the same probes.
     halves = teeth.points.unflatten(2, (2, -1))
@@ -94,10 +100,11 @@ def depth_mm(teeth: PosedTeeth, normals: torch.Tensor, pairs: Neighbours) -> tor
 
 
 def outward_normals(points: torch.Tensor, sampled: int) -> torch.Tensor:
-    """Unit normals (..., p, 3) of crowns (..., p, 3) at their points; 0 where a crown has no size.
+    """Outward unit normals (..., p, 3) at the points of crowns; 0 for a crown whose points coincide.
 
-    sampled : number of points of a tooth before `posed_teeth.thinned` made it p. Fewer points lie less
-              evenly and give rougher normals: within 20 degrees for 64 of 256
+    points  : (..., p, 3), ordered points of each crown
+    sampled : points per tooth before `posed_teeth.thinned` reduced them to p. The more are left out, the
+              rougher are the normals: off by up to 20 degrees with 64 of 256
     """
     faces, corners = _faces(sampled, points.shape[-2], points.device)
     a, b, c = (points[..., faces[:, k], :] for k in range(3))

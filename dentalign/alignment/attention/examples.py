@@ -1,4 +1,4 @@
-"""Training mouths of the model `attention` as tensors, some 53 kB a mouth."""
+"""Training mouths of the model `attention` as tensors: 53 kB per mouth with 64 points per tooth."""
 
 from typing import NamedTuple
 
@@ -24,14 +24,13 @@ _AT_ONCE = 64  # mouths
 class Examples(NamedTuple):
     """N mouths at T1 and T2.
 
-    points      : (N, 32, p, 3) relative to the tooth's centroid, tooth-local mm
-    normals     : (N, 32, p, 3) outward at the points, tooth-local, see `outward_normals`
+    points      : (N, 32, p, 3) tooth-local mm, relative to the tooth's centroid
+    normals     : (N, 32, p, 3) outward normals at the points, tooth-local, see `outward_normals`
     t1_rotation, t2_rotation : (N, 32, 3, 3) tooth-local -> head
     t1_centroid, t2_centroid : (N, 32, 3) head, mm
-    planned_mm  : (N, 32, 2) penetration depth at T2 in the tooth before it in the arch and in the one after;
-                  0 without such a neighbour, see `planned_depth_mm`
-    present     : (N, 32) bool, at T1
-    stays       : (N, 32) bool, at T1 and T2
+    planned_mm  : (N, 32, 2) penetration depth with each neighbour at T2, see `planned_depth_mm`
+    present     : (N, 32) bool, slots with a tooth at T1
+    stays       : (N, 32) bool, slots with a tooth at T1 and T2
     """
 
     points: torch.Tensor
@@ -55,15 +54,15 @@ class Examples(NamedTuple):
         return PosedTeeth(self.points, self.t2_rotation, self.t2_centroid)
 
     def at(self, rows: torch.Tensor | slice) -> "Examples":
-        """Some of the mouths."""
+        """Select mouths by row."""
         return Examples(*(part[rows] for part in self))
 
     def to(self, device: torch.device) -> "Examples":
-        """The same mouths on another device."""
+        """Return the mouths on another device."""
         return Examples(*(part.to(device) for part in self))
 
     def mirrored(self) -> "Examples":
-        """The mouths in a mirror, x -> -x."""
+        """Mirror all mouths, x -> -x; see `Mouth.mirrored`."""
         t1, t2 = (mirrored_poses(*teeth[1:]) for teeth in (self.t1, self.t2))
         return Examples(
             mirrored_points(self.points),
@@ -87,7 +86,7 @@ class Examples(NamedTuple):
 
 
 def read(store: MouthStore, rows: NDArray[np.intp], points: int) -> Examples:
-    """Read mouths with `points` points of a tooth, as they stand; `planned_mm` is left at 0."""
+    """Read mouths with `points` points per tooth, at their poses in the store; `planned_mm` is all 0."""
     whole: Examples | None = None
     for start in range(0, len(rows), _AT_ONCE):
         mouths = store.mouths(rows[start : start + _AT_ONCE])

@@ -18,7 +18,7 @@ from dentalign.teeth import MIRRORED_SLOT, SLOT_COUNT
 
 
 class AttentionModel(AlignmentModel):
-    """Tooth attention; needs neither latents nor the decoder."""
+    """Alignment model with the network `ToothAttention`; needs neither latents nor a decoder."""
 
     network: PoseNetwork
 
@@ -30,7 +30,7 @@ class AttentionModel(AlignmentModel):
 
     @torch.inference_mode()
     def predict(self, mouths: Mouths) -> PredictedT2:
-        """See `AlignmentModel.predict`; teeth of slots that it has not learnt stay in place."""
+        """See `AlignmentModel.predict`; teeth in slots that it has not learnt keep their pose of T1."""
         network, device = self.network, self.network.reference.device
         t1_pose, at_t1 = mouths.pose[:, T1], mouths.present[:, T1]
         here = at_t1[..., None, None]
@@ -63,12 +63,13 @@ class AttentionModel(AlignmentModel):
         stays: torch.Tensor,
         nearest: Callable[[torch.Tensor], torch.Tensor] = rotations.nearest,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Predict T2 as `PoseNetwork.forward` does, for mouths anywhere in head coordinates.
+        """Predict T2 like `PoseNetwork.forward`, but with input and output in the head frame.
 
-        With `midway` it predicts twice, the second time with the teeth that far on the way to the first
-        prediction: mouths nearer to the end are more alike (docs/experiments.md has the gain).
+        With `midway` above 0 it predicts twice. Before the second prediction each tooth is moved by that
+        share of the way to its first prediction: mouths closer to T2 differ less (docs/experiments.md has the
+        gain).
 
-        nearest : another form of `rotations.nearest`
+        nearest : replacement for `rotations.nearest`, such as one that can be exported
         """
 
         def once(teeth: PosedTeeth) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -88,7 +89,7 @@ class AttentionModel(AlignmentModel):
     def mirror_averaged(
         self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Mean of `PoseNetwork.forward` for mouths in the canonical frame and for their mirror images."""
+        """Average `PoseNetwork.forward` over mouths in the canonical frame and their mirror images."""
         rotation, centroid, log_error = self.network(teeth, present, stays)
         other = self.network(teeth.mirrored(), present[:, MIRRORED_SLOT], stays[:, MIRRORED_SLOT])
         rotation_back, centroid_back = mirrored_poses(*other[:2])

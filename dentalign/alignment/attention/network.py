@@ -1,8 +1,9 @@
-"""Network of the alignment model `attention`: attention among the teeth of a mouth gives the pose of each.
+"""Network of the alignment model `attention`: attention among the teeth of a mouth predicts their poses.
 
-A tooth is one token: its points, its pose in the mouth, whether it is there and whether it stays. The mouth
-stands in a canonical frame, so that no motion of the whole mouth changes the answer. The predicted pose is a
-motion from the mean pose of the slot at T2, plus a learnt share of the tooth's own deviation at T1: rigid.
+A tooth is one token: its points, its pose in the mouth, whether it is present and whether it stays. Mouths
+come in a canonical frame, so a rigid motion of the whole mouth has no influence. The predicted pose is rigid
+by construction. It is the mean pose of the slot at T2, changed by a motion that the network predicts and by a
+learnt share of the tooth's deviation at T1 from the slot's mean pose there.
 
 Attention: Vaswani et al. 2017, arXiv:1706.03762, with the norm before each layer.
 """
@@ -27,11 +28,12 @@ class ToothAttentionConfig:
     """Shape of the network; stored in the weights file.
 
     points  : number of points per tooth
-    width   : features of a token
-    layers  : attention layers
-    heads   : of each layer
-    dropout : share of hidden units left out in training
-    midway  : share of the way to the first prediction at which the teeth stand for the second; 0: no second
+    width   : number of features of a token
+    layers  : number of attention layers
+    heads   : number of attention heads per layer
+    dropout : share of hidden units set to 0 in training
+    midway  : teeth are moved by this share of the way to a first prediction, then a second one is made;
+              0: there is only one prediction
     """
 
     points: int
@@ -43,7 +45,7 @@ class ToothAttentionConfig:
 
 
 class Block(nn.Module):
-    """Attention among the teeth of a mouth, then an MLP for each tooth; starts as the identity."""
+    """Attention among the teeth of a mouth, then an MLP for each tooth; initialised as the identity."""
 
     def __init__(self, width: int, heads: int, dropout: float):
         super().__init__()
@@ -59,7 +61,7 @@ class Block(nn.Module):
             nn.init.zeros_(last.weight)
 
     def forward(self, x: torch.Tensor, padding_mask: torch.Tensor) -> torch.Tensor:
-        """x (N, 32, width), padding_mask (N, 1, 1, 32) added to the scores -> (N, 32, width)."""
+        """Map x (N, 32, width) to (N, 32, width); padding_mask (N, 1, 1, 32) is added to the scores."""
         n, slots, width = x.shape
         qkv = self.qkv(self.norm_attention(x)).view(n, slots, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
@@ -72,13 +74,15 @@ class Block(nn.Module):
 
 
 class PoseNetwork(nn.Module, ABC):
-    """Network that predicts poses, with the statistics of the training mouths that it needs.
+    """Base class of networks that predict poses; its buffers are statistics of the training mouths.
 
     reference : (32, 3) mm, centroids of the mean mouth at T1, which define the canonical frame
-    t1_centroid, t1_rotation, t2_centroid, t2_rotation : mean of each slot in that frame, at T1 and at T2
-    known_at_t1 : (32,) bool, slots with enough teeth at T1: others are taken for absent
-    known_at_t2 : (32,) bool, slots with enough teeth at T1 and T2: others are not moved
-    expected_error_scale : () factor of the expected error, calibrated on the validation cases
+    t1_centroid, t2_centroid : (32, 3) mm, mean of each slot in the canonical frame
+    t1_rotation, t2_rotation : (32, 3, 3), mean of each slot, tooth-local -> canonical frame
+    known_at_t1 : (32,) bool, slots with enough training teeth at T1; the teeth of other slots are ignored
+    known_at_t2 : (32,) bool, slots with enough training teeth that stay; the teeth of other slots keep their
+                  poses of T1
+    expected_error_scale : () factor of the expected errors, calibrated on the validation mouths
     points      : number of points per tooth
     """
 
@@ -105,11 +109,13 @@ class PoseNetwork(nn.Module, ABC):
     def forward(
         self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Predict rotation, centroid and log_expected_error (N, 32), log of mm, at T2.
+        """Predict the poses at T2, in the canonical frame.
 
-        teeth          : at T1 in the canonical frame
-        present, stays : (N, 32) bool; teeth that are not present change nothing. No tooth of a slot that
-                         is not `known_at_t1` may be called present
+        teeth   : teeth at T1, in the canonical frame
+        present : (N, 32) bool, slots with a tooth at T1; must be False where `known_at_t1` is False. Teeth
+                  in slots where it is False have no influence
+        stays   : (N, 32) bool, slots whose tooth is there at T2, too
+        returns : rotation (N, 32, 3, 3); centroid (N, 32, 3), mm; log_expected_error (N, 32), log of mm
         """
 
 

@@ -27,14 +27,14 @@ from dentalign.params import Positive
 from dentalign.teeth import MIRRORED_SLOT, SLOT_COUNT
 from dentalign.training import data_parallel
 
-FEWEST_POINTS = 8  # of a tooth; fewer have no surface to speak of
+FEWEST_POINTS = 8  # per tooth; fewer give no useful normals
 ENOUGH = 8  # teeth of a slot and of its antimere together
 ROUNDS = 5  # of fitting the training mouths to their mean
 LOG_ERROR_SHARE = 0.1  # of the loss
 
 
 class AttentionTraining(ModelTraining):
-    """Shape and training of the model `attention`."""
+    """Section `train.attention` of params.yaml: shape and training of the model `attention`."""
 
     model: ClassVar = AttentionModel
 
@@ -70,11 +70,11 @@ class AttentionTraining(ModelTraining):
 
 
 class MouthLoss(nn.Module):
-    """Error of the predicted poses of a batch of mouths.
+    """Loss of a batch of mouths: a sum divided by the number of teeth that count.
 
-    A sum divided by the number of teeth that count. Each tooth adds the mean distance of its points, mm, and
-    a tenth of the absolute error of its log_expected_error; each pair of neighbours adds `contact` times the
-    error of its contact, mm.
+    Each tooth adds the mean distance between its points at the predicted and at the planned pose, mm, and
+    LOG_ERROR_SHARE of the absolute error of its log_expected_error. Each pair of neighbours adds `contact`
+    times its `contact_error_mm`.
     """
 
     def __init__(self, network: PoseNetwork, contact: float):
@@ -84,8 +84,8 @@ class MouthLoss(nn.Module):
     def forward(self, batch: Examples, counts: torch.Tensor, pairs: Neighbours) -> torch.Tensor:
         """Return the loss () of mouths in the canonical frame.
 
-        counts : (N, 32) bool, teeth that count
-        pairs  : neighbours both of which count
+        counts : (N, 32) bool, slots whose tooth counts
+        pairs  : pairs of neighbours, both of which count
         """
         rotation, centroid, log_error = self.network(batch.t1, batch.present, batch.stays)
         away = (centroid - batch.t2_centroid)[:, :, None]
@@ -100,7 +100,7 @@ class MouthLoss(nn.Module):
 
 
 class AttentionTask(AlignTask):
-    """Learns where the teeth stand at T2; the loss is `MouthLoss`."""
+    """Task that trains `AttentionModel` on the planned poses at T2; the loss is `MouthLoss`."""
 
     model: AttentionModel
 
@@ -141,7 +141,10 @@ class AttentionTask(AlignTask):
             self.examples.planned_mm[part] = planned_depth_mm(here.t2, here.normals, counted[part])
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        """Yield the loss of each batch: each mouth once, itself or its mirror image, changed (`_changed`)."""
+        """Yield the loss of each batch; an epoch has each mouth once.
+
+        Half of the mouths are mirrored, and all are changed at random, see `_changed`.
+        """
         # Batches are made on the CPU, while a GPU is still at work on the one before.
         reference, known = self.model.network.reference.cpu(), self.model.network.known_at_t2.cpu()
         order = torch.randperm(len(self.examples.present), generator=generator)
@@ -189,7 +192,10 @@ class AttentionTask(AlignTask):
         )
 
     def finish(self) -> None:
-        """Calibrate the expected errors on the validation mouths, which makes them a little too small."""
+        """Scale the expected errors so that their mean on the validation mouths is that of the actual errors.
+
+        The result is a little too small, because the best epoch was chosen on these mouths, too.
+        """
         self.network.eval()
         predicted = self.model.predict(self.held_out)
         assert predicted.expected_add_mm is not None
@@ -213,15 +219,16 @@ def _mean_pose(teeth: PosedTeeth, mask: torch.Tensor) -> tuple[torch.Tensor, tor
 
 
 def network_config(settings: AttentionTraining, points: int) -> ToothAttentionConfig:
-    """Shape of the network for clouds of so many points.
+    """Make the network's config for clouds of `points` points per tooth.
 
-    raises: ParamError where so many cannot be thinned evenly to `settings.points` or a few less
+    raises: ParamError where thinning them evenly to `settings.points` or fewer leaves less than FEWEST_POINTS
     """
     seen = thinned_count(points, settings.points)
     if seen < FEWEST_POINTS:
         raise ParamError(
-            f"train.attention.points: {points} points (sample.points) can be thinned evenly to {seen} at "
-            f"most ({settings.points} wanted), too few; change one of the two numbers, such as 64 of 256"
+            f"train.attention.points: {points} points per tooth (sample.points), thinned evenly to "
+            f"{settings.points} or fewer, leave {seen}; at least {FEWEST_POINTS} are needed. Change one of "
+            "the two, such as 64 of 256"
         )
     return ToothAttentionConfig(
         seen, settings.width, settings.layers, settings.heads, settings.dropout, settings.midway

@@ -1,7 +1,7 @@
-"""A linear code for the latents of each slot: mean and principal components.
+"""Linear latent code of each slot: mean and principal components of its latents.
 
 Principal components are the best linear autoencoder there is (Baldi & Hornik 1989,
-doi:10.1016/0893-6080(89)90014-2), so these layers are solved for, not trained.
+doi:10.1016/0893-6080(89)90014-2), so they are computed, not trained.
 """
 
 from collections.abc import Iterable
@@ -16,11 +16,11 @@ from dentalign.teeth import SLOT_COUNT
 
 @dataclass(frozen=True)
 class LatentBasis:
-    """The code: z = (latent - mean) @ basis per slot, and back.
+    """Basis of the latent code of each slot: z = (latent - mean) @ basis, for latents flattened to (P F,).
 
-    mean   : (32, P F) float32, raw latent units
-    basis  : (32, P F, d) float32, orthonormal columns; zero columns where a slot was seen too rarely
-    spread : (32, d) float32, standard deviation of z over the cases the basis was fitted to
+    mean   : (32, P F) float32, units of the encoder's raw output
+    basis  : (32, P F, d) float32, orthonormal columns; zero columns where a slot had fewer teeth than d
+    spread : (32, d) float32, standard deviation of z over the teeth that the basis was fitted to
     """
 
     mean: torch.Tensor
@@ -31,7 +31,11 @@ class LatentBasis:
     def fit(
         cls, latents: Iterable[tuple[NDArray[np.float32], NDArray[np.bool_]]], components: int
     ) -> "LatentBasis":
-        """Fit to pairs of latents (32, P, F) and present (32,); all are held in memory at half precision."""
+        """Fit the basis to states of mouths; all latents are held in memory as float16.
+
+        latents    : for each state, latents (32, P, F) and present (32,) bool
+        components : d, length of the latent code of a tooth
+        """
         kept: list[list[NDArray[np.float16]]] = [[] for _ in range(SLOT_COUNT)]
         width = 0
         for state, present in latents:
@@ -48,31 +52,34 @@ class LatentBasis:
                 directions, deviations = _principal(x - mean[slot], components)
                 basis[slot, :, : directions.shape[1]] = directions
                 spread[slot, : len(deviations)] = deviations
-        # Half precision halves the weights file; the code is defined by what is stored.
+        # Half precision halves the weights file; the latent code is defined by the stored numbers.
         return cls(mean.half().float(), basis.half().float(), spread)
 
     @property
     def components(self) -> int:
-        """Numbers per tooth in the code."""
+        """Length d of the latent code of a tooth."""
         return self.basis.shape[2]
 
     def to(self, device: torch.device) -> "LatentBasis":
-        """The same code on another device."""
+        """Return the basis on another device."""
         return LatentBasis(self.mean.to(device), self.basis.to(device), self.spread.to(device))
 
     def at_points(self, points: slice, features: int) -> "LatentBasis":
-        """The same code for some of a tooth's points; `add` works on their latents, `encode` does not."""
+        """Restrict the basis to some of a tooth's points: `add` works on their latents, `encode` does not.
+
+        features : F, number of features per point
+        """
         slots, width, components = self.basis.shape
         mean = self.mean.reshape(slots, width // features, features)[:, points].flatten(1)
         basis = self.basis.reshape(slots, -1, features, components)[:, points].flatten(1, 2)
         return LatentBasis(mean, basis, self.spread)
 
     def encode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents (N, 32, P, F) -> z (N, 32, d)."""
+        """Compute the latent codes z (N, 32, d) of latents (N, 32, P, F)."""
         return torch.einsum("nsk,skd->nsd", latents.flatten(2) - self.mean, self.basis)
 
     def add(self, latents: torch.Tensor, dz: torch.Tensor) -> torch.Tensor:
-        """Add a change dz (N, 32, d) of the code to latents (N, 32, P, F); the rest of them stays."""
+        """Change the latent codes of latents (N, 32, P, F) by dz (N, 32, d); what the codes omit is kept."""
         return latents + torch.einsum("nsd,skd->nsk", dz, self.basis).reshape(latents.shape)
 
 

@@ -1,6 +1,7 @@
-"""Training set of the model `fc`: the code of every training case, moved and mirrored many times.
+"""Training set of the model `fc`: latent codes of all training cases and of moved and mirrored copies.
 
-Stored latents cannot be moved: the points are, and encoded again; only the code is kept, 8 kB a copy.
+Latents cannot be moved. The points of each copy are moved and encoded, and only the latent codes are kept,
+8 kB per copy.
 """
 
 import sys
@@ -26,11 +27,11 @@ from dentalign.running.locks import exclusive
 from dentalign.running.progress import track
 from dentalign.running.state_dir import state_dir
 
-BASIS_STATES = 400  # states of the mouth (T1 or T2, plain or mirrored) that the code is fitted to
+BASIS_STATES = 400  # at most so many states (T1 or T2 of a mouth or its mirror image) is the basis fitted to
 
 
 class Augmentation(Section):
-    """Copies of each training case: mirror images and motions of the whole mouth."""
+    """Section `train.fc.augmentation` of params.yaml: mirrored and moved copies of each training case."""
 
     copies: Positive = 8
     rotation_deg: Annotated[float, Field(ge=0)] = 6.0
@@ -40,11 +41,11 @@ class Augmentation(Section):
 
 @dataclass(frozen=True)
 class LatentCodes:
-    """Codes of C copies of N training cases at T1 and T2.
+    """Latent codes of C copies of N training cases at T1 and T2.
 
-    z       : (N, C, 2, 32, d) float32, zero where not present
-    present : (N, C, 2, 32) bool
-    basis   : the linear code
+    z       : (N, C, 2, 32, d) float32, 0 in slots without a tooth
+    present : (N, C, 2, 32) bool, slots with a tooth
+    basis   : basis of the latent codes
     """
 
     z: NDArray[np.float32]
@@ -55,9 +56,10 @@ class LatentCodes:
 def prepare(
     store: MouthStore, encoder: ToothEncoder, components: int, augmentation: Augmentation, key: str
 ) -> LatentCodes:
-    """Compute the codes of the train split, once for all trainings of the same key.
+    """Compute the latent codes of the train split, or read them if they were computed before with this key.
 
-    key : name of everything the codes depend on, see `loop.checkpoint_key`
+    components : d, length of the latent code of a tooth
+    key        : hash of everything that the codes depend on, see `loop.checkpoint_key`
     """
     path = state_dir() / "latent_codes" / f"{key}.npz"
     with exclusive(path):

@@ -17,7 +17,7 @@ from dentalign.teeth import SLOT_COUNT
 
 
 class FullyConnectedModel(AlignmentModel):
-    """A fully connected network with its latent code."""
+    """Alignment model with the network `FullyConnected` on latent codes; needs latents and the decoder."""
 
     uses_latents = True
     network: FullyConnected
@@ -39,24 +39,27 @@ class FullyConnectedModel(AlignmentModel):
         return self
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """State without the decoder, which has a file of its own."""
+        """Return the state without the decoder, which has a weights file of its own."""
         state = super().state_dict(*args, **kwargs)
         return {name: value for name, value in state.items() if not name.startswith("decoder.")}
 
     @property
     def basis(self) -> LatentBasis:
-        """The linear code of the latents."""
+        """Basis of the latent codes."""
         return LatentBasis(self.code_mean.float(), self.code_basis.float(), self.network.input_scale)
 
     def set_basis(self, basis: LatentBasis) -> None:
-        """Set the linear code of the latents."""
+        """Set the basis of the latent codes."""
         self.code_mean.copy_(basis.mean)
         self.code_basis.copy_(basis.basis)
 
     def forward(self, latents: torch.Tensor, present: torch.Tensor, stays: torch.Tensor) -> torch.Tensor:
-        """Latents at T2 of latents (N, 32, P, F) at T1; arbitrary in slots where no tooth stays.
+        """Predict the latents at T2.
 
-        present, stays : (N, 32) bool, teeth at T1, teeth of them at T2
+        latents : (N, 32, P, F) at T1
+        present : (N, 32) bool, slots with a tooth at T1
+        stays   : (N, 32) bool, slots whose tooth is there at T2, too
+        returns : (N, 32, P, F); undefined where stays is False
         """
         code = self.basis.encode(latents)
         change = self.network(code, present, stays)
@@ -66,7 +69,7 @@ class FullyConnectedModel(AlignmentModel):
     def predict(self, mouths: Mouths) -> PredictedT2:
         """See `AlignmentModel.predict`; the pose of a tooth is the best rigid fit to its decoded points."""
         if mouths.latents is None:
-            raise ValueError("model 'fc' works on latents: give the mouths theirs")
+            raise ValueError("model 'fc' needs latents, and `mouths.latents` is None")
         if self.decoder is None:
             raise ValueError("model 'fc' needs the decoder of its training: call `with_decoder` first")
         stays = mouths.stays
@@ -80,7 +83,7 @@ class FullyConnectedModel(AlignmentModel):
         return PredictedT2(pose, decoded)
 
     def interface(self) -> Interface:
-        """See `AlignmentModel.interface`; encoder and decoder are not part of it."""
+        """See `AlignmentModel.interface`; encoder and decoder are not part of the exported model."""
         shape = ("N", SLOT_COUNT, self.config.points, self.config.features)
         return Interface(
             title="Alignment model fc",

@@ -1,7 +1,7 @@
-"""Network of the alignment model `fc`: a fully connected autoencoder, latents(T1) -> latents(T2).
+"""Network of the alignment model `fc`: fully connected layers from latents at T1 to latents at T2.
 
-Each tooth's latent goes through a linear code (`latent_basis`), fully connected layers see the whole mouth,
-and the change that they give is added to T1: an untrained network predicts the average movement.
+Each tooth's latent becomes a short latent code (`latent_basis`). From the codes of the whole mouth at T1 the
+layers predict their change up to T2. An untrained network predicts the average movement.
 """
 
 import torch
@@ -12,7 +12,7 @@ from dentalign.teeth import SLOT_COUNT
 
 
 class ResidualBlock(nn.Module):
-    """x + W2 dropout(gelu(W1 norm(x))); starts as the identity."""
+    """Residual block x + W2 dropout(gelu(W1 norm(x))), initialised as the identity."""
 
     def __init__(self, width: int, dropout: float):
         super().__init__()
@@ -24,21 +24,21 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (N, width) -> (N, width)."""
+        """Map x (N, width) to (N, width)."""
         out: torch.Tensor = self.second(self.dropout(functional.gelu(self.first(self.norm(x)))))
         return x + out
 
 
 class FullyConnected(nn.Module):
-    """Change of the code from T1 to T2, from the code at T1 and which teeth stay.
+    """Network that predicts the change of a mouth's latent codes from T1 to T2.
 
-    components   : d, numbers per tooth in the linear code
+    components   : d, length of the latent code of a tooth
     hidden       : width of the fully connected layers
     blocks       : number of residual blocks
-    dropout      : share of hidden units left out in training
-    input_scale  : (32, d) spread of the code, by which z is divided
-    output_mean  : (32, d) average change over the training cases
-    output_scale : (32, d) spread of the change, by which the output is multiplied
+    dropout      : share of hidden units set to 0 in training
+    input_scale  : (32, d), spread of the codes; the input is divided by it
+    output_mean  : (32, d), average change in the training cases; added to the output
+    output_scale : (32, d), spread of the change; the output is multiplied by it
     """
 
     input_scale: torch.Tensor
@@ -60,11 +60,12 @@ class FullyConnected(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, z: torch.Tensor, t1_mask: torch.Tensor, t2_mask: torch.Tensor) -> torch.Tensor:
-        """Predict the change of the code.
+        """Predict the change of the latent codes.
 
-        z                : (N, 32, d) code at T1; masked slots are ignored
-        t1_mask, t2_mask : (N, 32) bool, teeth present, teeth that stay
-        returns          : (N, 32, d), to be added to z
+        z       : (N, 32, d) latent codes at T1; ignored where t1_mask is False
+        t1_mask : (N, 32) bool, slots with a tooth at T1
+        t2_mask : (N, 32) bool, slots with a tooth at T2
+        returns : (N, 32, d), to be added to z
         """
         masks = torch.cat([t1_mask, t2_mask], dim=1).to(z.dtype)
         seen = (z / self.input_scale * t1_mask[..., None]).flatten(1)  # (N, 32 d)

@@ -31,7 +31,7 @@ SMALLEST_SPREAD_IN, SMALLEST_SPREAD_OUT = 0.05, 0.02
 
 
 class FullyConnectedTraining(ModelTraining):
-    """Shape and training of the model `fc`."""
+    """Section `train.fc` of params.yaml: shape and training of the model `fc`."""
 
     model: ClassVar = FullyConnectedModel
 
@@ -64,9 +64,9 @@ class FullyConnectedTraining(ModelTraining):
 
 
 class LatentLoss(nn.Module):
-    """Mean squared distance, mm^2, of the points of the teeth from those at T2, by their codes.
+    """Loss: mean squared distance, mm^2, between predicted and planned points, estimated from latent codes.
 
-    movement : (32, d), change of the code in treatments, standard deviation
+    movement : (32, d), standard deviation of the change of the codes from T1 to T2
     metric   : (32, d, d), see `_metric_mm2`
     """
 
@@ -77,9 +77,9 @@ class LatentLoss(nn.Module):
     def forward(self, z: torch.Tensor, present: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Return the loss () of a batch.
 
-        z       : (B, 2, 32, d) codes at T1 and T2, see `LatentCodes`
-        present : (B, 2, 32) bool; only teeth present at both count
-        noise   : (B, 32, d), added to T1 in units of `movement`
+        z       : (B, 2, 32, d) latent codes at T1 and T2, see `LatentCodes`
+        present : (B, 2, 32) bool, slots with a tooth; a tooth counts if it is there at T1 and at T2
+        noise   : (B, 32, d), added to z at T1, in units of `movement`
         """
         start = z[:, T1] + noise * self.movement
         error = self.network(start, present[:, T1], present[:, T2]) - (z[:, T2] - start)
@@ -89,10 +89,11 @@ class LatentLoss(nn.Module):
 
 
 class FullyConnectedTask(AlignTask):
-    """Learns the change of the code from T1 to T2; the loss is `LatentLoss`.
+    """Task that trains `FullyConnectedModel` on latent codes; the loss is `LatentLoss`.
 
-    held_out   : validation mouths, about `VALIDATION_POINTS` of a tooth
-    latents, z : (N, 32, p, F) and (N, 32, d), their latents and codes at T1
+    held_out : validation mouths, with about `VALIDATION_POINTS` points per tooth
+    latents  : (N, 32, p, F), latents of these points at T1
+    z        : (N, 32, d), latent codes of the validation mouths at T1
     """
 
     def __init__(
@@ -141,8 +142,8 @@ class FullyConnectedTask(AlignTask):
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
         """Yield the loss of each batch; an epoch has each case once, as one of its copies.
 
-        T1 is shaken by a share of the movement seen in training while T2 stays (a denoising autoencoder,
-        Vincent et al. 2008, doi:10.1145/1390156.1390294), and some teeth are left out.
+        Noise in proportion to the movements of the training cases is added at T1, not at T2 (a denoising
+        autoencoder, Vincent et al. 2008, doi:10.1145/1390156.1390294), and some teeth are left out.
         """
         settings, (cases, copies) = self.settings, self.present.shape[:2]
         for chosen in torch.randperm(cases, generator=generator).split(settings.batch_cases):
@@ -157,7 +158,7 @@ class FullyConnectedTask(AlignTask):
 
     @torch.no_grad()
     def validate(self) -> Metrics:
-        """Return `val_add_mm` through decoder and rigid fit, as in the stage validate but on fewer points."""
+        """Measure `val_add_mm` like the pipeline stage `validate` (decoder, rigid fit), on fewer points."""
         held, basis = self.held_out, self.basis.to(self.device)
         pose = held.pose[:, T2].copy()
         for start in range(0, len(held), 32):
