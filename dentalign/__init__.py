@@ -1,6 +1,6 @@
 """dentalign: from orthodontic cases to a predicted treatment target.
 
-The public names are imported on first use, so that a stage, which imports this file, depends on none of them.
+Public names are imported on first use, so that a pipeline stage, which loads this file, imports none of them.
 """
 
 import importlib

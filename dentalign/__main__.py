@@ -1,4 +1,4 @@
-"""Entry point of `python -m dentalign`, the command `dentalign`."""
+"""Entry point of `python -m dentalign`, which is the command `dentalign`."""
 
 from dentalign.cli import main
 

@@ -1,4 +1,4 @@
-"""Find what would be left out of a data set, by the pipeline's own stages up to the clouds."""
+"""Dry run of the pipeline up to sample_clouds, to find what it would leave out of a data set."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,11 @@ _MESH_FOLDERS = ("stl", "meshes")
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Lines of what would be left out, sorted by case, the totals, and remarks on the data set as a whole."""
+    """Result of `check`.
+
+    lines   : what would be left out, sorted by case
+    remarks : remarks on the data set as a whole
+    """
 
     lines: list[LeftOut]
     totals: Totals
@@ -47,7 +51,7 @@ class CheckResult:
 
     @property
     def all_good(self) -> bool:
-        """True if every case and tooth listed would be used, and nothing is to be said of them together."""
+        """True if every listed case and tooth would be used, and there are no remarks."""
         return not self.lines and not self.remarks
 
 
@@ -55,7 +59,7 @@ class CheckResult:
 class CaseLocations:
     """Locations of the cases to be checked: the list (CSV), the JSONs, the meshes.
 
-    unusable : what cannot be a case and is therefore not in the list
+    unusable : lines of files that cannot be a case and are therefore not in the list
     """
 
     cases: str
@@ -71,17 +75,17 @@ def check(
     limits: Limits | None = None,
     fetch_settings: Fetch | None = None,
 ) -> CheckResult:
-    """Run fetch_json, rigid_transforms and sample_clouds on cases, and keep nothing.
+    """Run fetch_json, rigid_transforms and sample_clouds on cases, without keeping their outputs.
 
-    raises: DentalignError if the list, the JSONs or the meshes are not there at all. A case that cannot
-            be used, be it every one, is in the result.
+    raises: DentalignError if the list, or the location of JSONs or meshes, does not exist. Unusable cases,
+            even if all are, raise nothing: they are lines of the result.
     """
     limits = limits or Limits()
     # Not validated: a path of the command line may be no text, which params.yaml cannot hold.
     source = Source.model_construct(
         cases=places.cases, json_=places.json, meshes=places.meshes, buccal_axis=buccal_axis
     )
-    # However many files cannot be had, each is a line of the result.
+    # Each file that cannot be read or downloaded is a line of the result, however many there are.
     patient = (fetch_settings or Fetch()).model_copy(update={"max_failed_share": 1.0})
     with tempfile.TemporaryDirectory(prefix="dentalign-check-") as name, _state(places, name):
         folder = Path(name)
@@ -131,7 +135,7 @@ def check(
 
 
 def _without_t2(json_dir: Path, lines: list[LeftOut], meshes: MeshStore, sampler: Sampler) -> list[LeftOut]:
-    """Read cases without T2 as `dentalign predict` does: what it would leave out is said of them as well."""
+    """Read cases without T2 as `dentalign predict` does, to list also what it would leave out of them."""
     cases = {line.case_id: line for line in lines if line.code == _NO_T2}
     lines = [line for line in lines if line.case_id not in cases]
     for case_id, line in cases.items():
@@ -148,18 +152,20 @@ def _without_t2(json_dir: Path, lines: list[LeftOut], meshes: MeshStore, sampler
 
 @contextmanager
 def locate(source: Path, json: str | None = None, meshes: str | None = None) -> Iterator[CaseLocations]:
-    """Locate list, JSONs and meshes in a case store (a folder with json/ and stl/), or beside a case list.
+    """Yield where list, JSONs and meshes are, of a case store (a folder with json/ and stl/) or a case list.
 
-    Of a store a case list is made, for as long as the block lasts.
+    The case list of a store is a temporary file, which is removed at the end of the `with` block.
 
-    raises: ParamError where it is neither, or where the meshes are not where they are looked for
+    json, meshes : locations of JSONs and meshes; None for the folders in the store, or beside the case list
+    raises       : ParamError if `source` is a folder but no case store, if it is a store and `json` is not
+                   None, or if there is no folder of meshes
     """
     if not source.is_dir():
         here = source.parent
         yield CaseLocations(str(source), json or str(here / "json"), meshes or _meshes_in(here))
         return
     if json is not None:
-        raise ParamError("--json goes with a case list as SOURCE; a case store has its own folder json/")
+        raise ParamError("--json is for a case list as SOURCE; a case store has its own folder json/")
     if not (source / "json").is_dir():
         raise ParamError(f"{source}: neither a case store (a folder json/ of <case_id>.json) nor a case list")
     cases, bad = case_list.find(source, STAGE)
@@ -170,7 +176,7 @@ def locate(source: Path, json: str | None = None, meshes: str | None = None) -> 
 
 
 def show(lines: Sequence[LeftOut], stream: IO[str]) -> None:
-    """Print the lines under COLUMNS: a table on a terminal, else one line each, columns divided by tabs."""
+    """Print the lines under COLUMNS: a table on a terminal, else tab-separated text."""
     rows = [
         [" ".join(text.split()) for text in (line.case_id, line.tooth or "-", line.code, line.seen, line.fix)]
         for line in lines
@@ -198,7 +204,7 @@ def _meshes_in(store: Path) -> str:
 
 @contextmanager
 def _state(places: CaseLocations, folder: str) -> Iterator[None]:
-    """Cache files of a server as always; leave nothing behind of local ones."""
+    """Cache files of a server as always; keep no state of local files."""
     sources = [open_source(places.json), open_source(places.meshes)]
     for source in sources:
         source.close()

@@ -1,4 +1,4 @@
-"""Command `dentalign`; each subcommand imports what it needs itself, so that --help is quick."""
+"""Command `dentalign`; modules are imported inside the subcommands that use them, so that --help is quick."""
 
 import sys
 from collections.abc import Iterable
@@ -48,7 +48,8 @@ def list_(
     source: Annotated[Path, typer.Argument(help="Case store (a folder with json/), or case list (CSV).")],
     out: Annotated[Path, typer.Option(help="Case list to write (CSV).")] = Path("cases.csv"),
     autoencoder: Annotated[
-        int, typer.Option(min=0, help="Number of train cases to list for the autoencoder; 0: no such list.")
+        int,
+        typer.Option(min=0, help="Number of train cases in the list for the autoencoder; 0: no such list."),
     ] = 0,
     autoencoder_out: Annotated[
         Path, typer.Option(help="Case list for the autoencoder to write (CSV).")
@@ -56,7 +57,7 @@ def list_(
 ) -> None:
     """Write the case list of a case store; files that cannot be a case are named on stderr.
 
-    Patient ids decide the split: where there are any, give a case list with patient_id as SOURCE.
+    The split depends on the patient ids: if you have them, use a case list with patient_id as SOURCE.
     """
     from dentalign.cases import case_list
     from dentalign.errors import NothingUsable
@@ -87,7 +88,7 @@ def predict_(
         Path | None,
         typer.Option(
             help="Folder with encoder.pt, decoder.pt and alignment.pt. Default: models/alignment.pt, and the "
-            "files that the parameters encoder.weights and decoder.weights name."
+            "files in the parameters encoder.weights and decoder.weights."
         ),
     ] = None,
     extract: Annotated[str, typer.Option(help="FDI numbers of teeth to extract, such as 14,24.")] = "",
@@ -98,12 +99,15 @@ def predict_(
         bool,
         typer.Option(
             "--stages",
-            help="Also write the stages from T1 to T2; `predict` in params.yaml limits each step.",
+            help="Also write the stages from T1 to T2, in steps of at most predict.max_step_mm and "
+            "predict.max_step_deg (params.yaml).",
         ),
     ] = False,
     moved: Annotated[
         Literal["none", "stl", "glb"],
-        typer.Option(help="Format of the crowns to write at each stage; none: no crowns."),
+        typer.Option(
+            help="Also write the crowns, in this format, at T1 and T2, or with --stages at every stage."
+        ),
     ] = "none",
     poses_only: Annotated[
         bool, typer.Option("--poses-only", help="Write poses and movements only, no picture and no report.")
@@ -111,8 +115,8 @@ def predict_(
     buccal_axis: Annotated[
         Literal["auto", "+y", "-y"],
         typer.Option(
-            help="Buccal axis of the exporter's tooth-local frame; auto: that of the parameters, or the "
-            "other one where nearly all teeth of a case show it."
+            help="Buccal axis of the exporter's tooth-local frame; auto: source.buccal_axis of the "
+            "parameters, or the opposite axis in a case where nearly all teeth show it."
         ),
     ] = "auto",
     device: Annotated[
@@ -142,7 +146,7 @@ def predict_(
         device=device,
         buccal_axis=given.source.buccal_axis if buccal_axis == "auto" else buccal_axis,
         find_axis=buccal_axis == "auto",
-        sample=given.sample if "sample" in given.model_fields_set else None,  # None: as the encoder wants it
+        sample=given.sample if "sample" in given.model_fields_set else None,  # None: as the encoder needs it
         limits=given.limits,
         fetch=given.fetch,
         look=Thresholds(given.predict.look_above_mm, given.predict.look_overlap_mm),
@@ -172,7 +176,7 @@ def _teeth(text: str, option: str) -> tuple[int, ...]:
     """Parse a list of FDI numbers such as 14,24."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not all(word.isascii() and word.isdigit() for word in words):
-        raise typer.BadParameter(f"FDI numbers separated by commas wanted, got {text!r}", param_hint=option)
+        raise typer.BadParameter(f"must be FDI numbers separated by commas, got {text!r}", param_hint=option)
     return tuple(sorted({int(word) for word in words}))
 
 
@@ -183,7 +187,7 @@ def check_(
     ],
     json: Annotated[
         str | None,
-        typer.Option(help="JSONs of a case list (folder or URL prefix). Default: json/ beside it."),
+        typer.Option(help="JSONs of a case list (folder or URL prefix). Default: json/ beside the list."),
     ] = None,
     meshes: Annotated[
         str | None,
@@ -191,19 +195,20 @@ def check_(
             help="Meshes (folder or URL prefix). Default: stl/ of the case store, or beside the case list."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write the table into as well (CSV).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Also write the table into this file (CSV).")] = None,
     buccal_axis: Annotated[
         Literal["+y", "-y"] | None,
         typer.Option(
-            help="Buccal axis of the exporter's tooth-local frame. Default: that of the parameters."
+            help="Buccal axis of the exporter's tooth-local frame. Default: source.buccal_axis of the "
+            "parameters."
         ),
     ] = None,
     params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
 ) -> None:
     """List what the pipeline would leave out of a data set, and why; nothing is written into the project.
 
-    Exit code: 0 nothing, 1 something would be left out, 3 no case is usable. A case without T2 is left out
-    of the training and usable for `dentalign predict`: 1.
+    Exit code: 0 nothing to report, 1 something would be left out or there is a warning, 3 no case is usable.
+    A case without T2 is usable for `dentalign predict` but left out of the training: exit code 1.
     """
     from dentalign import check, settings
     from dentalign.cases import left_out
@@ -251,29 +256,29 @@ def import_(
     ],
     numbering: Annotated[
         Literal["fdi", "universal"] | None,
-        typer.Option(help="crowns and scan: notation of the tooth numbers. Default: the numbers decide."),
+        typer.Option(help="crowns and scan: notation of the tooth numbers. Default: found from the numbers."),
     ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
             exists=True,
             dir_okay=False,
-            help='scan: which label or colour is which tooth, JSON such as {"3": 11, "#ff0000": 12}.',
+            help='scan: table of labels or colours and their teeth, JSON such as {"3": 11, "#ff0000": 12}.',
         ),
     ] = None,
     matrices: Annotated[
         Literal["origin", "tooth"] | None,
         typer.Option(
-            help="teethalign3d: about what its matrices rotate (docs/public-data-sets.md). "
-            "Default: the data decide."
+            help="teethalign3d: centre of rotation of its matrices (docs/public-data-sets.md). "
+            "Default: found from the data."
         ),
     ] = None,
 ) -> None:
     """Import crowns, labelled scans or a public data set into our case layout: json/, stl/, left_out.csv.
 
     A case is written completely or not at all; after an interruption, run the command again and it
-    continues. Crowns and scans become cases at T1, ready for `predict`: docs/own-crowns.md. Public data sets:
-    docs/public-data-sets.md.
+    continues. Crowns and scans become cases at T1 for `predict`, see docs/own-crowns.md. For public data sets
+    see docs/public-data-sets.md.
     """
     from dentalign.importers import import_run
 
@@ -313,15 +318,15 @@ def pseudonymise_(
         Path | None,
         typer.Option(
             "--map",
-            help="Also write which pseudonym stands for which case (CSV); outside of git and DVC projects.",
+            help="Also write a table of pseudonyms and case ids (CSV), outside of git and DVC projects.",
         ),
     ] = None,
     params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
 ) -> None:
-    """Write a case store anew under keyed hashes of case, patient and planner, without any free text.
+    """Copy a case store with keyed hashes in place of case, patient and planner names, without any free text.
 
     The key is DENTALIGN_ID_KEY, a secret of 16 characters or more (openssl rand -hex 32): the same key gives
-    the same names and splits. After an interruption, run the command again and it continues.
+    the same pseudonyms and splits. After an interruption, run the command again and it continues.
     """
     from dentalign import settings
     from dentalign.pseudonymise import pseudonymise
@@ -334,7 +339,7 @@ def pseudonymise_(
 
 @app.command("metrics", epilog=command.EPILOG)
 def metrics_(
-    file: Annotated[Path, typer.Argument(help="Metrics that the stage validate wrote (JSON).")] = Path(
+    file: Annotated[Path, typer.Argument(help="Metrics (JSON) from the pipeline stage validate.")] = Path(
         "metrics/validation.json"
     ),
 ) -> None:
@@ -353,7 +358,7 @@ def export_(
         "onnx"
     ),
 ) -> None:
-    """Write the models as ONNX files; a file whose outputs in onnxruntime differ is not kept.
+    """Write the models as ONNX files; a file whose outputs differ from the model's is not kept.
 
     Needs dentalign's extra `export`. See docs/models.md for inputs and outputs.
     """
@@ -370,13 +375,13 @@ def export_(
 
 @app.command("repair", epilog=command.EPILOG)
 def repair_(
-    root: Annotated[Path, typer.Argument(help="The repository.")] = Path(),
+    root: Annotated[Path, typer.Argument(help="Folder of the DVC repository.")] = Path(),
 ) -> None:
-    """Delete files of DVC's own that a killed DVC left half written (`dvc.lock`, `.dvc/tmp/rwlock`).
+    """Delete DVC's own files that a killed DVC left half written (`dvc.lock`, `.dvc/tmp/rwlock`).
 
-    DVC refuses to start with them; without them, `dvc repro` finds finished stages in its run cache. Run
-    `dentalign repair` before an unattended `dvc repro`, as `make repro` does. A merge conflict in
-    `dvc.lock` is yours to resolve: exit code 1, nothing deleted.
+    DVC does not start with such files; without them, `dvc repro` finds finished stages in its run cache. Run
+    `dentalign repair` before an unattended `dvc repro`, as `make repro` does. With a merge conflict in
+    `dvc.lock` nothing is deleted (exit code 1): resolve the conflict first.
     """
     from dentalign import repair
 
@@ -391,15 +396,17 @@ def view(
     ),
     export: Annotated[
         Path | None,
-        typer.Option(help="New folder to copy the report to, with the git revision; then it is not opened."),
+        typer.Option(
+            help="Copy the report, with the git revision, to this new folder instead of opening it."
+        ),
     ] = None,
     browser: Annotated[
-        bool, typer.Option("--browser/--no-browser", help="Open it, or only print where it is.")
+        bool, typer.Option("--browser/--no-browser", help="Open the report, or only print its path.")
     ] = True,
 ) -> None:
     """Open a report in the browser, or copy it for others.
 
-    A report is a file that holds everything it shows; nothing is served or sent.
+    A report is a file that contains everything it shows; no server is needed and nothing is sent.
     """
     import webbrowser
 

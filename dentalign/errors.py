@@ -1,4 +1,4 @@
-"""Exceptions that end a command, with their exit codes, and defects of a case or a tooth, which do not."""
+"""Exceptions that end a command, with its exit code, and defects of a case or tooth, which end no command."""
 
 from typing import Self
 
@@ -22,17 +22,17 @@ class NothingUsable(DentalignError):
 
 
 class DiskFull(DentalignError):
-    """Write that the disk, a quota or a limit on file sizes refused."""
+    """Failed write: the disk or a quota is full, or a limit on file sizes is reached."""
 
 
 class Defect(Exception):
-    """Defect in the data of one case: listed and left out, never the end of a run.
+    """Defect in the data of one case; the case or tooth is listed and left out, and the command goes on.
 
-    code : short reason code, such as "zero_quaternion"
-    seen : what was found
-    fix : what the user can do about it
-    file : where it was found, as the user knows it (path or URL)
-    tooth: FDI number (or the text that stood in its place), None where the whole document is meant
+    code  : short reason code, such as "zero_quaternion"
+    seen  : what was found
+    fix   : what the user can do about it
+    file  : path or URL of the file, as the user knows it
+    tooth : FDI number, or "?" for keys that are not numbers; None if the defect is of the whole case
     """
 
     def __init__(self, code: str, seen: str, fix: str, *, file: str = "", tooth: str | int | None = None):
@@ -52,4 +52,4 @@ class CaseDefect(Defect):
 
 
 class ToothDefect(Defect):
-    """Defect that drops one tooth; the rest of the case is used."""
+    """Defect that drops one tooth; the other teeth of the case are used."""

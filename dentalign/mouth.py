@@ -1,4 +1,4 @@
-"""Mouth and Mouths: up to 32 teeth in their slots at T1 and T2, the type that all rooms exchange.
+"""Mouth and Mouths: up to 32 teeth in their slots at T1 and T2, the data that dentalign's packages exchange.
 
 Slots are those of `dentalign.teeth.SLOTS`: lower 38 .. 48, then upper 18 .. 28. Coordinates are millimetres;
 tooth-local is our frame (+z root to crown tip, +y buccal), head is LPS (x patient's left, y posterior, z up).
@@ -16,7 +16,7 @@ from dentalign.geometry.rigid import Array
 from dentalign.geometry.sampling import mirror_permutation
 from dentalign.teeth import MIRRORED_SLOT, SLOT_COUNT
 
-T1, T2 = 0, 1  # index of the stage axis
+T1, T2 = 0, 1  # indices of the axis that has T1 and T2
 
 Bools = NDArray[np.bool_]
 
@@ -27,12 +27,13 @@ _FLIP = np.array([-1.0, 1.0, 1.0])
 class Mouth:
     """Teeth of one case.
 
-    points  : (32, P, 3) float32, ordered, tooth-local; the same points at T1 and T2, 0 in empty slots
-    pose    : (2, 32, 4, 4) float64, tooth-local -> head at T1 and T2; identity where not present
-    present : (2, 32) bool; present at T1 alone is an extraction
+    points  : (32, P, 3) float32, ordered, tooth-local mm; the same points at T1 and T2, 0 in empty slots
+    pose    : (2, 32, 4, 4) float64, tooth-local -> head, mm, at T1 and T2; identity where `present` is False
+    present : (2, 32) bool, usable teeth at T1 and T2; a tooth at T1 only is extracted by the plan
     fdi     : (32,) uint8, number as in the file (55 in the slot of 15), 0 in empty slots
-    dropped : (32,) bool, a tooth stands there that cannot be used, which is not the same as an empty slot
-    latents : (2, 32, P, F) float16 or float32, raw encoder output, 0 where not present; None before encoding
+    dropped : (32,) bool, slots whose tooth cannot be used; such a slot is not the same as an empty one
+    latents : (2, 32, P, F) float16 or float32, raw encoder output, 0 where `present` is False; None before
+              encoding
     case_id : stem of the case's file
     split   : train, val or test
     """
@@ -48,7 +49,7 @@ class Mouth:
 
     @classmethod
     def empty(cls, points: int = 0, case_id: str = "", split: str = "") -> "Mouth":
-        """Make a mouth without teeth, with room for `points` points of each, to be filled in."""
+        """Make a mouth without teeth, to be filled in; `points` is P, the number of points per tooth."""
         return cls(
             points=np.zeros((SLOT_COUNT, points, 3), np.float32),
             pose=np.tile(np.eye(4), (2, SLOT_COUNT, 1, 1)),
@@ -59,11 +60,11 @@ class Mouth:
 
     @property
     def stays(self) -> Bools:
-        """Teeth of T1 that T2 has too, (32,) bool."""
+        """Slots with a tooth at both T1 and T2, (32,) bool."""
         return self.present[T1] & self.present[T2]
 
     def dropping(self, slots: Iterable[int]) -> "Mouth":
-        """Drop the teeth of some slots: they are marked as dropped, not absent."""
+        """Return the mouth without the teeth in `slots`, with these slots marked in `dropped`."""
         gone = np.isin(np.arange(SLOT_COUNT), list(slots))
         return replace(
             self,
@@ -74,10 +75,11 @@ class Mouth:
         )
 
     def mirrored(self) -> "Mouth":
-        """Mirror the mouth (x -> -x): antimeres change places, each point keeps its meaning.
+        """Return the mirror image of the mouth (x -> -x).
 
-        With S = diag(-1, 1, 1) a tooth's points p become S p, its rotation S R S, its translation S t.
-        Latents are left out: they hold coordinates that cannot be mirrored.
+        Antimeres exchange their slots. With S = diag(-1, 1, 1) a tooth's points p become S p, its rotation
+        S R S, its translation S t. Points are reordered, so that each index keeps its place on the crown.
+        Latents are dropped, because they contain coordinates that cannot be mirrored.
         """
         flip = np.diag([*_FLIP, 1.0])
         return replace(
@@ -92,17 +94,17 @@ class Mouth:
         )
 
     def moved(self, motion: Array) -> "Mouth":
-        """Move the whole mouth, T1 and T2 alike, by a rigid motion (4, 4) head -> head; drops latents."""
+        """Return the mouth, T1 and T2 moved by one rigid motion (4, 4), head -> head; drops latents."""
         pose = np.where(self.present[..., None, None], motion @ self.pose, self.pose)
         return replace(self, pose=pose, latents=None)
 
 
 @dataclass(frozen=True)
 class Mouths:
-    """N mouths: the arrays of `Mouth` with an axis more. Numbers in slots without a tooth mean nothing.
+    """Arrays of N mouths, as in `Mouth` with a leading axis N; values in slots without a tooth are undefined.
 
-    points   : (N, 32, P, 3) float32, tooth-local
-    pose     : (N, 2, 32, 4, 4) float64, tooth-local -> head
+    points   : (N, 32, P, 3) float32, tooth-local mm
+    pose     : (N, 2, 32, 4, 4) float64, tooth-local -> head, mm
     present  : (N, 2, 32) bool
     latents  : (N, 2, 32, P, F), or None
     """
@@ -121,13 +123,13 @@ class Mouths:
         stays: Bools,
         latents: NDArray[Any] | None = None,
     ) -> "Mouths":
-        """Make mouths before treatment: T2 has no poses and no latents, only which teeth stay.
+        """Make mouths before treatment; at T2 only `present` is set, poses are the identity and latents 0.
 
-        points  : (N, 32, P, 3) tooth-local
-        pose    : (N, 32, 4, 4) tooth-local -> head
-        present : (N, 32) bool
-        stays   : (N, 32) bool, teeth of T1 that T2 has too
-        latents : (N, 32, P, F) of T1
+        points  : (N, 32, P, 3) tooth-local mm
+        pose    : (N, 32, 4, 4) tooth-local -> head at T1, mm
+        present : (N, 32) bool, teeth at T1
+        stays   : (N, 32) bool, teeth of `present` that stay at T2
+        latents : (N, 32, P, F) at T1
         """
         none = np.broadcast_to(np.eye(4), pose.shape)
         both = None if latents is None else np.stack([latents, np.zeros_like(latents)], axis=1)
@@ -138,11 +140,11 @@ class Mouths:
 
     @property
     def stays(self) -> Bools:
-        """Teeth of T1 that T2 has too, (N, 32) bool."""
+        """Slots with a tooth at both T1 and T2, (N, 32) bool."""
         return self.present[:, T1] & self.present[:, T2]
 
     def without_plan(self) -> "Mouths":
-        """Forget the plan, see `at_t1`."""
+        """Return the mouths without poses and latents of T2, see `at_t1`."""
         latents = None if self.latents is None else self.latents[:, T1]
         return Mouths.at_t1(self.points, self.pose[:, T1], self.present[:, T1], self.stays, latents)
 
@@ -150,9 +152,10 @@ class Mouths:
 def copies(
     mouth: Mouth, count: int, rng: np.random.Generator, turn_deg: float, shift_mm: float
 ) -> list[Mouth]:
-    """Make `count` versions of a mouth: itself, its mirror image, then both moved at random in turn.
+    """Make `count` versions of a mouth: itself, its mirror image, then the two in turn, each moved at random.
 
-    turn_deg, shift_mm : root mean square of the angle about the centroid of T1, and of the shift
+    turn_deg : root mean square of the random rotation angle, about the centroid of the teeth at T1
+    shift_mm : root mean square of the random shift
     """
     both = (mouth, mouth.mirrored())
     return [

@@ -1,11 +1,11 @@
-"""Tooth numbers in three notations: FDI, Universal, Palmer. Permanent and primary teeth, both ways.
+"""Conversion of tooth numbers from FDI to Universal and Palmer and back, for permanent and primary teeth.
 
-FDI (ISO 3950): quadrant and position, 11..48 permanent, 51..85 primary; quadrants 1 and 5 are the patient's
-upper right, then clockwise as seen by the dentist: upper left, lower left, lower right.
-Universal (ADA): 1..32 from the patient's upper right third molar over the upper arch to the left, then back
-below from the lower left third molar; primary teeth A..T in the same way.
-Palmer (Zsigmondy): the quadrant and a position counted from the midline, 1..8 or A..E. As text UR6, ULB;
-with the sign of the quadrant as a dentist draws it (the patient's right on the left) 6┘, └B, 6┐, ┌B.
+FDI (ISO 3950): quadrant and position, 11..48 permanent, 51..85 primary. Quadrants 1 and 5 are the patient's
+upper right; the next are upper left, lower left and lower right.
+Universal (ADA): 1..16 along the upper arch from the patient's right third molar to the left one, then 17..32
+along the lower arch from the left to the right. Primary teeth are A..T in the same order.
+Palmer (Zsigmondy): quadrant, and position counted from the midline, 1..8 or A..E for primary teeth. As text
+UR6, ULB; with a sign for the quadrant, which shows the patient's right on the left, 6┘, └B, 6┐, ┌B.
 """
 
 from dentalign.teeth import LOWER, PRIMARY, UPPER, is_known
@@ -59,7 +59,7 @@ def from_palmer(text: str) -> int:
     try:
         return _FROM_PALMER[text.strip().upper()]
     except KeyError:
-        raise ValueError(f"Palmer notation is like UR6, LLB, 6┘ or ┌B, got {text!r}") from None
+        raise ValueError(f"Palmer notation is such as UR6, LLB, 6┘ or ┌B, got {text!r}") from None
 
 
 def _known(fdi: int) -> int:

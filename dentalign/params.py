@@ -1,4 +1,4 @@
-"""Reader of params.yaml, section by section; each section's type lives in the room that uses it."""
+"""Reader of params.yaml, section by section; the type of a section is in the package that uses it."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 class Section(BaseModel):
-    """Base of a section of params.yaml: immutable; unknown keys and wrong types are refused."""
+    """Base class of the sections of params.yaml: immutable; unknown keys and wrong types are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):
             line = key.start_mark.line + 1
             if isinstance(key, yaml.ScalarNode) and key.value in lines:
                 raise ParamError(
-                    f"{self.name}: {key.value} stands twice, in lines {lines[key.value]} and {line}; "
+                    f"{self.name}: {key.value} occurs twice, in lines {lines[key.value]} and {line}; "
                     "delete one of them"
                 )
             lines[str(key.value)] = line
@@ -50,7 +50,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.012345
 def load(path: str | Path, section: type[SectionType], name: str) -> SectionType:
     """Read one section of params.yaml.
 
-    raises: ParamError with the file, the parameter, the value wanted and the value found
+    raises: ParamError, which names the file, the parameter, what is expected and the value found
     """
     values = read_document(path).get(name)
     if not isinstance(values, dict):
@@ -59,7 +59,11 @@ def load(path: str | Path, section: type[SectionType], name: str) -> SectionType
 
 
 def parse(values: dict[str, Any], section: type[SectionType], where: str) -> SectionType:
-    """Check the values of one section; raises ParamError, with `where` in front of the parameter's name."""
+    """Check the values of one section.
+
+    where  : text to put in front of the parameter's name in an error, such as "params.yaml: fetch."
+    raises : ParamError
+    """
     try:
         return section.model_validate(values)
     except ValidationError as error:
@@ -69,29 +73,29 @@ def parse(values: dict[str, Any], section: type[SectionType], where: str) -> Sec
 
 
 def load_shards(path: str | Path, listed: int | None = None) -> tuple[str, ...]:
-    """Read the list `shards`.
+    """Read the list `shards` of params.yaml.
 
-    listed : number of shards whose files dvc.yaml lists as deps; default: not compared
-    raises : ParamError unless it is a list of unique names of letters, digits and '-', `listed` of them
+    listed : number of shards that dvc.yaml lists; None to skip the comparison
+    raises : ParamError unless it is a list of unique names of letters, digits and '-', and has `listed` names
     """
     shards = read_document(path).get("shards")
     if not isinstance(shards, list) or not shards:
         raise ParamError(f"{path}: shards must be a list of names such as [shard-000, shard-001]")
     for shard in shards:
         if not isinstance(shard, str) or not shard.replace("-", "").isalnum():
-            raise ParamError(f"{path}: shards: a name is letters, digits and '-', got {shard!r}")
-    if len(set(shards)) != len(shards):
-        raise ParamError(f"{path}: shards: a name stands twice")
+            raise ParamError(f"{path}: shards: a name may have letters, digits and '-', got {shard!r}")
+    if twice := sorted({shard for shard in shards if shards.count(shard) > 1}):
+        raise ParamError(f"{path}: shards: {twice[0]} is listed twice")
     if listed not in (None, len(shards)):
         raise ParamError(
-            f"{path}: shards names {len(shards)} shards, dvc.yaml lists {listed}: "
-            f"`make shards N={len(shards)}` writes both"
+            f"{path}: shards lists {len(shards)} shards, dvc.yaml lists {listed}; "
+            f"`make shards N={len(shards)}` updates both files"
         )
     return tuple(shards)
 
 
 def read_document(path: str | Path) -> dict[str, Any]:
-    """Read all sections, unchecked; raises ParamError if the file is no YAML mapping or has a key twice."""
+    """Read all sections, values unchecked; raises ParamError if it is no YAML mapping or has a key twice."""
     try:
         with open(path, encoding="utf-8") as file:
             document = yaml.load(file, _Loader)

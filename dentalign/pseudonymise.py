@@ -1,7 +1,7 @@
-"""Case store -> the same store under keyed hashes and without free text, for the pipeline to start from.
+"""Case store -> pseudonymous case store: keyed hashes in place of ids, and no free text.
 
-DEST holds json/, stl/, cases.csv, left_out.csv, and in `.pseudonymise/` a note per case, by which a later run
-goes on. Nothing in it, and nothing that is said, names a case, a patient or a planner.
+DEST contains json/, stl/, cases.csv, left_out.csv, and in `.pseudonymise/` a note per case, with which a
+later run continues. Neither DEST nor any message contains the name of a case, patient or planner.
 """
 
 import hashlib
@@ -41,9 +41,13 @@ _MESH = re.compile(r"[1-9][0-9]\.(stl|ply|obj)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class PseudonymiseResult:
-    """Cases of the list, of them new and unchanged in DEST; meshes of those; what was left out.
+    """Counts of one run of `pseudonymise`, and what was left out.
 
-    listed : rows of the case list, unusable ones included
+    listed    : rows of the case list, unusable rows included
+    new       : cases that this run wrote to DEST
+    unchanged : cases that DEST had already, from the same files
+    meshes    : meshes of the new and the unchanged cases
+    lines     : what was left out, sorted by case
     """
 
     listed: int
@@ -53,7 +57,7 @@ class PseudonymiseResult:
     lines: list[LeftOut]
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Summary in one line."""
         cases = len(left_out.excluded_cases(self.lines))
         parts = sum(not line.whole_case for line in self.lines)
         return (
@@ -70,17 +74,18 @@ def pseudonymise(
     map_file: Path | None = None,
     limits: Limits | None = None,
 ) -> PseudonymiseResult:
-    """Carry the listed cases of a case store over to `dest`, named by the key in DENTALIGN_ID_KEY.
+    """Write the listed cases of a case store to `dest` under pseudonyms, by the key in DENTALIGN_ID_KEY.
 
-    Run again it goes on: a case that is there, from the same files, is not read again; one that is listed no
-    longer is removed.
+    A later run continues: a case in `dest` whose files have not changed is not read again, and a case that is
+    no longer listed is removed.
 
     source   : folder with json/, and stl/ or meshes/
-    dest     : folder; new, empty, or of an earlier run with this key
-    cases    : case list (CSV); default: `cases.csv` of the store, else all that is in json/
-    map_file : CSV `pseudonym,case_id` to write, readable for its owner alone
-    raises   : ParamError where the key or a place will not do; DentalignError where `dest` is something else
-               or the store cannot be read; NothingUsable where no case can be carried over
+    dest     : folder that is new, empty, or from an earlier run with this key
+    cases    : case list (CSV); default: `cases.csv` of the store, else all cases in json/
+    map_file : CSV `pseudonym,case_id` to write, readable only by its owner
+    raises   : ParamError if the key is too short, or a path is not allowed for `dest` or `map_file`;
+               DentalignError if `dest` contains something else, or the store cannot be read; NothingUsable if
+               no case can be carried over
     """
     key = _read_key()
     if source.resolve().is_relative_to(dest.resolve()) or dest.resolve().is_relative_to(source.resolve()):
@@ -110,7 +115,9 @@ def pseudonymise(
         heading = ("case_id", "patient_id", "planner")[:columns]
         csv_table.write(dest / "cases.csv", heading, (row[:columns] for row in rows))
     if not rows:
-        raise NothingUsable(f"{source}: no case can be carried over; {dest / 'left_out.csv'} says why")
+        raise NothingUsable(
+            f"{source}: no case can be carried over; the reasons are in {dest / 'left_out.csv'}"
+        )
     unchanged = sum(copy.unchanged for copy in copied)
     return PseudonymiseResult(
         listed=len(listed) + len(bad),
@@ -139,11 +146,11 @@ def _read_list(
 
 
 def keyed_hash(kind: str, text: str, key: bytes) -> str:
-    """Name that tells nothing without the key: a prefix, and 80 bits of HMAC-SHA256, hexadecimal.
+    """Pseudonym of an id, which reveals nothing without the key: a prefix, and 80 bits of HMAC-SHA256 in hex.
 
-    kind : "case", "patient" or "planner"; the same text gets another name as each
+    kind : "case", "patient" or "planner"; a text has a different pseudonym for each kind
 
-    Source: RFC 2104, doi:10.17487/RFC2104. A plain hash would not do: ids are few and can be tried.
+    Source: RFC 2104, doi:10.17487/RFC2104. A plain hash would not do: ids are few, so all can be tried.
     """
     message = f"dentalign {kind} {unicodedata.normalize('NFC', text)}".encode()
     return _PREFIXES[kind] + hmac.new(key, message, hashlib.sha256).hexdigest()[:20]
@@ -200,7 +207,9 @@ class _Copier:
             leave_out(unknown, f"json/{name}.json")
         if others:
             seen = f"{others} files that are no <FDI>.stl, .ply or .obj"
-            stray = ToothDefect("not_a_mesh", seen, "rename them if they are", tooth=fetch.UNKNOWN_TOOTH)
+            stray = ToothDefect(
+                "not_a_mesh", seen, "rename them if they are meshes", tooth=fetch.UNKNOWN_TOOTH
+            )
             leave_out(stray, f"stl/{name}")
         shutil.rmtree(meshes, ignore_errors=True)
         for file in files:
@@ -246,8 +255,8 @@ def _read_key() -> bytes:
     key = os.environ.get(KEY_VARIABLE, "").encode("utf-8")
     if len(key) < SHORTEST_KEY:
         raise ParamError(
-            f"{KEY_VARIABLE} must hold a secret of at least {SHORTEST_KEY} characters, such as "
-            "`openssl rand -hex 32` makes; keep it, another key gives other names"
+            f"{KEY_VARIABLE} must be a secret of at least {SHORTEST_KEY} characters, such as the output of "
+            "`openssl rand -hex 32`; keep it, because another key gives other pseudonyms"
         )
     return key
 
@@ -265,11 +274,11 @@ def _claim(dest: Path, key: bytes) -> None:
     if mark.is_file():
         if mark.read_text(encoding="ascii", errors="replace") != digest:
             raise DentalignError(
-                f"{dest}: made with another key; set {KEY_VARIABLE} to it, or name another DEST"
+                f"{dest}: made with another key; set {KEY_VARIABLE} to that key, or name another DEST"
             )
         return
     if dest.exists() and (not dest.is_dir() or any(child.name != NOTES for child in dest.iterdir())):
-        raise DentalignError(f"{dest}: holds something else; name a new or empty folder")
+        raise DentalignError(f"{dest}: contains something else; name a new or empty folder")
     atomic.write_text(mark, digest)
 
 
@@ -279,7 +288,7 @@ def _write_map(map_file: Path, dest: Path, named: Mapping[str, ListedCase]) -> N
     for folder in path.parents:
         if folder == dest.resolve() or (folder / ".git").exists() or (folder / ".dvc").exists():
             raise ParamError(
-                f"{map_file}: lies in {folder} and could be handed on with it; name a file outside of DEST "
+                f"{map_file}: is in {folder} and could be handed on with it; name a file outside of DEST "
                 "and of every git and DVC project"
             )
     rows = [[name, case.case_id] for name, case in named.items()]

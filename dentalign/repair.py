@@ -1,4 +1,4 @@
-"""DVC's own files that a killed DVC leaves half written, and then refuses to start with."""
+"""Removal of DVC's own files that a killed DVC left half written; DVC does not start with such files."""
 
 import json
 import re
@@ -18,13 +18,13 @@ _HEAD = b"schema: '2.0'\nstages:\n"
 
 
 def remove_half_written(root: Path) -> list[Path]:
-    """Delete what a killed DVC left half written in the repository at `root`; return the paths.
+    """Delete the files that a killed DVC left half written in the repository at `root`; return their paths.
 
-    Nothing is lost: DVC finds finished stages again in its run cache, and the file `rwlock` only says which
-    DVC is at work.
+    No result is lost: DVC finds finished pipeline stages in its run cache, and the file `rwlock` only records
+    which DVC processes are running.
 
-    raises: DentalignError where there is no DVC repository, or not in git, where a DVC is at work in it, or
-            where a `dvc.lock` is damaged otherwise, such as by a merge; then nothing is deleted
+    raises: DentalignError if `root` is no DVC repository or not in git, if a DVC is running in it, or if a
+            `dvc.lock` is damaged in another way, such as by a merge; then nothing is deleted
     """
     tmp = root / ".dvc" / "tmp"
     if not (root / ".dvc").is_dir():
@@ -44,13 +44,13 @@ def remove_half_written(root: Path) -> list[Path]:
                 (tmp / "rwlock").unlink()
                 removed.append(tmp / "rwlock")
     except LockError as error:
-        seen = "a DVC is at work here; wait until it has ended (or is this a drive without locks?)"
+        seen = "DVC is running here; wait until it has ended (or does this drive not support locks?)"
         raise DentalignError(f"{root.resolve()}: {seen}") from error
     return removed
 
 
 def _need_git(root: Path) -> None:
-    """Refuse a copy without `.git`, such as an unpacked ZIP: DVC only says that it is no git repository."""
+    """Refuse a copy without `.git`, such as an unpacked ZIP: DVC's own error names no remedy."""
     if any((folder / ".git").exists() for folder in (root, *root.parents)):
         return
     if not Config(str(root / ".dvc")).get("core", {}).get("no_scm"):
@@ -61,7 +61,7 @@ def _need_git(root: Path) -> None:
 
 
 def _is_half_written(lock: Path) -> bool:
-    """True for the beginning of a lock file, False for a whole one; raises DentalignError for the rest."""
+    """True for the beginning of a lock file, False for a whole one; raises DentalignError otherwise."""
     content = lock.read_bytes()
     if _is_lock_file(content):
         return False

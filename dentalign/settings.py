@@ -1,7 +1,7 @@
-"""Root model of params.yaml, which joins the sections of all rooms, for the command `dentalign` and the docs.
+"""Model of params.yaml with all its sections, for the command `dentalign` and the docs.
 
-No stage imports it: a stage reads its own sections (`dentalign.params.load`), so that an edit of another
-section's type leaves it up to date.
+No pipeline stage imports this module: a stage reads its own sections with `dentalign.params.load`, so that a
+change of another section's type does not make it stale for DVC.
 """
 
 import sys
@@ -24,7 +24,7 @@ from dentalign.validation.measurement import Validate
 
 
 class Settings(Section):
-    """Contents of a params.yaml; the defaults are the values of the one in this repository."""
+    """Contents of a params.yaml file; the defaults are the values of the file in this repository."""
 
     demo_clinic: DemoClinic = DemoClinic()
     source: Source = Source(cases="data/demo/cases.csv", json="data/demo/json", meshes="data/demo/stl")
@@ -42,12 +42,12 @@ class Settings(Section):
 
 
 def load(path: Path | None, *names: str) -> Settings:
-    """Read the named sections of a file; whatever is missing from them, and all others, keep their defaults.
+    """Read the named sections of a file; their missing keys and all other sections have default values.
 
-    path   : None for params.yaml in the working folder, if there is one. It may be another project's: if it
-             has none of the sections, a line on stderr says so, and it is not used.
-    raises : ParamError for an unknown key or a wrong value in one of the sections, and for a file that was
-             asked for by its path and has none of them
+    path   : None for params.yaml in the working folder, if there is one. That file may be of another project:
+             if it has none of the sections, the defaults are used, with a warning on stderr.
+    raises : ParamError for an unknown key or a wrong value in one of the sections, or if the file at a `path`
+             other than None has none of the sections
     """
     file = path or Path("params.yaml")
     if path is None and not file.is_file():

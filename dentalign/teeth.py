@@ -1,7 +1,8 @@
 """FDI tooth numbers and the 32 slots of a mouth.
 
-Slot order: lower 38 37 .. 31 41 .. 48, then upper 18 17 .. 11 21 .. 28, so that neighbours in an
-arch are neighbours in the order, from the patient's left to right below and right to left above.
+Slot order: lower 38 37 .. 31 41 .. 48, then upper 18 17 .. 11 21 .. 28, so that neighbours in an arch have
+neighbouring slots. The order runs from the patient's left to right in the lower arch, and from right to left
+in the upper arch.
 """
 
 import numpy as np
@@ -35,7 +36,7 @@ def is_upper(fdi: int) -> bool:
 
 
 def antimere(fdi: int) -> int:
-    """Same tooth on the other side of the mouth (11 <-> 21, 36 <-> 46)."""
+    """FDI number of the same tooth on the other side of the mouth (11 <-> 21, 36 <-> 46)."""
     return 10 * _MIRRORED_QUADRANT[fdi // 10] + fdi % 10
 
 

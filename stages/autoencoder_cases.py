@@ -1,4 +1,4 @@
-"""Stage autoencoder_cases: the clouds of the cases listed for the tooth autoencoder, in one file."""
+"""Stage autoencoder_cases: clouds of all shards -> one file with the cases for the tooth autoencoder."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +13,13 @@ from dentalign.running import command
 
 def main(
     clouds: Annotated[Path, typer.Argument(help="Folder with the clouds of every shard.")],
-    shards: Annotated[int, typer.Option(help="Number of shards that dvc.yaml lists.")],
-    out: Annotated[Path, typer.Option(help="The listed clouds (HDF5).")] = Path("data/autoencoder_clouds.h5"),
+    shards: Annotated[int, typer.Option(help="Number of shards in dvc.yaml; must be that in params.yaml.")],
+    out: Annotated[Path, typer.Option(help="Clouds of the listed cases, to write (HDF5).")] = Path(
+        "data/autoencoder_clouds.h5"
+    ),
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
-    """Copy out what the autoencoder learns from; the same bytes whatever other cases come or go."""
+    """Copy the clouds of the cases in autoencoder.cases; other cases do not change the output."""
     case_list = params.load(params_file, Autoencoder, "autoencoder").cases
     files = [clouds / f"{name}.h5" for name in params.load_shards(params_file, shards)]
     cases, absent = extract(files, case_list, out)

@@ -16,7 +16,7 @@ def main(
     ),
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
-    """Make cases.csv, json/ and stl/ under OUT; the same bytes for the same seed."""
+    """Make cases.csv, json/ and stl/ in the folder OUT; the same seed gives the same bytes."""
     demo = params.load(params_file, clinic.DemoClinic, "demo_clinic")
     clinic.make_clinic(out, demo.cases, demo.seed)
     defects = len(case_files.DEFECTS) + 1

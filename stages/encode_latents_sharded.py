@@ -14,10 +14,10 @@ from dentalign.running.pool import load_engine
 
 def main(
     clouds: Annotated[Path, typer.Argument(help="The shard's clouds (HDF5).")],
-    out: Annotated[Path, typer.Argument(help="The shard's latents (HDF5).")],
+    out: Annotated[Path, typer.Argument(help="The shard's latents, to write (HDF5).")],
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
-    """Encode every tooth at T1 and T2 with the weights that params.yaml names (encoder.weights)."""
+    """Encode every tooth at T1 and T2 with the weights in encoder.weights of params.yaml."""
     encoder = params.load(params_file, EncoderFile, "encoder")
     cases = encode_shard(clouds, encoder, out, load_engine(params_file))
     typer.echo(f"encode_latents_sharded: {cases} cases -> {out}", err=True)

@@ -16,14 +16,14 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for <case_id>.json; replaced as a whole.")] = Path(
         "data/json"
     ),
-    cases_out: Annotated[Path, typer.Option(help="CSV of the cases had: case_id, split.")] = Path(
-        "data/cases.csv"
-    ),
-    left_out: Annotated[Path, typer.Option(help="JSON list of what was left out, and why.")] = Path(
+    cases_out: Annotated[
+        Path, typer.Option(help="CSV of the fetched cases, to write: case_id, split.")
+    ] = Path("data/cases.csv"),
+    left_out: Annotated[Path, typer.Option(help="JSON list of what was left out, and why, to write.")] = Path(
         "data/left_out/fetch_json.json"
     ),
 ) -> None:
-    """Fetch the listed cases; one that cannot be had is listed, not hidden."""
+    """Fetch the listed cases; a case that cannot be used goes on the list of what was left out."""
     source = params.load(params_file, Source, "source")
     done = fetch.fetch_cases(
         source.cases,

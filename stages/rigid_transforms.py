@@ -13,16 +13,18 @@ from dentalign.running import command
 
 def main(
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
-    json_dir: Annotated[Path, typer.Option("--json", help="Folder of sanitised cases.")] = Path("data/json"),
+    json_dir: Annotated[
+        Path, typer.Option("--json", help="Folder of sanitised cases (<case_id>.json).")
+    ] = Path("data/json"),
     cases: Annotated[Path, typer.Option(help="CSV: case_id, split.")] = Path("data/cases.csv"),
-    left_out: Annotated[Path, typer.Option(help="JSON list of what was left out before.")] = Path(
+    left_out: Annotated[Path, typer.Option(help="JSON list of what fetch_json left out.")] = Path(
         "data/left_out/fetch_json.json"
     ),
     out: Annotated[Path, typer.Option(help="Folder for <shard>.json; replaced as a whole.")] = Path(
         "data/transforms"
     ),
 ) -> None:
-    """Find each tooth's pose and mesh; a case or tooth that cannot be used is listed, not hidden."""
+    """Find each tooth's pose and mesh; what cannot be used goes on the list of what was left out."""
     made = make_manifests(
         json_dir,
         cases,

@@ -1,4 +1,4 @@
-"""Stage sample_clouds: one shard's tooth meshes and poses -> 256 ordered points per tooth (local, mm)."""
+"""Stage sample_clouds: one shard's meshes and poses -> 256 ordered points per tooth (tooth-local, mm)."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,10 +16,10 @@ from dentalign.running.pool import load_engine
 
 def main(
     manifest: Annotated[Path, typer.Argument(help="The shard's manifest, written by rigid_transforms.")],
-    out: Annotated[Path, typer.Argument(help="The shard's clouds (HDF5).")],
+    out: Annotated[Path, typer.Argument(help="The shard's clouds, to write (HDF5).")],
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
-    """Sample every tooth once, in tooth-local coordinates; T1 and T2 are the same points moved."""
+    """Sample points on every crown once, in tooth-local coordinates; T1 and T2 have the same points."""
     source = params.load(params_file, Source, "source")
     limits = params.load(params_file, Limits, "limits")
     sample = params.load(params_file, Sample, "sample")

@@ -13,12 +13,12 @@ from dentalign.training import data_parallel
 
 
 def main(
-    latents: Annotated[Path, typer.Option(help="All latents (HDF5).")] = Path("data/latents.h5"),
+    latents: Annotated[Path, typer.Option(help="Latents of all shards (HDF5).")] = Path("data/latents.h5"),
     out: Annotated[Path, typer.Option(help="Alignment model to write.")] = Path("models/alignment.pt"),
-    log: Annotated[Path, typer.Option(help="Folder for curves.")] = Path("reports/train_align"),
+    log: Annotated[Path, typer.Option(help="Folder for the training curves.")] = Path("reports/train_align"),
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
-    """Train the alignment model, or resume where an earlier run stopped."""
+    """Train the alignment model, or resume an interrupted run."""
     settings = params.load(params_file, Train, "train")
     encoder = params.load(params_file, EncoderFile, "encoder").weights
     decoder = params.load(params_file, DecoderFile, "decoder").weights

@@ -12,13 +12,17 @@ from dentalign.running import command
 
 
 def main(
-    clouds: Annotated[Path, typer.Option(help="Clouds to learn from.")] = Path("data/autoencoder_clouds.h5"),
+    clouds: Annotated[Path, typer.Option(help="Clouds to learn from (HDF5).")] = Path(
+        "data/autoencoder_clouds.h5"
+    ),
     encoder: Annotated[Path, typer.Option(help="Encoder weights to write.")] = Path("models/encoder.pt"),
     decoder: Annotated[Path, typer.Option(help="Decoder weights to write.")] = Path("models/decoder.pt"),
-    log: Annotated[Path, typer.Option(help="Folder for curves.")] = Path("reports/train_autoencoder"),
+    log: Annotated[Path, typer.Option(help="Folder for the training curves.")] = Path(
+        "reports/train_autoencoder"
+    ),
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
-    """Train the tooth autoencoder, or resume where an earlier run stopped."""
+    """Train the tooth autoencoder, or resume an interrupted run."""
     settings = params.load(params_file, Autoencoder, "autoencoder")
     outcome = train_autoencoder(clouds, encoder, decoder, log, settings)
     best = outcome.best["val_reconstruction_mm"]

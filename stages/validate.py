@@ -19,9 +19,9 @@ from dentalign.validation.report.tables import format_table, write_tables
 
 
 def main(
-    latents: Annotated[Path, typer.Option(help="All latents (HDF5).")] = Path("data/latents.h5"),
+    latents: Annotated[Path, typer.Option(help="Latents of all shards (HDF5).")] = Path("data/latents.h5"),
     alignment_model: Annotated[Path, typer.Option(help="Alignment model.")] = Path("models/alignment.pt"),
-    train_log: Annotated[Path, typer.Option(help="Folder with the curves of the training.")] = Path(
+    train_log: Annotated[Path, typer.Option(help="Folder with the training curves.")] = Path(
         "reports/train_align"
     ),
     left_out: Annotated[Path, typer.Option(help="List of what was left out (CSV).")] = Path(
@@ -34,7 +34,7 @@ def main(
     ] = Path("reports/validation"),
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
-    """Measure the models on the test split, beside two baselines."""
+    """Measure the models and two baselines on the test split."""
     settings = params.load(params_file, Validate, "validate")
     encoder = params.load(params_file, EncoderFile, "encoder").weights
     decoder = params.load(params_file, DecoderFile, "decoder").weights

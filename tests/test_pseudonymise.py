@@ -356,7 +356,7 @@ def test_a_folder_that_is_something_else_is_left_alone(
     assert (practice.made(), (tmp_path / "whose.csv").read_bytes()) == before
     other = tmp_path / "other"
     (other / "json").mkdir(parents=True)
-    with pytest.raises(DentalignError, match="holds something else"):
+    with pytest.raises(DentalignError, match="contains something else"):
         pseudonymise(practice.source, other)
     for place in (practice.source, practice.source / "clean", tmp_path):
         with pytest.raises(ParamError, match="contains the other"):

@@ -80,7 +80,7 @@ def test_check_and_predict_go_on_beside_another_project_s_params_yaml(
         ("- limits\n", "params.yaml: must be a mapping of sections"),
         (
             "limits:\n  max_dropped_teeth: 4\n  max_dropped_teeth: 32\n",
-            "params.yaml: max_dropped_teeth stands twice, in lines 2 and 3; delete one of them",
+            "params.yaml: max_dropped_teeth occurs twice, in lines 2 and 3; delete one of them",
         ),
     ],
 )
@@ -95,7 +95,7 @@ def test_a_wrong_value_in_a_known_section_is_wrong_usage(
 
 def test_a_section_that_stands_twice_stops_a_stage_too(file: Path) -> None:
     file.write_text("train:\n  seed: 1\nvalidate:\n  threads: 1\ntrain:\n  seed: 2\n")
-    with pytest.raises(ParamError, match=r"params\.yaml: train stands twice, in lines 1 and 5"):
+    with pytest.raises(ParamError, match=r"params\.yaml: train occurs twice, in lines 1 and 5"):
         params.load(file, Train, "train")
 
 

@@ -1,1 +1,1 @@
-"""Cases: where they come from, what is kept of them, where their teeth stand, what is left out."""
+"""Patient cases: their sources, parser and checks, the poses of their teeth, the list of what is left out."""

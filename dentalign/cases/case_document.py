@@ -1,7 +1,7 @@
-"""Parser of the planning system's JSON: the only place that knows its keys, and the allow-list of fields.
+"""Parser of the planning system's JSON, with the allow-list of its fields.
 
-Only the fields named here are ever kept. Free text is never carried over and never quoted, because
-it may be a name or a date of birth: what should be a number and is none becomes null.
+Only the fields of the models in this module are kept. Free text is neither kept nor quoted in errors, because
+it may be a name or a date of birth: a value that should be a number and is not becomes null.
 """
 
 import json
@@ -72,13 +72,13 @@ Number = Annotated[float | None, BeforeValidator(_number)]
 
 
 class Part(BaseModel):
-    """A part of the document; fields not named are dropped."""
+    """Part of a case document; JSON keys that its model does not define are dropped."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="constants")
 
 
 class Vector(Part):
-    """x, y, z; None where the entry is missing or no number."""
+    """Components x, y and z; None where the value is missing or not a number."""
 
     x: Number = None
     y: Number = None
@@ -86,13 +86,13 @@ class Vector(Part):
 
 
 class Quaternion(Vector):
-    """x, y, z, w (scalar last), of any norm."""
+    """Quaternion x, y, z, w (scalar last) of any norm; None as in `Vector`."""
 
     w: Number = None
 
 
 class Pose(Part):
-    """Rotation and translation in mm; None where one is missing or no mapping."""
+    """Translation, mm, and rotation; None where the value is missing or not a JSON object."""
 
     translation: Annotated[Vector | None, BeforeValidator(_mapping)] = None
     rotation: Annotated[Quaternion | None, BeforeValidator(_mapping)] = None
@@ -111,7 +111,12 @@ class _Sparse(Part):
 
 
 class Stage(_Sparse):
-    """Stage of treatment: jaw poses and, in one of three spellings, tooth poses by FDI number as text."""
+    """Treatment stage: jaw poses, and tooth poses by FDI number (a text such as "11") in one of three fields.
+
+    mandible, maxilla : jaw -> head
+    teeth, teeth_head : tooth-local -> head
+    teeth_jaw         : tooth-local -> jaw of the tooth
+    """
 
     stage: Number = Field(None, alias="Stage")
     mandible: MaybePose = Field(None, alias="MandibularTransform")
@@ -134,9 +139,11 @@ MaybeStage = Annotated[Stage, BeforeValidator(lambda stage: _mapping(stage) or {
 
 
 class CaseDocument(_Sparse):
-    """Allow-listed fields of a case: its id, the stage of T2, jaw poses, and the stages in their order.
+    """Allow-listed fields of a case: its id, T2Stage, jaw poses, and the treatment stages in their order.
 
-    `t2_stage` is None where absent and NaN where it is there but no number.
+    t2_stage           : None if absent, NaN if present but not a number
+    mandible, maxilla  : jaw -> head, for treatment stages that have no jaw pose of their own
+    unknown_tooth_keys : number of different tooth keys that are not numbers; not serialised
     """
 
     case_id: str = Field(alias="CaseID")
@@ -150,15 +157,14 @@ class CaseDocument(_Sparse):
 def parse(
     data: bytes, case_id: str, file: str = "", max_mb: float = math.inf, *, ends_only: bool = False
 ) -> CaseDocument:
-    """Read a case, as exported or as sanitised before.
+    """Parse the JSON of a case: the planning system's export, or a case that was sanitised before.
 
-    data    : UTF-8, byte order mark or not; numbers may be texts; NaN and Infinity are let through here
-    case_id : the stem of the file's name; a `CaseID` inside that differs excludes the case
-    file    : path or URL, for the errors
-    ends_only : leave all stages empty but those of T1 and T2: checking the many between them takes most
-              of the time
-    returns : the allow-listed fields; `unknown_tooth_keys` counts different tooth keys that are no numbers
-    raises  : CaseDefect, which quotes nothing of the content but a CaseID that can be a file's name
+    data      : UTF-8, with or without a byte order mark; numbers may be strings; NaN and Infinity are kept
+    case_id   : stem of the file's name; a different `CaseID` in the JSON excludes the case
+    file      : path or URL, for the errors
+    max_mb    : largest size of `data`, MB
+    ends_only : if True, the treatment stages between T1 and T2 come out empty, which saves most of the time
+    raises    : CaseDefect, which quotes no content of the JSON except a CaseID that is a valid file name
     """
     values = _load(data, file, max_mb)
     inside = values.get("CaseID")
@@ -167,12 +173,12 @@ def parse(
     stages = values.get("Staging")
     if not isinstance(stages, list) or not stages:
         raise CaseDefect(
-            "no_stages", "Staging is missing, empty or no list", "export the staging too", file=file
+            "no_stages", "Staging is missing, empty or not a list", "export the staging too", file=file
         )
     numbers = [_number(stage.get("Stage")) for stage in stages if isinstance(stage, dict)]
     known = [number for number in numbers if number is not None]
     if known != sorted(set(known)):
-        seen, fix = "Stage numbers that contradict the order of Staging", "export the stages in their order"
+        seen, fix = "the Stage numbers do not increase along Staging", "export the stages in order"
         raise CaseDefect("stage_order", seen, fix, file=file)
     if ends_only:
         ends = {0, position_of_t2(_t2_stage(values.get("T2Stage")), len(stages))}
@@ -190,31 +196,31 @@ def _case_id_differs(inside: str, file: str) -> CaseDefect:
     with suppress(CaseDefect):
         check_id(inside)
         fix = f"rename the file to {inside}.json, its folder of meshes to {inside}"
-    seen = "the CaseID inside is not the file's name"
+    seen = "the CaseID in the JSON is not the file's name"
     return CaseDefect("case_id_differs", seen, f"{fix}; remove it if it is a copy of another case", file=file)
 
 
 def position_of_t2(stage: float | None, count: int) -> int | None:
-    """List position that a T2Stage names among `count` stages; None if it names none."""
+    """Index of T2 in a list of `count` treatment stages, from T2Stage (`stage`); None if there is none."""
     if stage is None or not stage.is_integer() or not 0 <= stage <= count:
         return None
     return min(int(stage), count - 1)  # real exports also give the number of stages
 
 
 def as_json(document: CaseDocument) -> dict[str, Any]:
-    """Plain JSON values: numbers as numbers, those not finite as the texts "nan", "inf", "-inf"."""
+    """Plain JSON values; NaN and infinities become the strings "nan", "inf" and "-inf"."""
     plain: dict[str, Any] = _finite(document.model_dump(by_alias=True))
     return plain
 
 
 def as_exported(document: CaseDocument) -> dict[str, Any]:
-    """Plain JSON values as planning systems write them: `as_json` with T2Stage as a text."""
+    """Plain JSON values as planning systems write them: those of `as_json`, but T2Stage as a string."""
     plain = as_json(document)
     return plain if document.t2_stage is None else plain | {"T2Stage": str(plain["T2Stage"])}
 
 
 def canonical(document: CaseDocument) -> bytes:
-    """Serialise canonically: the same content gives the same bytes (sorted keys, no spaces, legal JSON)."""
+    """Serialise as JSON with sorted keys and no spaces; the same content gives the same bytes."""
     text = json.dumps(as_json(document), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-8") + b"\n"
 
@@ -222,7 +228,7 @@ def canonical(document: CaseDocument) -> bytes:
 def read(
     path: str | Path, case_id: str, max_mb: float = math.inf, *, ends_only: bool = False
 ) -> CaseDocument:
-    """Parse a local file; raises CaseDefect, also if the file cannot be read."""
+    """Parse a local file, see `parse`; raises CaseDefect, also if the file cannot be read."""
     limit = None if math.isinf(max_mb) else int(max_mb * 1e6)
     try:
         with open(path, "rb") as stream:
@@ -233,7 +239,7 @@ def read(
     return parse(data, case_id, str(path), max_mb, ends_only=ends_only)
 
 
-# First bytes of what lies there in place of a case.
+# First bytes of a file that is no JSON -> what it is, and the fix.
 _NOT_JSON = {
     b"<": ("a web page or XML", "check the address; is DENTALIGN_TOKEN needed?"),
     b"version https://git-lfs": ("a Git LFS pointer", "run `git lfs pull` where the cases are"),
@@ -253,7 +259,7 @@ def _load(data: bytes, file: str, max_mb: float) -> dict[str, Any]:
         if start.startswith(first):
             raise defect("not_json", f"not JSON: {seen}", fix)
     if sum(data.count(mark) for mark in (b",", b"{", b"[")) > MOST_VALUES:
-        raise defect("too_many_values", f"more than {MOST_VALUES} values", "export one case a file")
+        raise defect("too_many_values", f"more than {MOST_VALUES} values", "export one case per file")
     try:
         text = data.decode("utf-8-sig")
         values = json.loads(text, parse_int=_integer, object_pairs_hook=_without_doubles)
@@ -265,21 +271,21 @@ def _load(data: bytes, file: str, max_mb: float) -> dict[str, Any]:
     except RecursionError:
         raise defect("nested_too_deep", "JSON nested too deep", "export it again") from None
     except _DoubleKeyError:
-        raise defect("double_key", "a key stands twice in one object", "export it again") from None
+        raise defect("double_key", "a key occurs twice in one JSON object", "export it again") from None
     if not isinstance(values, dict):
         raise defect("not_a_case", "the JSON is not an object", "export the case, not a list or a value")
     return values
 
 
 def too_large(max_mb: float, file: str) -> CaseDefect:
-    """Defect of a file over the limit."""
+    """Defect of a file over the limit `max_mb`, MB."""
     return CaseDefect(
-        "too_large", f"over {max_mb:g} MB", "raise limits.max_json_mb, if it is a case", file=file
+        "too_large", f"over {max_mb:g} MB", "raise limits.max_json_mb if the file is a case", file=file
     )
 
 
 class _DoubleKeyError(Exception):
-    """An allow-listed key stands twice in one object: which value holds would be a guess."""
+    """An allow-listed key occurs twice in one object: which value is right would be a guess."""
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

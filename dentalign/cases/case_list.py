@@ -1,4 +1,4 @@
-"""Case list: cases and their patients, and the split and shard of each case."""
+"""Case list: ids of cases and their patients, from which the split and shard of each case follow."""
 
 import hashlib
 import re
@@ -18,27 +18,27 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 MAX_ID_LENGTH = 120
 
-_NOT_GIVEN = {"n/a", "na", "nan", "none", "null"}  # whatever their case
+_NOT_GIVEN = {"n/a", "na", "nan", "none", "null"}  # in upper or lower case
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-_ID_RULE = f"an id is at most {MAX_ID_LENGTH} of A-Z a-z 0-9 . _ - and does not start with '.'"
+_ID_RULE = f"use up to {MAX_ID_LENGTH} of the characters A-Z a-z 0-9 . _ -, with no '.' at either end"
 
 
 @dataclass(frozen=True, order=True)
 class ListedCase:
-    """Case of the list; cases of one `patient_id` share a split."""
+    """Row of a case list; all cases with one `patient_id` are in the same split."""
 
     case_id: str
     patient_id: str
 
     @property
     def split(self) -> Split:
-        """Split of the patient."""
+        """Split of the patient, see `split_of`."""
         return split_of(self.patient_id)
 
 
 def check_id(case_id: str, file: str = "") -> None:
-    """Refuse an id that cannot be a file name everywhere; raises CaseDefect, which does not quote it."""
+    """Raise CaseDefect if an id is not a valid file name on every system; the error does not quote the id."""
     if not _ID.fullmatch(case_id) or len(case_id) > MAX_ID_LENGTH or case_id.endswith("."):
         raise CaseDefect("bad_case_id", "an id that cannot be a file name", _ID_RULE, file=file)
     if _WINDOWS_DEVICE.fullmatch(case_id):
@@ -46,26 +46,27 @@ def check_id(case_id: str, file: str = "") -> None:
 
 
 def split_of(patient_id: str) -> Split:
-    """Split of a patient, 80/10/10 by the id alone: it stays when other patients come or go."""
+    """Split of a patient, 80/10/10 by a hash of the id, so that it does not depend on the other patients."""
     # The high bits, as shard_of uses the low ones: split and shard stay independent.
     share = int.from_bytes(_digest(patient_id)[:8]) / 2**64
     return "train" if share < 0.8 else "val" if share < 0.9 else "test"
 
 
 def shard_of(case_id: str, shards: Sequence[str]) -> str:
-    """Shard of a case, by its id alone."""
+    """Shard of a case, one of `shards`, by a hash of its id."""
     return shards[int.from_bytes(_digest(case_id)) % len(shards)]
 
 
 def read(path: str | Path, stage: str = "case_list") -> tuple[list[ListedCase], list[LeftOut]]:
-    """Read a case list: CSV with a heading `case_id` and, if wanted, `patient_id`; others are ignored.
+    """Read a case list: CSV with the column `case_id` and optionally `patient_id`; other columns are ignored.
 
-    A bad row never passes silently: it becomes a LeftOut line, named "line N", of the given stage.
-    Of rows that say the same id twice (case ignored, as some file systems do) the first stands, unless
-    they name different patients: then none does, because the split would be a guess.
+    An unusable row becomes a LeftOut line with "line N" as its case id. Of rows whose case ids are equal, or
+    differ only in upper and lower case, one is used: the first with a patient id, else the first. If such
+    rows have different patient ids, none is used, because the split would be a guess.
 
-    returns: the usable cases sorted by id, and what was left out
-    raises : DentalignError if the file cannot be read or has no column `case_id`
+    stage   : pipeline stage or command, for the LeftOut lines
+    returns : the usable cases, sorted by id, and the LeftOut lines
+    raises  : DentalignError if the file cannot be read or has no column `case_id`
     """
     left_out: list[LeftOut] = []
     placeholders: list[int] = []
@@ -87,19 +88,19 @@ def read(path: str | Path, stage: str = "case_list") -> tuple[list[ListedCase], 
     if placeholders:
         print(
             f"{path}: patient_id is a placeholder such as N/A in {len(placeholders)} rows (first: line "
-            f"{placeholders[0]}): taken as not given, each case is a patient of its own",
+            f"{placeholders[0]}); each of these cases counts as a patient of its own",
             file=sys.stderr,
         )
     good: list[ListedCase] = []
     for rows in same.values():
         if len({case.patient_id for _, case in rows if case.patient_id != case.case_id}) > 1:
-            code, fix, refused = "two_patients", "name one patient for the case", rows
+            code, fix, refused = "two_patients", "give these rows one patient_id", rows
         else:
             code, fix, refused = "duplicate_case_id", "remove the row, or give it an id of its own", rows[1:]
             named = [case for _, case in rows if case.patient_id != case.case_id]
             good.append(named[0] if named else rows[0][1])  # a patient named once holds for every row
         for line, _ in refused:
-            seen = f"the case id stands in lines {', '.join(str(n) for n, _ in rows)}"
+            seen = f"the case id occurs in lines {', '.join(str(n) for n, _ in rows)}"
             left_out.append(
                 LeftOut.of(f"line {line}", stage, CaseDefect(code, seen, fix, file=f"{path}:{line}"))
             )
@@ -107,9 +108,11 @@ def read(path: str | Path, stage: str = "case_list") -> tuple[list[ListedCase], 
 
 
 def find(store: str | Path, stage: str = "list") -> tuple[list[ListedCase], list[LeftOut]]:
-    """List the cases of a case store by the files in its folder `json`, and the files that cannot be cases.
+    """List the cases of a case store by the names of the files in its folder `json`.
 
-    raises: DentalignError if there is no such folder
+    stage   : pipeline stage or command, for the LeftOut lines
+    returns : the cases, sorted by id, with the case id as patient id; LeftOut lines of unusable files
+    raises  : DentalignError if there is no such folder
     """
     folder = Path(store) / "json"
     if not folder.is_dir():
@@ -124,8 +127,8 @@ def find(store: str | Path, stage: str = "list") -> tuple[list[ListedCase], list
                 raise CaseDefect("not_a_case", "not named <case_id>.json", "move it out of json/")
             check_id(file.stem)
             if file.stem.casefold() in ids:
-                seen = "a name that differs from another one by letter case only"
-                raise CaseDefect("duplicate_case_id", seen, "rename it")
+                seen = "the case id differs from another one only in upper and lower case"
+                raise CaseDefect("duplicate_case_id", seen, "rename the file")
             ids[file.stem.casefold()] = file.stem
         except CaseDefect as defect:
             defect.file = str(file)
@@ -134,30 +137,35 @@ def find(store: str | Path, stage: str = "list") -> tuple[list[ListedCase], list
 
 
 def write(path: str | Path, cases: Iterable[ListedCase]) -> None:
-    """Write a case list that `read` takes: `case_id`, and `patient_id` where a case has one of its own."""
+    """Write a case list for `read`; without the column `patient_id` if every patient id is the case id."""
     rows = [[case.case_id, case.patient_id] for case in sorted(cases)]
     columns = 1 if all(case_id == patient_id for case_id, patient_id in rows) else 2
     csv_table.write(path, ["case_id", "patient_id"][:columns], (row[:columns] for row in rows))
 
 
 def for_autoencoder(cases: Iterable[ListedCase], count: int) -> list[ListedCase]:
-    """Draw `count` cases of the train split (fewer if there are no more) by the hash of the case id."""
+    """Select `count` cases of the train split by a hash of the case id, or all if there are fewer."""
     train = [case for case in cases if case.split == "train"]
     return sorted(sorted(train, key=lambda case: _digest(case.case_id))[:count])
 
 
 def write_splits(path: str | Path, splits: Mapping[str, str]) -> None:
-    """Write the CSV `case_id,split`, sorted by id."""
+    """Write case id -> split as the CSV `case_id,split`, sorted by id."""
     csv_table.write(path, ["case_id", "split"], sorted(splits.items()))
 
 
 def read_splits(path: str | Path) -> dict[str, Split]:
-    """Read the CSV `case_id,split`; raises DentalignError if the file is something else."""
+    """Read the CSV `case_id,split` as case id -> split.
+
+    raises: DentalignError if the file is not such a table; CaseDefect for an invalid case id
+    """
     splits: dict[str, Split] = {}
     for line, row in csv_table.read(path, ["case_id"]):
         known = [split for split in SPLITS if split == row.get("split")]
         if not known or row["case_id"] in splits:
-            raise DentalignError(f"{path}: line {line}: each case once, its split one of {', '.join(SPLITS)}")
+            raise DentalignError(
+                f"{path}: line {line}: list each case once, with a split of {', '.join(SPLITS)}"
+            )
         check_id(row["case_id"], f"{path}:{line}")
         splits[row["case_id"]] = known[0]
     return splits

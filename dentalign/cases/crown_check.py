@@ -1,14 +1,14 @@
-"""Check that crowns are those of their teeth, and stand upright in tooth-local coordinates.
+"""Check that each crown mesh is that of its tooth, and upright in tooth-local coordinates.
 
-A crown in head coordinates, upside down, mirrored or of another tooth makes a heap of the mouth, and a
-model would learn from it. Place and length are measured. For the rest a crown is compared with the average
-crown of its tooth (`dentalign.geometry.average_crowns`): as it is, with its axes flipped, and with the
-average crowns of other kinds of teeth. It is suspected only if it clearly fits better otherwise, and no
-small rotation makes it fit as it is. A crown that fits nothing (worn, in part, with gum) passes.
+A model would learn from a crown that is in head coordinates, upside down, mirrored or of another tooth. The
+first checks find meshes that are far from the origin or too long, and two teeth with the same mesh.
+The other checks compare a crown with the average crown of its tooth (`dentalign.geometry.average_crowns`): as
+it is, with its axes flipped, and with average crowns of other kinds of teeth. A crown is wrong only if it
+clearly fits better flipped or as another kind, and no small rotation makes it fit as it is. A crown that fits
+no average (worn, incomplete, with gum) passes.
 
-What most crowns of a mouth have in common is the fault of an export and excludes the case; what a single
-crown has drops its tooth. Third molars and primary teeth, which have no average crown here, are checked for
-place, length and double meshes alone.
+A fault of most crowns in a mouth comes from the export and excludes the case; a fault of a single crown drops
+its tooth. Third molars and primary teeth have no average crown here, so only the first checks apply to them.
 """
 
 import functools
@@ -90,11 +90,11 @@ _AXES = "+z from root to crown tip, +y buccal, x = y cross z"
 
 @dataclass(frozen=True)
 class CrownShape:
-    """Place, size and surface of a crown.
+    """Position, size and surface of a crown mesh.
 
-    centre, extent : (3,) of its bounding box, mm, in the frame of the file
-    points         : (256, 3) on its surface, tooth-local mm, our frame
-    distances      : (98,) of the surface from the centre of the box, see `surface_distances`
+    centre, extent : (3,) centre and side lengths of the bounding box, mm, as in the mesh file
+    points         : (256, 3) on the surface, mm, in our tooth-local frame
+    distances      : (98,) mm, from the centre of the bounding box to the surface, see `surface_distances`
     file           : path or URL, for the errors
     """
 
@@ -106,9 +106,9 @@ class CrownShape:
 
 
 def shape_of(triangles: Array, to_ours: Array, file: str) -> CrownShape:
-    """Measure a crown.
+    """Measure a crown mesh.
 
-    triangles : (F, 3, 3) mm, in the frame of the file
+    triangles : (F, 3, 3) mm, as in the mesh file
     to_ours   : (3, 3) rotation from the exporter's tooth-local frame to ours
     raises    : ValueError where all triangles have area 0
     """
@@ -119,11 +119,12 @@ def shape_of(triangles: Array, to_ours: Array, file: str) -> CrownShape:
 
 
 def wrong_crowns(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits) -> dict[int, ToothDefect]:
-    """Find the crowns that cannot be those of their teeth: slot -> defect, which drops the tooth.
+    """Find the crowns that cannot be those of their teeth.
 
-    mouth  : its poses at T1 and FDI numbers count
-    shapes : slot -> its crown
-    raises : CaseDefect where most crowns have the same fault, or are no crowns at all
+    mouth   : only its poses at T1 and its FDI numbers are used
+    shapes  : slot -> crown
+    returns : slot -> defect of each wrong crown
+    raises  : CaseDefect where most crowns have the same fault, or are no crowns at all
     """
     wrong = _whole_teeth(mouth, shapes, limits)
     wrong |= _far_off(mouth, {slot: shape for slot, shape in shapes.items() if slot not in wrong}, limits)
@@ -168,9 +169,7 @@ def _far_off(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits) -> 
     if _are_most(found, shapes):
         where = "one common frame, of a jaw or a scan"
         if median(np.array(list(by_pose.values()))) < AT_POSE_MM:
-            where = (
-                f"head coordinates ({_range(by_pose.values())} mm from where the poses at T1 have the teeth)"
-            )
+            where = f"head coordinates ({_range(by_pose.values())} mm from the positions of the teeth at T1)"
         seen = (
             f"the centres of {len(found)} of {len(shapes)} crowns lie "
             f"{_range(away[slot] for slot in found)} mm from the origins of their teeth: they are in {where}"
@@ -178,9 +177,9 @@ def _far_off(mouth: Mouth, shapes: Mapping[int, CrownShape], limits: Limits) -> 
         raise CaseDefect("mesh_far_off", seen, fix, file=shapes[found[0]].file)
     defects = {}
     for slot in found:
-        where = "the frame of a jaw or a scan?"
+        where = "another frame (of a jaw or a scan?)"
         if by_pose[slot] < AT_POSE_MM:
-            where = f"head coordinates ({by_pose[slot]:.1f} mm from where its pose at T1 has the tooth)"
+            where = f"head coordinates ({by_pose[slot]:.1f} mm from the position of the tooth at T1)"
         seen = f"the crown's centre lies {away[slot]:.3g} mm from the tooth's origin: it is in {where}"
         defects[slot] = _defect("mesh_far_off", seen, fix, mouth, shapes, slot)
     return defects
@@ -204,7 +203,7 @@ def _same_meshes(mouth: Mouth, shapes: Mapping[int, CrownShape]) -> dict[int, To
             misfits = [0.0, 0.0]
         for own, other in ((0, 1), (1, 0)):
             if misfits[own] > misfits[other] - CLEARLY_ALONE:
-                seen, fix = f"the mesh is that of tooth {fdis[other]} as well", "export each tooth's own mesh"
+                seen, fix = f"tooth {fdis[other]} has the same mesh", "export each tooth's own mesh"
                 defects[slots[own]] = _defect("same_mesh", seen, fix, mouth, shapes, slots[own])
     return defects
 
@@ -256,7 +255,7 @@ class _Fit:
         """Defect of a crown that fits otherwise."""
         seen = (
             f"the crown is {self.average.away_mm(self.distances):.1f} mm (RMS) off an average {self.fdi}, "
-            f"{otherwise} {otherwise_mm:.1f} mm"
+            f"but {otherwise_mm:.1f} mm {otherwise}"
         )
         return ToothDefect(code, seen, fix, file=self.shape.file, tooth=self.fdi)
 
@@ -272,7 +271,7 @@ def _refuse_other_shapes(mouth: Mouth, fits: Sequence[_Fit]) -> None:
     file, count = fits[0].shape.file, f"median of {len(fits)}"
     size = _median(fit.shape.extent[:2].sum() / fit.average.extent[:2].sum() for fit in fits)
     if not SIZES[0] < size < SIZES[1]:
-        seen = f"the crowns are {size:.2g} times as wide as average ones ({count})"
+        seen = f"the crowns are {size:.2g} times as wide as average crowns ({count})"
         raise CaseDefect("crown_size", seen, "check the unit of the export (mm)", file=file)
     gain = np.stack([fit.as_it_is - fit.flipped for fit in fits])
     if _counted(gain).max() > 0:  # only then it pays to try small rotations
@@ -280,12 +279,13 @@ def _refuse_other_shapes(mouth: Mouth, fits: Sequence[_Fit]) -> None:
     best = int(_counted(gain).argmax())
     if _median(min(fit.as_it_is / 2, fit.flipped[best]) for fit in fits) > FITS:
         away = _median(fit.average.away_mm(fit.distances) for fit in fits)
-        seen = f"the meshes are {away:.1f} mm (RMS) off average crowns ({count}), and fit no other way"
-        raise CaseDefect("not_crowns", seen, "export the crowns: no roots, gum or models", file=file)
+        seen = f"the meshes are {away:.1f} mm (RMS) off average crowns ({count}), also with flipped axes"
+        fix = "export crowns, without roots or gum, not models of a jaw"
+        raise CaseDefect("not_crowns", seen, fix, file=file)
     if _counted(gain)[best] > MOUTH_CLEARLY:
         code = _FLIPS[best][1]
         many = int((gain[:, best] > 0).sum())
-        seen = f"{many} of {len(fits)} crowns fit average ones better {_SAID[code]} than as they are"
+        seen = f"{many} of {len(fits)} crowns fit average crowns better if {_SAID[code]}"
         raise CaseDefect(code, seen, _fix_of_all(code, mouth), file=file)
 
 
@@ -306,8 +306,8 @@ def _flipped(fit: _Fit, other: _Fit | None) -> ToothDefect | None:
     code = _FLIPS[best][1]
     fix = f"export the mesh with {_AXES}"
     if code == MIRRORED:
-        fix = f"see whether it is the crown of tooth {antimere(fit.fdi)}; {fix}"
-    return fit.defect(code, _SAID[code], fit.average.away_mm(fit.distances[_ORDERS[best]]), fix)
+        fix = f"check whether it is the crown of tooth {antimere(fit.fdi)}; {fix}"
+    return fit.defect(code, f"if {_SAID[code]}", fit.average.away_mm(fit.distances[_ORDERS[best]]), fix)
 
 
 def _of_other_kind(fit: _Fit) -> ToothDefect | None:
@@ -318,12 +318,12 @@ def _of_other_kind(fit: _Fit) -> ToothDefect | None:
     if best is None:
         return None
     away = kinds[best].average.away_mm(fit.distances)
-    fix = "see whether meshes or numbers are exchanged"
+    fix = "check whether meshes or numbers are exchanged"
     return fit.defect("other_tooth", f"off a {kinds[best].fdi}", away, fix)
 
 
 class _OtherKind(NamedTuple):
-    """Average crown of a tooth of another kind, and what it would gain if it stood for this tooth's."""
+    """Average crown of a tooth of another kind, and its misfit to this tooth's average crown."""
 
     fdi: int
     average: AverageCrown
@@ -357,7 +357,7 @@ def _fix_of_all(code: str, mouth: Mouth) -> str:
         return f"export tooth-local meshes with {_AXES}"
     arches = find_arches(mouth.pose[T1], np.flatnonzero(mouth.present[T1]))
     if any(arch.normal is not None for arch in arches):  # the frame check has seen that the poses are right
-        return "the poses have buccal where it belongs: export the meshes in the same frame, +y buccal"
+        return "the poses have the right buccal axis: export the meshes in the same frame, +y buccal"
     return 'set source.buccal_axis: "-y" in params.yaml (if it is "-y" already: "+y")'
 
 

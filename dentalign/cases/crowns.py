@@ -1,4 +1,4 @@
-"""Crown mesh -> ordered points on it, the same at T1 and T2, where the crown is that of its tooth."""
+"""Crown meshes of a mouth -> ordered points on them, the same points at T1 and T2, after the crown checks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,15 +17,15 @@ from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, Mouth
 from dentalign.teeth import SLOT_COUNT
 
-# Slot -> triangles (F, 3, 3), mm, in the exporter's tooth-local frame, and the file as the user knows it.
+# Slot -> triangles (F, 3, 3), mm, in the exporter's tooth-local frame, and the path or URL.
 ReadMesh = Callable[[int], tuple[Array, str]]
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """Settings and sampling of crowns; can be sent to worker processes.
+    """Measuring and sampling of crowns with given settings; instances can be sent to worker processes.
 
-    buccal_axis : where buccal points in the exporter's tooth-local frame, "+y" (ours) or "-y"
+    buccal_axis : buccal axis of the exporter's tooth-local frame, "+y" (as in ours) or "-y"
     """
 
     buccal_axis: BuccalAxis
@@ -36,7 +36,9 @@ class Sampler:
         """Measure a crown for the checks.
 
         triangles : (F, 3, 3) mm in the exporter's tooth-local frame
-        raises    : ToothDefect where the mesh cannot be one in mm, or has no surface
+        file      : path or URL, for the errors
+        raises    : ToothDefect where all triangles have area 0, or the mesh is not limits.min_crown_mm to
+                    limits.max_crown_mm long
         """
         try:
             shape = crown_check.shape_of(triangles, to_our_frame(self.buccal_axis), file)
@@ -51,7 +53,7 @@ class Sampler:
         return shape
 
     def points(self, triangles: Array) -> NDArray[np.float64]:
-        """Sample ordered points (P, 3) on a crown, tooth-local mm, our frame.
+        """Sample ordered points (P, 3) on a crown, mm, in our tooth-local frame.
 
         triangles : (F, 3, 3) mm in the exporter's tooth-local frame
         raises    : ValueError where all triangles have area 0
@@ -65,11 +67,12 @@ class Sampler:
 def read_crowns(
     mouth: Mouth, read_mesh: ReadMesh, sampler: Sampler, findings: Findings, *, plan: bool = True
 ) -> Mouth:
-    """Add points on the crowns to a mouth; a tooth whose mesh cannot be used is dropped.
+    """Add points on the crowns to a mouth, and drop teeth whose mesh cannot be used.
 
-    read_mesh : may raise ToothDefect
-    plan      : if False no tooth need be there at T2
-    raises    : CaseDefect where most crowns are wrong in the same way, or too little of the mouth is left
+    read_mesh : reads the mesh of a slot, or raises ToothDefect
+    findings  : gets a line for each dropped tooth
+    plan      : if True, at least one tooth must be left at both T1 and T2
+    raises    : CaseDefect where most crowns have the same fault, or too few teeth are left
     """
     points = np.zeros((SLOT_COUNT, sampler.sample.points, 3), np.float32)
     shapes, lost = {}, []

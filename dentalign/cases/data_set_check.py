@@ -1,4 +1,4 @@
-"""Check of a data set as a whole, before training: what no single case shows."""
+"""Check of a data set as a whole before training, for faults that no single case shows."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from dentalign.cases.settings import Limits
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, T2, Mouth
 
-FEWEST_CASES = 5  # of which something is said
+FEWEST_CASES = 5  # smaller data sets get no remarks
 MANY, NEARLY_ALL = 0.5, 0.9  # shares of the cases: from there on a warning, and an error
 HARDLY_MM = 0.3  # mean over the teeth of a case
 SAME_MM = 0.1  # mean over the teeth of a case, from the median of all cases
@@ -21,8 +21,9 @@ SAME_MM = 0.1  # mean over the teeth of a case, from the median of all cases
 
 @dataclass(frozen=True)
 class Remark:
-    """Remark on a data set: what was found, and the fix.
+    """Remark on a data set as a whole.
 
+    text      : fault found, and its fix
     pointless : True if nothing could be learnt from the data set
     """
 
@@ -34,17 +35,17 @@ class Remark:
 
 
 def remarks(mouths: Sequence[Mouth], lines: Iterable[LeftOut], listed: int, limits: Limits) -> list[Remark]:
-    """Find cases that hardly move, share one T2, or are left out for one reason, where most are so.
+    """Find faults that most cases share: teeth hardly move, all T2 are equal, one reason leaves cases out.
 
     mouths : the cases used, without points
-    lines  : what was left out of the cases listed
-    listed : number of cases listed
+    lines  : what was left out of the listed cases
+    listed : number of listed cases
     """
     return [*_of_plans(mouths, limits), *nearly_all_left_out(lines, listed)]
 
 
 def nearly_all_left_out(lines: Iterable[LeftOut], listed: int) -> list[Remark]:
-    """Find reasons for which nearly every case was left out."""
+    """Find each reason code for which nearly all (NEARLY_ALL) of the listed cases were left out."""
     by_code: dict[str, dict[str, LeftOut]] = defaultdict(dict)
     for line in sorted(line for line in lines if line.whole_case):
         by_code[line.code].setdefault(line.case_id, line)
@@ -64,12 +65,12 @@ def _of_plans(mouths: Sequence[Mouth], limits: Limits) -> list[Remark]:
     still = np.array([surface_movements(mouth).mean() < HARDLY_MM for mouth in mouths])
     if limits.min_movement_mm > 0 and still.mean() >= MANY:
         seen = f"teeth hardly move from T1 to T2, by less than {HARDLY_MM:g} mm on the average"
-        found.append(_remark(still, seen, "see whether T2Stage names the stage that is planned"))
+        found.append(_remark(still, seen, "check that T2Stage is the planned stage"))
     place, present = (np.stack([getattr(m, name) for m in mouths]) for name in ("pose", "present"))
     shared = _shared(place[:, T2], present[:, T2]) & ~_shared(place[:, T1], present[:, T1])
     if shared.mean() >= MANY:
-        seen = f"T2 is the same within {SAME_MM:g} mm, and T1 is not"
-        found.append(_remark(shared, seen, "see whether the export writes each patient's own plan"))
+        seen = f"T2 is the same within {SAME_MM:g} mm, although T1 differs"
+        found.append(_remark(shared, seen, "check that the export writes each patient's own T2"))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Listed cases -> sanitised JSON files, one per case, and the list of those that could not be had."""
+"""Listed cases -> sanitised JSON files, one per case, and the list of what was left out."""
 
 import json
 from collections.abc import Iterable
@@ -28,7 +28,12 @@ UNKNOWN_TOOTH = "?"
 
 @dataclass(frozen=True)
 class FetchResult:
-    """Number of cases written, of them unchanged since the last time, and of cases left out."""
+    """Counts of one run of `fetch_cases`.
+
+    cases     : cases written, the unchanged ones included
+    unchanged : cases that did not change at the source since the last run
+    left_out  : cases and unusable rows of the case list that were left out
+    """
 
     cases: int
     unchanged: int
@@ -61,16 +66,16 @@ def fetch_cases(
     fetch: Fetch,
     limits: Limits,
 ) -> FetchResult:
-    """Fetch every listed case, sanitised, and write which could be had and which could not.
+    """Fetch every listed case; write the sanitised cases, their splits, and the list of what was left out.
 
-    cases     : the case list (CSV)
-    source    : directory, URL prefix or `.url` file that holds `<case_id>.json`
+    cases     : case list (CSV)
+    source    : location of `<case_id>.json`: directory, URL prefix, or `.url` file with a URL prefix in it
     out       : directory of `<case_id>.json`, replaced as a whole
     cases_out : CSV `case_id,split` of the cases in `out`
-    left_out  : JSON, rows of the list, and what was left out of it and why; written even if no case is left
-    raises    : NothingUsable if no case is left; DentalignError if the list cannot be read, or if more
-                than fetch.max_failed_share of the listed cases cannot be had (a malformed document is no
-                such failure). Files fetched until then stay in the cache.
+    left_out  : JSON, see `write_left_out`; written even if no case is usable
+    raises    : NothingUsable if no case is usable; DentalignError if the list cannot be read, or if more than
+                fetch.max_failed_share of the listed cases could not be read or downloaded (malformed ones do
+                not count). Cases that were fetched before stay in the cache.
     """
     listed, lines = case_list.read(cases, STAGE)
     rows = [case.case_id for case in listed] + [line.case_id for line in lines]
@@ -110,7 +115,11 @@ def fetch_cases(
 
 
 def write_left_out(path: str | Path, lines: Iterable[LeftOut], listed: Iterable[str]) -> None:
-    """Write, as JSON, what was left out, and every row of the case list by its id (or "line N")."""
+    """Write the JSON list of what was left out.
+
+    lines  : what was left out
+    listed : rows of the case list, each by its case id, or by "line N" if it is unusable
+    """
     record = {"listed": sorted(listed), "left_out": to_list(lines)}
     atomic.write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
@@ -175,8 +184,8 @@ class _Fetcher:
 def _stop_if_too_many(failures: list[Unreachable], listed: int, share: float) -> None:
     if len(failures) > share * listed:
         raise DentalignError(
-            f"{len(failures)} of {listed} listed cases could not be had so far, more than "
-            f"fetch.max_failed_share = {share:g}{_first(str(failure) for failure in failures)}"
+            f"{len(failures)} of {listed} listed cases could not be read or downloaded so far, more than "
+            f"the share fetch.max_failed_share = {share:g}{_first(str(failure) for failure in failures)}"
         )
 
 
@@ -186,9 +195,9 @@ def _first(reasons: Iterable[str], count: int = 3) -> str:
 
 
 def unknown_tooth_keys(count: int, file: str = "") -> list[ToothDefect]:
-    """Make the defect of a document's tooth keys that are not FDI numbers; none if all are."""
+    """Make a list with one defect for `count` tooth keys that are not FDI numbers; empty if `count` is 0."""
     if not count:
         return []
     seen = f"{count} tooth keys that are not FDI numbers"
-    fix = "number supernumerary teeth in the planning system, or leave them out"
+    fix = "give these teeth FDI numbers in the planning system; leave supernumerary teeth out"
     return [ToothDefect("unknown_tooth_key", seen, fix, file=file, tooth=UNKNOWN_TOOTH)]

@@ -9,10 +9,11 @@ from dentalign.mouth import T1, T2, Mouth
 
 
 class Findings:
-    """Lines of one case for the list of what was left out.
+    """Defects of one case, collected as lines of the list of what was left out.
 
-    lines       : in the order in which they were found; lines of earlier steps may be given
-    teeth_at_t1 : number of teeth that the document has at T1, those dropped and those without a slot included
+    case_id, step : case and pipeline stage (or command) in each line
+    lines         : lines in the order in which they were found; may start with those of an earlier step
+    teeth_at_t1   : number of teeth in the document at T1, dropped teeth and teeth without a slot included
     """
 
     teeth_at_t1 = 0
@@ -27,14 +28,14 @@ class Findings:
 
     @property
     def dropped(self) -> int:
-        """Number of teeth of T1 that were dropped, those without a slot included."""
+        """Number of dropped teeth at T1, teeth without a slot included."""
         return sum(bool(line.tooth) and line.code not in NO_TEETH_OF_T1 for line in self.lines)
 
     def refuse_what_is_left(self, mouth: Mouth, limits: Limits, file: str = "", *, plan: bool = True) -> None:
-        """Exclude a case that lost more teeth than `limits.max_dropped_teeth`, or has none to learn from.
+        """Raise CaseDefect if more teeth than limits.max_dropped_teeth are dropped, or none is left.
 
-        plan   : whether there must be a tooth at both T1 and T2
-        raises : CaseDefect
+        file : path or URL, for the error
+        plan : if True, at least one tooth must be left at both T1 and T2
         """
         if self.dropped > limits.max_dropped_teeth:
             seen = (
@@ -46,5 +47,5 @@ class Findings:
         if not mouth.present[T1].any():
             raise CaseDefect("no_teeth", "no usable tooth at T1", "correct the teeth listed", file=file)
         if plan and not np.logical_and(*mouth.present[[T1, T2]]).any():
-            seen, fix = "no usable tooth stands at both T1 and T2", "see whether T2Stage is the right stage"
+            seen, fix = "no usable tooth stands at both T1 and T2", "check that T2Stage is the right stage"
             raise CaseDefect("no_pairs", seen, fix, file=file)

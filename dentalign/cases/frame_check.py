@@ -1,9 +1,9 @@
-"""Check that a mouth stands in the head frame and its teeth have our axes: a wrong frame poisons training.
+"""Check that a mouth is in the head frame and its teeth have our tooth-local axes.
 
 Head frame: right-handed, mm, x to the patient's left, y posterior, z up. Tooth-local: +z from root to
-crown tip, +y buccal. The teeth are compared with an average mouth (dentalign.geometry.average_mouth) by least
-squares, so that crowding, gaps and a few odd teeth do not matter; where there are too few teeth to tell,
-nothing is said.
+crown tip, +y buccal. The teeth are compared with an average mouth (dentalign.geometry.average_mouth) by
+robust least squares, so that crowding, gaps and a few odd teeth do not matter. With too few teeth nothing is
+found.
 """
 
 import functools
@@ -57,7 +57,7 @@ WELL_DEG = 40.0  # within that they must fit
 
 _UNITS = {"metres": 1e-3, "centimetres": 0.1, "inches": 1 / 25.4, "micrometres": 1e3}
 _LPS = "x to the patient's left, y to posterior, z up, right-handed"
-_NOT_BACK = "export poses from tooth-local to head or jaw, not the way back"
+_NOT_BACK = "export poses from tooth-local to head or jaw, not their inverses"
 _AXES = ("x", "y", "z")
 
 
@@ -69,15 +69,15 @@ def problems(
     limits: Limits | None = None,
     arches: Sequence[Arch] | None = None,
 ) -> list[CaseDefect]:
-    """Find what is wrong with the frame of a mouth; empty if nothing is, or if it cannot be told.
+    """Find what is wrong with the frame of a mouth at T1 or T2.
 
-    pose    : (32, 4, 4) float64, tooth-local (our axes) -> head, mm, at T1
-    mask    : (32,) bool, the teeth that are there
-    file    : for the errors
-    limits  : default those of dentalign.params; max_turn_deg, max_from_arch_mm and the sizes of a mouth
-    arches  : of just these teeth, where they were found before
-    returns : defects with a code of CODES, the figures seen, and the fix
-    raises  : ValueError if the pose of a tooth that is there is not finite
+    pose    : (32, 4, 4) float64, tooth-local (our axes) -> head, mm
+    mask    : (32,) bool, slots with a tooth
+    file    : path or URL, for the errors
+    limits  : None for the default `Limits()`
+    arches  : arches fitted to the teeth where mask is True; None to fit them here
+    returns : defects, each with a reason code of CODES; empty if nothing is wrong, or there are too few teeth
+    raises  : ValueError if a pose where mask is True is not finite
     """
     limits = limits or Limits()
     if not np.isfinite(pose[mask]).all():
@@ -92,14 +92,15 @@ def far_off(
     limits: Limits | None = None,
     arches: Sequence[Arch] | None = None,
 ) -> dict[int, float]:
-    """Find teeth far from the arch that the others form: slot -> distance, mm.
+    """Find teeth over limits.max_from_arch_mm away from the arch of the other teeth: slot -> distance, mm.
 
-    A coordinate that cannot be right (a lost decimal point, a pose of another case). Empty where there
-    are fewer than MIN_TEETH.
+    Such a pose is wrong: a lost decimal point, or the pose of another case. The result is empty if there are
+    fewer than MIN_TEETH teeth. An arch of few teeth cannot be fitted; its teeth are found if they are over
+    MOUTH_MM from the median position of all teeth.
 
     pose   : (32, 4, 4) float64, tooth-local -> head, mm
-    mask   : (32,) bool
-    arches : of just these teeth, where they were found before
+    mask   : (32,) bool, slots with a tooth
+    arches : as for `problems`
     """
     slots = np.flatnonzero(mask)
     if len(slots) < MIN_TEETH:
@@ -108,8 +109,8 @@ def far_off(
 
 
 def stray(fdi: int, away_mm: float, file: str = "") -> ToothDefect:
-    """Defect of a tooth that `far_off` found."""
-    seen = f"it stands {away_mm:.3g} mm from where the other teeth would have it"
+    """Defect of a tooth that `far_off` found at a distance of `away_mm`."""
+    seen = f"it stands {away_mm:.3g} mm from its expected place among the other teeth"
     fix = "correct its pose at T1 and T2 and export again (limits.max_from_arch_mm)"
     return ToothDefect("tooth_far_off", seen, fix, file=file, tooth=fdi)
 
@@ -120,12 +121,13 @@ def turned(
     limits: Limits | None = None,
     arches: Sequence[Arch] | None = None,
 ) -> dict[int, float]:
-    """Find teeth turned from where their arch would have them: slot -> angle, degrees.
+    """Find teeth turned by over limits.max_tooth_turn_deg from the axes expected in their arch.
 
-    Beyond what a rotated or tilted tooth has: upside down, back to front, axes of another slot. Empty where
-    the arch does not say.
+    No rotated or tilted tooth is turned so far: it is upside down, back to front, or has the axes of another
+    slot. Teeth of an arch without a `normal` are not checked.
 
     pose, mask, arches : as for `far_off`
+    returns            : slot -> angle, degrees
     """
     slots = np.flatnonzero(mask)
     limit = (limits or Limits()).max_tooth_turn_deg
@@ -139,8 +141,8 @@ def turned(
 
 
 def turned_tooth(fdi: int, angle_deg: float, file: str = "") -> ToothDefect:
-    """Defect of a tooth that `turned` found."""
-    seen = f"its axes are turned by {angle_deg:.0f} deg from where its arch would have them"
+    """Defect of a tooth that `turned` found with an angle of `angle_deg`."""
+    seen = f"its axes are turned by {angle_deg:.0f} deg from those expected in its arch"
     fix = "correct the rotation of its pose at T1 and T2 and export again (limits.max_tooth_turn_deg)"
     return ToothDefect("tooth_turned", seen, fix, file=file, tooth=fdi)
 
@@ -165,8 +167,8 @@ def _problems(
     arches = [arch.scaled(1 / size) for arch in arches] if arches else find_arches(in_mm, slots)
     if far := _far_off(in_mm, slots, arches, limits, 1 / size if in_millimetres else 1.0):
         teeth = ", ".join(f"{SLOTS[slot]} ({mm * size:.3g} mm)" for slot, mm in far.items())
-        seen = f"teeth far from the arch of the others: slot {teeth}"
-        yield "teeth_far_apart", seen, "correct their poses, or take them out of the case"
+        seen = f"teeth far from the arch that the other teeth form, in slots {teeth}"
+        yield "teeth_far_apart", seen, "correct the poses of these teeth, or take the teeth out of the case"
         arches = find_arches(in_mm, np.array([slot for slot in slots if slot not in far], dtype=np.intp))
     yield from _no_arch(arches, size, limits)
     yield from list(_directions(in_mm, arches, limits.max_turn_deg)) or _jaws_apart(in_mm, arches, limits)
@@ -195,7 +197,7 @@ def _reflected(pose: Array, slots: NDArray[np.intp]) -> Iterator[tuple[str, str,
     bad = (np.linalg.det(rotation) < 0) | ~(off < SMALL_CHANGE)
     if bad.any():
         teeth = ", ".join(str(SLOTS[slot]) for slot in slots[bad])
-        seen = f"the pose is not a rotation (a reflection, or scaled) in slots {teeth}"
+        seen = f"the pose is not rigid (a reflection, or scaled) in slots {teeth}"
         yield "pose_reflected", seen, "mirror or scale the meshes instead, and give each tooth a rigid pose"
 
 
@@ -210,8 +212,12 @@ def _wrong_size(size: float, place: Array, limits: Limits) -> tuple[str, str, st
         )
     unit = next((name for name, factor in _UNITS.items() if 0.5 <= size / factor <= 2), "")
     seen = f"the teeth span {spread:.3g} mm, {size:.3g} times an average mouth" + (unit and f"; in {unit}?")
-    wanted = f"a mouth is {limits.min_mouth_size:g} to {limits.max_mouth_size:g} times an average one"
-    return "mouth_size", seen, f"export in millimetres ({wanted}: limits.min_mouth_size, max_mouth_size)"
+    wanted = f"{limits.min_mouth_size:g} to {limits.max_mouth_size:g} times an average mouth"
+    return (
+        "mouth_size",
+        seen,
+        f"export in millimetres ({wanted}: limits.min_mouth_size, limits.max_mouth_size)",
+    )
 
 
 def _no_arch(arches: Sequence[Arch], size: float, limits: Limits) -> Iterator[tuple[str, str, str]]:
@@ -221,8 +227,8 @@ def _no_arch(arches: Sequence[Arch], size: float, limits: Limits) -> Iterator[tu
         away = float(median(arch.away))
         if away > limits.max_off_arch_mm:
             seen = (
-                f"the {len(arch.slots)} teeth of the {arch.name} arch form no arch: half of them stand "
-                f"{away * size:.3g} mm or more from their places"
+                f"the {len(arch.slots)} teeth of the {arch.name} arch form no arch: half of the teeth stand "
+                f"{away * size:.3g} mm or more from their places in the average arch"
             )
             yield "no_arch", seen, f"{_NOT_BACK}, and number the teeth by FDI"
             return
@@ -244,7 +250,7 @@ def _directions(pose: Array, arches: Sequence[Arch], max_turn_deg: float) -> Ite
             yield (
                 "arches_disagree",
                 seen,
-                "see to the poses of the jaws in the export",
+                "correct the poses of the jaws in the export",
             )
             return
     frame = max(sure, key=lambda arch: len(arch.slots)).frame
@@ -260,7 +266,7 @@ def _directions(pose: Array, arches: Sequence[Arch], max_turn_deg: float) -> Ite
         )
         crowns = 0.0
     if above < 0 and crowns > 0:
-        fix = "see to the poses of the jaws, and whether upper and lower are exchanged"
+        fix = "check the poses of the jaws, and whether upper and lower are exchanged"
         yield "upper_below_lower", f"the upper teeth stand {-above:.1f} mm below the lower ones", fix
     elif above > 0 and crowns < 0:
         yield _crowns_flipped(pose, arches)
@@ -270,7 +276,7 @@ def _directions(pose: Array, arches: Sequence[Arch], max_turn_deg: float) -> Ite
             yield _crowns_flipped(pose, arches)
             return
         frame = frame * [1.0, 1.0, -1.0]
-        yield "mirrored", f"a mouth and its mirror image are exchanged: {_wrong_axes(frame)}", _frame_fix()
+        yield "mirrored", f"the mouth is a mirror image: {_wrong_axes(frame)}", _frame_fix()
         return
     turn = _turn_deg(frame, np.eye(3))
     if turn > max_turn_deg:
@@ -290,8 +296,8 @@ def _jaws_apart(pose: Array, arches: Sequence[Arch], limits: Limits) -> Iterator
     lower, upper = (arch.centroid - frame @ average_mouth().position[arch.slots].mean(0) for arch in sure)
     apart = float(np.linalg.norm(upper - lower))
     if apart > limits.max_jaws_apart_mm:
-        seen = f"the upper arch stands {apart:.3g} mm from its place over the lower one"
-        fix = f"see to the poses of the jaws (limits.max_jaws_apart_mm = {limits.max_jaws_apart_mm:g})"
+        seen = f"the upper arch stands {apart:.3g} mm from its place over the lower arch"
+        fix = f"correct the poses of the jaws (limits.max_jaws_apart_mm = {limits.max_jaws_apart_mm:g})"
         yield "jaws_apart", seen, fix
 
 
@@ -333,10 +339,10 @@ def _inverted(pose: Array, arches: Sequence[Arch]) -> Iterator[tuple[str, str, s
         inverse = float(median(_off_deg(pose, arch, inverse=True)))
         if off - inverse > CLEARLY_DEG and inverse < WELL_DEG:
             seen = (
-                f"the teeth of the {arch.name} arch are turned by {off:.0f} deg from where they belong, with "
-                f"the inverse rotations by {inverse:.0f} deg"
+                f"the teeth of the {arch.name} arch are turned by {off:.0f} deg from the average arch, but "
+                f"with inverse rotations by {inverse:.0f} deg"
             )
-            yield "rotations_inverted", seen, f"{_NOT_BACK}; a conjugate is (-x, -y, -z, w)"
+            yield "rotations_inverted", seen, f"{_NOT_BACK}; the inverse of a quaternion is (-x, -y, -z, w)"
             return
 
 
@@ -348,9 +354,10 @@ def _off_deg(pose: Array, arch: Arch, *, inverse: bool = False) -> Array:
 
 
 def buccal_cosines(pose: Array, arches: Sequence[Arch]) -> Array:
-    """Cosines between tooth-local +y and outwards, of the teeth whose arch tells where that is.
+    """Cosines (n,) between tooth-local +y and outwards, of the teeth in arches that have a `normal`.
 
-    pose : (32, 4, 4) float64, tooth-local -> head; arches : of the teeth that are there
+    pose   : (32, 4, 4) float64, tooth-local -> head, mm
+    arches : arches fitted to the teeth of the mouth
     """
     sure = [arch for arch in arches if arch.normal is not None]
     if not sure:
@@ -404,7 +411,7 @@ def _wrong_axes(frame: Array) -> str:
         sign = "+" if frame[axis, column] > 0 else "-"
         if (axis, sign) != (column, "+"):
             told.append(f"{name} is at {sign}{_AXES[axis]}, not +{_AXES[column]}")
-    return "; ".join(told) or "it stands aslant"
+    return "; ".join(told) or "it is oblique to the axes"
 
 
 def _frame_fix() -> str:

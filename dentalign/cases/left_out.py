@@ -11,13 +11,15 @@ from dentalign.files import csv_table
 
 @dataclass(frozen=True, order=True)
 class LeftOut:
-    """Line of the list: a case (tooth is "") or one tooth of a case.
+    """Line of the list of what was left out: a whole case, or one tooth of a case.
 
-    stage : the pipeline stage that noticed
-    code  : short reason code
-    seen  : what was found
-    fix   : what to do about it
-    file  : where, as the user knows it
+    case_id : "line N" for a row of the case list without a valid id
+    tooth   : FDI number as text; "" for a whole case
+    stage   : pipeline stage or command that found the defect
+    code    : short reason code
+    seen    : what was found
+    fix     : what to do about it
+    file    : path or URL, as the user knows it
     """
 
     case_id: str
@@ -30,7 +32,7 @@ class LeftOut:
 
     @classmethod
     def of(cls, case_id: str, stage: str, defect: Defect) -> "LeftOut":
-        """Make the line for a defect met in a stage; a CaseDefect concerns the whole case."""
+        """Make the line for a defect found by a pipeline stage; a CaseDefect means the whole case."""
         whole = isinstance(defect, CaseDefect) or defect.tooth is None
         tooth = "" if whole else str(defect.tooth)
         return cls(
@@ -44,24 +46,24 @@ class LeftOut:
 
 
 def printable(name: str) -> str:
-    r"""Spell a file name so that UTF-8 can hold it: a byte that is no text, such as FF, becomes `\udcff`."""
+    r"""Make a file name encodable in UTF-8: a byte that is not text, such as FF, becomes `\udcff`."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-# Entries that are listed, but were no teeth of T1: they are in no count of teeth.
+# Reason codes of lines that concern no tooth at T1 and are in no count of teeth.
 NO_TEETH_OF_T1 = frozenset({"t2_only", "unknown_tooth_key", "no_tooth", "not_a_crown"})
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Counts of what was listed, used and left out; each is counted on its own, none by subtraction.
+    """Numbers of cases and teeth that were listed, used and left out, each counted on its own.
 
-    cases_listed   : rows of the case list, unusable ones included
+    cases_listed   : rows of the case list, unusable rows included
     cases_used     : cases in the data set
-    cases_excluded : rows and cases that are not
+    cases_excluded : cases and unusable rows that are not in the data set
     teeth_listed   : teeth at T1 in the documents of the cases used
-    teeth_used     : of those, in the data set
-    teeth_dropped  : of those, the ones that are not
+    teeth_used     : teeth of `teeth_listed` that are in the data set
+    teeth_dropped  : teeth of `teeth_listed` that are not
     """
 
     cases_listed: int
@@ -73,7 +75,7 @@ class Totals:
 
     @property
     def add_up(self) -> bool:
-        """True if nothing was lost without a line."""
+        """True if listed is used plus left out, for cases and for teeth: nothing was lost without a line."""
         return (
             self.cases_listed == self.cases_used + self.cases_excluded
             and self.teeth_listed == self.teeth_used + self.teeth_dropped
@@ -90,12 +92,12 @@ class Totals:
 
 
 def excluded_cases(lines: Iterable[LeftOut]) -> set[str]:
-    """Cases (and unusable rows of the list) that are excluded as a whole."""
+    """Ids of the cases that are excluded as a whole, and "line N" of unusable rows."""
     return {line.case_id for line in lines if line.whole_case}
 
 
 def dropped_teeth(lines: Iterable[LeftOut]) -> set[tuple[str, str]]:
-    """Teeth of T1 dropped from cases that are used all the same: (case, tooth)."""
+    """Teeth at T1 that are dropped from cases that are used, as (case id, tooth)."""
     kept = list(lines)
     excluded = excluded_cases(kept)
     return {
@@ -106,15 +108,15 @@ def dropped_teeth(lines: Iterable[LeftOut]) -> set[tuple[str, str]]:
 
 
 def to_list(lines: Iterable[LeftOut]) -> list[dict[str, Any]]:
-    """Plain dictionaries, sorted, for JSON."""
+    """Lines as plain dictionaries for JSON, sorted."""
     return [asdict(line) for line in sorted(lines)]
 
 
 def from_list(rows: Iterable[dict[str, Any]]) -> list[LeftOut]:
-    """Read what `to_list` made."""
+    """Lines from the dictionaries that `to_list` made."""
     return [LeftOut(**row) for row in rows]
 
 
 def write_csv(path: str | Path, lines: Iterable[LeftOut]) -> None:
-    """Write the list as CSV, sorted by case."""
+    """Write the lines as CSV, sorted by case."""
     csv_table.write(path, [field.name for field in fields(LeftOut)], to_list(lines))

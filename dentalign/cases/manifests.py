@@ -1,4 +1,4 @@
-"""Manifest of a shard: poses of every tooth, and the hash of its mesh, on which the shard depends."""
+"""Manifest of a shard: poses of every tooth, and the hash of its mesh, so that DVC sees changed meshes."""
 
 import json
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ _BEFORE_SHA256 = ', "sha256": '  # of the text without this last key
 
 @dataclass(frozen=True)
 class ManifestCase:
-    """Case of a manifest.
+    """Usable case of a manifest.
 
-    mouth       : without points, our frames
-    mesh_sha256 : slot -> SHA-256 of the mesh as it was, without its free text (`stl.mesh_sha256`)
-    teeth_at_t1 : number of teeth that its document has at T1, those dropped and those without a slot included
+    mouth       : poses in our frames, without points
+    mesh_sha256 : slot -> SHA-256 of the mesh file without its free text (`mesh_file.mesh_sha256`)
+    teeth_at_t1 : number of teeth in its document at T1, dropped teeth and teeth without a slot included
     """
 
     mouth: Mouth
@@ -35,9 +35,11 @@ class ManifestCase:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Cases of a shard, sorted by id, and what was left out of those that belong to it.
+    """Usable cases of a shard, and what was left out of the shard.
 
-    listed : number of rows of the case list that belong to the shard
+    cases    : sorted by id
+    left_out : lines of cases and unusable rows that belong to the shard
+    listed   : number of rows of the case list that belong to the shard
     """
 
     shard: str
@@ -46,7 +48,7 @@ class Manifest:
     listed: int
 
     def save(self, path: str | Path) -> None:
-        """Write it; the same content gives the same bytes."""
+        """Write the manifest; the same content gives the same bytes."""
         document = {
             "format_version": FORMAT_VERSION,
             "shard": self.shard,
@@ -59,13 +61,14 @@ class Manifest:
 
     @classmethod
     def load(cls, path: str | Path) -> "Manifest":
-        """Read one; raises DentalignError if the file is none of this format, or damaged."""
+        """Read a manifest; raises DentalignError if the file is damaged, or not a manifest of this format."""
         try:
             text = Path(path).read_text(encoding="utf-8")
             document = json.loads(text)
             if document["format_version"] != FORMAT_VERSION:
                 raise DentalignError(
-                    f"{path}: manifest of format {document['format_version']}, not {FORMAT_VERSION}"
+                    f"{path}: manifest of format {document['format_version']}, not {FORMAT_VERSION}; run "
+                    "rigid_transforms again"
                 )
             if document["sha256"] != sha256(text.rpartition(_BEFORE_SHA256)[0] + "}"):
                 raise ValueError("damaged")

@@ -1,8 +1,8 @@
-"""Check that T2 is a plan of the mouth at T1: a label that no treatment reaches would be learnt all the same.
+"""Check that a treatment can move the mouth from T1 to T2; a model would also learn from an impossible T2.
 
-T1 and T2 stand in one head frame, so a plan shows as movements: of each tooth, of an arch as a whole, of the
-jaws against each other. The limits (section `limits`) are well beyond what plans have. `frame_check` looks at
-either stage by itself.
+T1 and T2 are in one head frame, so the checks measure movements: of each tooth, of an arch as a whole, and of
+one jaw against the other. The limits (section `limits` of params.yaml) are well above the movements of real
+plans. `frame_check` checks T1 and T2 each by itself.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,14 +37,15 @@ _MIRROR = np.diag([-1.0, 1.0, 1.0])
 
 @dataclass(frozen=True)
 class ArchMovement:
-    """Movement of the teeth of an arch that stand at both stages.
+    """Movement of one arch from T1 to T2, measured on its teeth that stand at both.
 
-    slots    : (n,)
-    shift    : (3,) mm, of most of the teeth; 0 where there are too few to say
-    beyond   : (n,) mm, movement of each tooth beyond `shift`
-    rotation : (2, 3, 32, 3, 3), at T1 and T2, in the axes of the arch then: rotations of all slots as given,
-               their inverses, and these in the frame of an exporter with buccal at -y
-    turn     : degrees, of the arch as a whole; 0 where its teeth do not say
+    name     : "lower" or "upper"
+    slots    : (n,) slots of these teeth
+    shift    : (3,) mm in the head frame, median of their translations; 0 if they are fewer than MIN_TEETH
+    beyond   : (n,) mm, length of (translation minus `shift`) of each tooth
+    rotation : (2, 3, 32, 3, 3), at T1 and T2, in the axes of the arch at that time: the rotations of all 32
+               slots, their inverses, and their inverses for an exporter with buccal at -y
+    turn     : degrees, rotation of the arch as a whole; 0 if its teeth are too few, or almost in a row
     """
 
     name: str
@@ -56,10 +57,10 @@ class ArchMovement:
 
 
 def arch_movements(mouth: Mouth, arches: Sequence[Sequence[Arch]]) -> list[ArchMovement]:
-    """Find how the arches of a mouth move; those without a tooth at both stages are left out.
+    """Measure the movement of each arch from T1 to T2; an arch without a tooth at both is left out.
 
-    mouth  : in our frames, no points needed
-    arches : those of its teeth at T1 and at T2, see `arch_fit.find_arches`
+    mouth  : poses in our frames; points are not used
+    arches : the arches at T1 and the arches at T2, each as `arch_fit.find_arches` returns them
     """
     return [_movement(mouth, arches, name) for name in ARCHES if mouth.stays[ARCHES[name]].any()]
 
@@ -67,14 +68,14 @@ def arch_movements(mouth: Mouth, arches: Sequence[Sequence[Arch]]) -> list[ArchM
 def problems(
     mouth: Mouth, movements: Sequence[ArchMovement], limits: Limits, file: str = ""
 ) -> list[CaseDefect]:
-    """Find what is wrong with the plan of a mouth as a whole; empty if nothing is."""
+    """Find defects of T2 as a whole: a missing arch, an arch or jaw moved too far, or no movement at all."""
     return [*_gone(mouth, limits, file), *_moved(movements, limits, file), *_unmoved(mouth, limits, file)]
 
 
 def odd_teeth(
     mouth: Mouth, movements: Sequence[ArchMovement], limits: Limits, file: str = ""
 ) -> dict[int, ToothDefect]:
-    """Find teeth that move as no tooth does, while the others do: slot -> defect."""
+    """Find single teeth whose movement is impossible: slot -> defect."""
     found: dict[int, ToothDefect] = {}
     for arch in movements:
         odd = (*_exchanged(mouth, arch), *_moved_too_far(arch, limits), *_turned(mouth, arch, limits))
@@ -85,7 +86,10 @@ def odd_teeth(
 
 
 def surface_movements(mouth: Mouth) -> Array:
-    """Movements (n,) mm, from T1 to T2, of the teeth at both: of the origin, and of the surface around it."""
+    """Movements (n,) mm from T1 to T2 of the teeth that stand at both.
+
+    The movement is the shift of the tooth's origin plus its rotation, as an arc of radius CROWN_RADIUS_MM.
+    """
     before, after = mouth.pose[:, mouth.stays]
     rotation = np.radians(_deg(before[:, :3, :3], after[:, :3, :3]))
     return np.linalg.norm(after[:, :3, 3] - before[:, :3, 3], axis=1) + CROWN_RADIUS_MM * rotation
@@ -131,7 +135,9 @@ def _gone(mouth: Mouth, limits: Limits, file: str) -> Iterator[CaseDefect]:
 def _unmoved(mouth: Mouth, limits: Limits, file: str) -> Iterator[CaseDefect]:
     if (most := float(surface_movements(mouth).max(initial=0.0))) < limits.min_movement_mm:
         seen = f"T2 is T1: no tooth moves by more than {most:.2g} mm"
-        fix = "see whether T2Stage is the right stage; shapes without a plan: limits.min_movement_mm: 0"
+        fix = (
+            "check that T2Stage is the right stage; for cases without treatment set limits.min_movement_mm: 0"
+        )
         yield CaseDefect("no_movement", seen, fix, file=file)
 
 
@@ -144,15 +150,15 @@ def _moved(movements: Sequence[ArchMovement], limits: Limits, file: str) -> Iter
     ]
     if far:
         ways = (f"the {arch.name} arch by {_mm(arch.shift):.3g} mm and {arch.turn:.0f} deg" for arch in far)
-        seen = f"from T1 to T2 the teeth move as a whole, {' and '.join(ways)}"
+        seen = f"from T1 to T2 all teeth move together: {' and '.join(ways)}"
         fix = (
             "export T1 and T2 in one head frame, with the jaws' poses at both "
-            "(limits.max_arch_movement_mm, max_arch_turn_deg)"
+            "(limits.max_arch_movement_mm, limits.max_arch_turn_deg)"
         )
         yield CaseDefect("arch_moved", seen, fix, file=file)
     elif len(arches) == 2 and (apart := _mm(arches[0].shift - arches[1].shift)) > limits.max_jaw_movement_mm:
         seen = f"from T1 to T2 the jaws move by {apart:.3g} mm against each other"
-        fix = "see to the jaws' poses at T1 and T2 (limits.max_jaw_movement_mm)"
+        fix = "correct the jaws' poses at T1 and T2 (limits.max_jaw_movement_mm)"
         yield CaseDefect("jaws_moved_apart", seen, fix, file=file)
 
 
@@ -177,14 +183,14 @@ def _exchanged(mouth: Mouth, arch: ArchMovement) -> Iterator[tuple[int, ToothDef
         after[[one, other]] = after[[other, one]]
         for index, rival in ((one, other), (other, one)):
             seen = f"at T2 it stands in the place of tooth {mouth.fdi[arch.slots[rival]]}"
-            fix = "see whether the two are exchanged at T1 or T2, and export again"
+            fix = "check whether the two teeth are exchanged at T1 or T2, and export again"
             yield int(arch.slots[index]), ToothDefect("teeth_exchanged", seen, fix)
 
 
 def _moved_too_far(arch: ArchMovement, limits: Limits) -> Iterator[tuple[int, ToothDefect]]:
     for slot, mm in zip(arch.slots.tolist(), arch.beyond.tolist(), strict=True):
         if mm > limits.max_tooth_movement_mm:
-            seen = f"from T1 to T2 it moves by {mm:.3g} mm beyond its arch"
+            seen = f"from T1 to T2 it moves by {mm:.3g} mm relative to its arch"
             fix = "correct its pose at T1 or T2 and export again (limits.max_tooth_movement_mm)"
             yield slot, ToothDefect("moved_too_far", seen, fix)
 
@@ -206,15 +212,15 @@ def _turned(mouth: Mouth, arch: ArchMovement, limits: Limits) -> Iterator[tuple[
     for slot in arch.slots.tolist():
         if fits[slot] and (at_both[slot] > CLEARLY_AT_BOTH_DEG or at_t2[slot] > least[slot]):
             when = "T1 and T2" if at_both[slot] > CLEARLY_AT_BOTH_DEG else "T2"
-            seen = f"its rotation at {when} fits if it is inverted, and not as it is"
-            fix = "export poses from tooth-local to head or jaw, not the way back"
+            seen = f"the inverse of its rotation at {when} fits, its rotation does not"
+            fix = "export poses from tooth-local to head or jaw, not their inverses"
             yield slot, ToothDefect("rotation_inverted", seen, fix)
         elif turn[slot] > limits.max_tooth_turn_deg or away[slot] > limits.max_turn_away_deg:
             seen = (
                 f"from T1 to T2 it turns by {turn[slot]:.0f} deg, "
-                f"to {off[T2, 0, slot]:.0f} deg from where it belongs"
+                f"to {off[T2, 0, slot]:.0f} deg from the average rotation of its slot"
             )
-            fix = "correct its rotation at T1 or T2 (limits.max_tooth_turn_deg, max_turn_away_deg)"
+            fix = "correct its rotation at T1 or T2 (limits.max_tooth_turn_deg, limits.max_turn_away_deg)"
             yield slot, ToothDefect("turned_too_far", seen, fix)
 
 

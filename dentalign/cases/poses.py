@@ -1,4 +1,4 @@
-"""Poses of the teeth at T1 and T2, tooth-local -> head, from the planning system's document."""
+"""Poses of the teeth at T1 and T2, tooth-local -> head, mm, from a case document."""
 
 import math
 from collections.abc import Mapping
@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dentalign.cases.case_document import CaseDocument, Pose, Quaternion, Stage, Vector, position_of_t2
+from dentalign.cases.case_document import (
+    LARGEST_NUMBER,
+    CaseDocument,
+    Pose,
+    Quaternion,
+    Stage,
+    Vector,
+    position_of_t2,
+)
 from dentalign.errors import CaseDefect, ToothDefect
 from dentalign.geometry import rigid
 from dentalign.geometry.rigid import Array
@@ -18,12 +26,12 @@ _IDENTITY = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]  # translation, quaternion
 
 @dataclass(frozen=True)
 class StagePoses:
-    """Poses (4, 4) float64, tooth-local -> head, mm, by FDI number as in the file.
+    """Poses of the teeth of a case: tooth number as in the file -> (4, 4) float64, tooth-local -> head, mm.
 
-    t1      : teeth that stand at T1 and can be used
-    t2      : of those, the ones that stand at T2 too (the others are extracted); None without a T2
-    defects : teeth of T1 that cannot be used, and why (in neither t1 nor t2)
-    t2_only : numbers that come at T2 only
+    t1      : usable teeth at T1
+    t2      : teeth of `t1` that stand at T2 too (the plan extracts the other teeth); None without a T2
+    defects : tooth number -> defect of each unusable tooth at T1, which is in neither `t1` nor `t2`
+    t2_only : numbers of teeth that stand at T2 only
     """
 
     t1: dict[int, Array]
@@ -33,13 +41,13 @@ class StagePoses:
 
 
 def stage_poses(document: CaseDocument, file: str = "", *, require_t2: bool = True) -> StagePoses:
-    """Read T1 (the first stage) and T2 (the stage at the list position T2Stage, or the last one).
+    """Read the poses at T1, the first treatment stage, and at T2, the treatment stage with the index T2Stage.
 
     file       : path or URL, for the errors
     require_t2 : if False, a document without `T2Stage` gives t2 = None
-    returns    : poses; a tooth whose pose is broken at T1 or at T2 is among the defects
-    raises     : CaseDefect for a T2Stage that is not a stage, a stage in two spellings or in none, or a
-                 broken jaw pose
+    returns    : poses; a tooth at T1 whose pose is broken at T1 or at T2 is in `defects`
+    raises     : CaseDefect for an invalid T2Stage, a broken jaw pose, or tooth poses in no field or in two
+                 fields of T1 or T2; if require_t2 is True, also for a missing T2Stage
     """
     t2_index = t2_position(document, file)
     if t2_index is None and require_t2:
@@ -64,7 +72,7 @@ def stage_poses(document: CaseDocument, file: str = "", *, require_t2: bool = Tr
 
 
 def t2_position(document: CaseDocument, file: str = "") -> int | None:
-    """List position of the stage of T2; None without a T2Stage; raises CaseDefect if it is not a stage."""
+    """Index of T2 in `document.staging`; None without a T2Stage; raises CaseDefect for an invalid one."""
     stage, count = document.t2_stage, len(document.staging)
     if stage is None:
         return None
@@ -73,7 +81,9 @@ def t2_position(document: CaseDocument, file: str = "") -> int | None:
         raise CaseDefect("bad_t2_stage", "T2Stage is not a whole number", fix, file=file)
     position = position_of_t2(stage, count)
     if position is None:
-        raise CaseDefect("bad_t2_stage", f"T2Stage is {int(stage)} of {count} stages", fix, file=file)
+        raise CaseDefect(
+            "bad_t2_stage", f"T2Stage is {int(stage)}, but there are {count} stages", fix, file=file
+        )
     return position
 
 
@@ -92,7 +102,7 @@ def _stage(
             defects[number] = defect
     for number in _in_the_origin(usable):
         seen = f"it stands within {ORIGIN_MM:g} mm of the origin, unlike other teeth"
-        fix = "export its own pose, in mm; a tooth that cannot be read has no pose"
+        fix = "export its own pose, in mm, or no pose if there is none"
         defects[number] = ToothDefect("pose_at_origin", seen, fix, file=where, tooth=number)
         del usable[number]
     if not usable:
@@ -121,9 +131,12 @@ def _spelling(stage: Stage, where: str) -> tuple[Mapping[str, Pose | None], bool
     spelt = [(stage.teeth, False), (stage.teeth_head, False), (stage.teeth_jaw, True)]
     present = [(teeth, to_jaw) for teeth, to_jaw in spelt if teeth]
     if not present:
-        raise CaseDefect("no_tooth_poses", "a stage without tooth poses", "export them", file=where)
+        raise CaseDefect(
+            "no_tooth_poses", "a stage without tooth poses", "export its tooth poses", file=where
+        )
     if len(present) > 1:
-        seen, fix = "tooth poses in two spellings in one stage", "export one of them only"
+        seen = "tooth poses in two fields of one stage"
+        fix = "export one of ToothTransforms, RelativeToothTransformsHead and RelativeToothTransforms"
         raise CaseDefect("two_spellings", seen, fix, file=where)
     teeth, to_jaw = present[0]
     return teeth, to_jaw
@@ -142,9 +155,11 @@ def _tooth_numbers(number: int, pose: Pose | None, where: str) -> list[float]:
 
 
 def jaw_pose(document: CaseDocument, stage: Stage, upper: bool, where: str = "") -> Array:
-    """Jaw -> head (4, 4), mm: of the stage, else of the document, else the identity.
+    """Pose (4, 4) of a jaw, jaw -> head, mm: that of the stage, else of the document, else the identity.
 
-    raises: CaseDefect where the pose is broken; `where` is the file and stage, for the error
+    upper  : True for the maxilla, False for the mandible
+    where  : file and stage, for the error
+    raises : CaseDefect if the pose is broken
     """
     return _matrices([_jaw_numbers(document, stage, upper, where)])[0]
 
@@ -178,7 +193,10 @@ def _numbers(pose: Pose | None) -> list[float] | None:
 def _broken(numbers: list[float] | None) -> tuple[str, str]:
     """Code and text of what is wrong with the numbers of a pose, or two empty texts."""
     if numbers is None:
-        return "bad_pose", "translation or rotation has an entry that is missing or no number in reach"
+        return (
+            "bad_pose",
+            f"an entry of translation or rotation is missing, not a number, or over {LARGEST_NUMBER:.0f}",
+        )
     if not all(map(math.isfinite, numbers)):
         return "pose_not_finite", "NaN or infinity in the translation or rotation"
     if not any(numbers[3:]):

@@ -1,8 +1,8 @@
-"""JSON and meshes of a case -> Mouth: the one reading path of stages, check, predict and importers.
+"""JSON and meshes of a case -> Mouth, by the same code for pipeline stages, check, predict and importers.
 
-`read_poses` is the part that needs no mesh (stage rigid_transforms), `read_crowns` in `crowns` the other
-(stage sample_clouds); `read_case` is both. What cannot be used is named in `Findings`: a tooth is dropped, or
-CaseDefect excludes the case.
+`read_poses` needs no meshes (pipeline stage rigid_transforms). `crowns.read_crowns` reads the meshes
+(pipeline stage sample_clouds). `read_case` does both. A tooth that cannot be used is dropped and listed in
+`Findings`; a case that cannot be used raises CaseDefect.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -29,12 +29,14 @@ MOST_INWARD = 0.9  # share of a mouth's teeth; single teeth of a malocclusion ma
 def find_buccal_axis(
     document: CaseDocument, file: str, expected: BuccalAxis, leaving: Collection[int] = ()
 ) -> tuple[BuccalAxis, str]:
-    """Tell by the teeth at T1 where buccal points in a case's tooth-local frame.
+    """Find the buccal axis of the exporter's tooth-local frame by the teeth of a case at T1.
 
-    expected : returned unless it makes MOST_INWARD of the teeth whose arch can be fitted point inwards
+    file     : path or URL of the document, for the errors
+    expected : axis to return, unless it points inwards in a share of MOST_INWARD of the teeth or more; only
+               teeth of an arch that can be fitted are counted
     leaving  : as for `read_poses`
-    returns  : the axis; if it is not the expected one what was seen, else ""
-    raises   : CaseDefect where the case cannot be used
+    returns  : the axis; a text with what was seen if it is not `expected`, else ""
+    raises   : CaseDefect if the case cannot be used
     """
     at_t1 = document.model_copy(update={"t2_stage": None})
     poses = without_rivals(stage_poses(at_t1, file, require_t2=False), file, leaving)
@@ -58,12 +60,13 @@ def read_poses(
     plan: bool = True,
     leaving: Collection[int] = (),
 ) -> Mouth:
-    """Read the teeth of a case into their slots, in our frames, without points; T1 and T2 are verified.
+    """Read the teeth of a case into their slots, in our frames, without points, and check T1 and T2.
 
-    file   : path or URL of the document, for the errors
-    plan   : if False T2 is not looked at: the mouth is that before treatment
-    leaving: FDI numbers of teeth that are to be extracted: a rival in the same slot stays
-    raises : CaseDefect where the case cannot be used
+    file     : path or URL of the document, for the errors
+    findings : gets a line for each defect
+    plan     : if False, T2 is ignored and the mouth has no teeth at T2
+    leaving  : FDI numbers of teeth that will be extracted, see `without_rivals`
+    raises   : CaseDefect if the case cannot be used
     """
     if not plan or not t2_position(document, file):  # a first stage that is called T2 is no plan
         document = document.model_copy(update={"t2_stage": None})
@@ -92,8 +95,8 @@ def read_case(
     """Read a case: its mouth with points on the crowns, and the crowns themselves.
 
     plan, leaving, raises : as for `read_poses`
-    flat    : the store holds the crowns of this case alone, not in a folder of its id
-    returns : the mouth; slot -> triangles (F, 3, 3) of its crown, tooth-local mm, the exporter's frame
+    flat    : if True, `meshes` has the crowns of this case only, without a folder named by the case id
+    returns : the mouth; slot -> triangles (F, 3, 3) of its crown, mm, in the exporter's tooth-local frame
     """
     mouth = read_poses(
         document, file, sampler.buccal_axis, sampler.limits, findings, plan=plan, leaving=leaving
@@ -165,7 +168,7 @@ def _refuse(wrong: Sequence[CaseDefect], findings: Findings) -> None:
 
 
 def _at_t2(one: CaseDefect) -> CaseDefect:
-    fix = f"export T2 like T1, which is right ({one.fix})"
+    fix = f"export T2 like T1, which is correct ({one.fix})"
     return CaseDefect(one.code, f"at T2: {one.seen}", fix, file=one.file)
 
 

@@ -29,7 +29,13 @@ _FEW_CASES = 64  # below that a start of processes costs more than it saves
 
 @dataclass(frozen=True)
 class ManifestCounts:
-    """Cases in the manifests, cases excluded by this stage, teeth dropped from the cases used; warnings."""
+    """Counts of one run of `make_manifests`.
+
+    cases         : cases in the manifests
+    excluded      : cases that the pipeline stage rigid_transforms excluded
+    dropped_teeth : teeth that it dropped from the cases in the manifests
+    warnings      : remarks on the data set as a whole
+    """
 
     cases: int
     excluded: int
@@ -48,16 +54,16 @@ def make_manifests(
     limits: Limits,
     shards: Sequence[str],
 ) -> ManifestCounts:
-    """Write `<out>/<shard>.json` for every shard, an empty one too.
+    """Write the manifest `<out>/<shard>.json` of every shard, also of one without cases.
 
     json_dir : sanitised cases `<case_id>.json`
     cases    : CSV `case_id,split`
-    left_out : JSON, every row of the case list and what fetch_json left out, passed on to the shards; None
-               if there is none
+    left_out : list of what fetch_json left out (JSON), to be copied into the manifests; None if there is none
     out      : directory, replaced as a whole
-    raises   : NothingUsable if no case is left, or nothing could be learnt from them; DentalignError if an
-               input of the stage cannot be read or the store of meshes fails for more than
-               fetch.max_failed_share of the meshes
+    shards   : names of all shards
+    raises   : NothingUsable if no case is usable, or nothing can be learnt from the cases; DentalignError if
+               an input cannot be read, or more than fetch.max_failed_share of the meshes could not be read
+               or downloaded
     """
     splits = case_list.read_splits(cases)
     listed, lines_before = (list(splits), []) if left_out is None else read_listed(left_out)
@@ -96,11 +102,12 @@ def read_cases(
     fetch: Fetch,
     limits: Limits,
 ) -> tuple[list[ManifestCase], list[LeftOut]]:
-    """Read the poses of all cases and hash their meshes: usable cases, sorted by id, and the lines.
+    """Read the poses of all cases and hash their meshes.
 
     json_dir : sanitised cases `<case_id>.json`
     splits   : case id -> split
-    raises   : DentalignError if the store of meshes fails for more than fetch.max_failed_share of the meshes
+    returns  : usable cases, sorted by id; lines of what was left out
+    raises   : DentalignError if over fetch.max_failed_share of the meshes could not be read or downloaded
     """
     cases = sorted(splits.items())
     with MeshStore(source.meshes, limits, fetch) as meshes:
@@ -115,8 +122,8 @@ def read_cases(
     failures = [failure for one in found for failure in one.unreachable]
     if len(failures) > fetch.max_failed_share * sum(one.meshes for one in found):
         raise DentalignError(
-            f"{source.meshes}: {len(failures)} meshes could not be had, "
-            f"more than fetch.max_failed_share = {fetch.max_failed_share:g}; first: {failures[0]}"
+            f"{source.meshes}: {len(failures)} meshes could not be read or downloaded, "
+            f"more than the share fetch.max_failed_share = {fetch.max_failed_share:g}; first: {failures[0]}"
         )
     entries = [one.entry for one in found if one.entry is not None]
     return entries, [line for one in found for line in one.findings.lines]
@@ -179,9 +186,10 @@ def _first_reasons(lines: Sequence[LeftOut]) -> str:
 
 
 def read_listed(path: str | Path) -> tuple[list[str], list[LeftOut]]:
-    """Read what fetch_json wrote: every row of the case list by its id, and what was left out of it.
+    """Read the JSON list of what was left out by fetch_json.
 
-    raises: DentalignError if the file is something else
+    returns: rows of the case list (case id or "line N"); the lines of what was left out
+    raises : DentalignError if the file is not such a list
     """
     try:
         record = json.loads(Path(path).read_bytes())

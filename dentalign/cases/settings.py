@@ -18,13 +18,18 @@ def _moved(value: str) -> str:
 
 
 class Source(Section):
-    """Section `source`: the case list, and for JSONs and meshes a folder, a URL, or a `.url` file."""
+    """Section `source`: locations of the cases.
+
+    cases         : case list (CSV)
+    json_, meshes : folder, URL prefix, or `.url` file with a URL prefix in it
+    buccal_axis   : buccal axis of the exporter's tooth-local frame
+    """
 
     cases: str
     json_: str = Field(alias="json")
     meshes: str
     buccal_axis: BuccalAxis = "+y"
-    # Before there was `dentalign pseudonymise` the stages renamed cases by this file.
+    # Before `dentalign pseudonymise` existed, the pipeline stages renamed cases by this file.
     pseudonym_map: Annotated[str, AfterValidator(_moved)] = ""
 
 
@@ -39,7 +44,7 @@ class Fetch(Section):
 
 
 class Limits(Section):
-    """Section `limits`: what is still a usable case."""
+    """Section `limits`: bounds beyond which a file, tooth or case is left out."""
 
     max_dropped_teeth: NotNegative = 4
     max_json_mb: PositiveFloat = 64.0
@@ -65,7 +70,7 @@ class Limits(Section):
 
 
 class Sample(Section):
-    """Section `sample`: points on a crown."""
+    """Section `sample`: sampling of points on a crown."""
 
     points: Annotated[int, Field(ge=8, multiple_of=2)] = 256
     oversampling: Annotated[int, Field(ge=2, le=64)] = 8

@@ -15,10 +15,11 @@ from dentalign.teeth import SLOT_INDEX, SLOTS, is_known, successor
 
 
 def place(poses: StagePoses) -> Mouth:
-    """Put the teeth of a case into their slots; a primary tooth takes that of its permanent successor.
+    """Put the teeth of a case into their slots; a primary tooth takes the slot of its permanent successor.
 
-    poses  : one tooth at most wants each slot, see `without_rivals`
-    returns: a mouth without points; a tooth that cannot be used is dropped where its number has a slot
+    poses   : at most one tooth per slot; call `without_rivals` first
+    returns : a mouth without points. A tooth of `poses.defects` is marked in `Mouth.dropped`, unless another
+              tooth takes its slot; a number outside the FDI scheme has no slot and is ignored
     """
     mouth = Mouth.empty()
     for number in filter(is_known, poses.defects):
@@ -32,11 +33,13 @@ def place(poses: StagePoses) -> Mouth:
 
 
 def without_rivals(poses: StagePoses, file: str = "", leaving: Collection[int] = ()) -> StagePoses:
-    """Leave out one of a primary tooth and its successor that both stand there.
+    """Keep one tooth where a primary tooth and its permanent successor both stand.
 
-    The one that T2 keeps takes the slot, else the permanent tooth; the other becomes a defect.
+    The tooth that stands at T2 is kept; if both or neither do, the permanent tooth. The other tooth becomes
+    a defect.
 
-    leaving : FDI numbers that T2 does without
+    file    : path or URL, for the defects
+    leaving : FDI numbers of teeth that will be extracted, which count as not standing at T2
     """
     wanted: dict[int, list[int]] = defaultdict(list)
     for number in sorted({*poses.t1, *poses.defects, *poses.t2_only}):  # a permanent tooth comes first
@@ -50,7 +53,7 @@ def without_rivals(poses: StagePoses, file: str = "", leaving: Collection[int] =
         for loser in rivals:
             if loser != winner and loser in t1:
                 seen = f"it stands in the slot of {SLOTS[slot_of(loser)]} together with tooth {winner}"
-                fix = "name the one that goes with --extract, or leave it out of the export"
+                fix = "name the tooth to be extracted with --extract, or leave it out of the export"
                 defects[loser] = ToothDefect("slot_conflict", seen, fix, file=file, tooth=loser)
     kept = {number: pose for number, pose in t1.items() if number not in defects}
     after = None if poses.t2 is None else {n: pose for n, pose in poses.t2.items() if n not in defects}
@@ -58,20 +61,20 @@ def without_rivals(poses: StagePoses, file: str = "", leaving: Collection[int] =
 
 
 def slot_of(fdi: int) -> int:
-    """Index 0..31 of a tooth's slot; KeyError for a number not in the FDI scheme."""
+    """Index 0..31 of a tooth's slot; raises KeyError for a number that is not in the FDI scheme."""
     return SLOT_INDEX[successor(fdi)]
 
 
 def to_our_frame(buccal_axis: BuccalAxis) -> Array:
     """Rotation (3, 3) from an exporter's tooth-local frame to ours, which has buccal at +y.
 
-    Points are turned by it: p' = R p; poses go the other way round, see `turned`.
+    For points p' = R p; for poses see `turned`.
     """
     return np.diag([-1.0, -1.0, 1.0]) if buccal_axis == "-y" else np.eye(3)  # 180 deg about z
 
 
 def in_our_frame(mouth: Mouth, buccal_axis: BuccalAxis) -> Mouth:
-    """Bring the poses of a mouth to our tooth-local frame."""
+    """Convert the poses of a mouth from the exporter's tooth-local frame to ours."""
     pose = np.where(mouth.present[..., None, None], turned(mouth.pose, buccal_axis), mouth.pose)
     return replace(mouth, pose=pose)
 
@@ -79,7 +82,7 @@ def in_our_frame(mouth: Mouth, buccal_axis: BuccalAxis) -> Mouth:
 def turned(pose: Array, buccal_axis: BuccalAxis) -> Array:
     """Convert poses (..., 4, 4) between an exporter's tooth-local frame and ours: pose' = pose @ R^-1.
 
-    The same both ways, as half a turn there and back is none.
+    R, of `to_our_frame`, is its own inverse, so the function is the same in both directions.
     """
     other = pose.copy()
     other[..., :3, :3] = pose[..., :3, :3] @ to_our_frame(buccal_axis).T

@@ -15,9 +15,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, which is renamed to it if the block succeeds, else removed.
+    """Yield a temporary path, which is renamed to `path` if the `with` block succeeds, and removed if not.
 
-    The block writes a file or makes a folder there; no two writers share a temporary name.
+    The block writes a file or folder to the temporary path, which is beside `path` and unique to the process.
 
     raises: DiskFull if the disk, a quota or a limit on file sizes refuses a write
     """
@@ -40,7 +40,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def remove_parts(path: str | Path) -> None:
-    """Remove the temporary files of killed writers of `path`; the caller holds the lock on it."""
+    """Remove temporary files of `path` left by killed processes; the caller must hold the lock on `path`."""
     final = Path(path)
     for part in final.parent.glob(f".{glob.escape(final.name)}.*.part"):
         _remove(part)

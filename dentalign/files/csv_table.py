@@ -1,4 +1,4 @@
-"""CSV tables in UTF-8 with a heading: written all or nothing, read with the heading checked."""
+"""CSV tables in UTF-8 with column names in the first line, which are checked when a table is read."""
 
 import csv
 import io
@@ -33,11 +33,12 @@ def write(
 def read(path: str | Path, required: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, {column: value}) of each row that is not blank, values stripped.
 
-    Tables of spreadsheets are read: byte-order mark, commas, semicolons or tabs. Columns come in lower case.
+    Tables saved by spreadsheets can be read: byte order mark, commas, semicolons or tabs. Column names are
+    converted to lower case.
 
-    required : columns that must be in the heading
-    raises   : DentalignError if the file cannot be read, is not a CSV, lacks a required column, or names one
-               twice; and for a value over several lines, because a quote that is never closed swallows rows
+    required : names of columns that must be there
+    raises   : DentalignError if the file cannot be read, is not CSV, lacks a required column, or has a column
+               twice; also for a value over several lines, because a quote that is not closed swallows rows
     """
     try:
         content = Path(path).read_text(encoding="utf-8-sig")
@@ -56,7 +57,9 @@ def read(path: str | Path, required: Sequence[str]) -> Iterator[tuple[int, dict[
         if missing := [name for name in required if name not in columns]:
             raise DentalignError(f"{path}: the first line must name the column {' and '.join(missing)}")
         if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
-            raise DentalignError(f"{path}: the column {twice[0]} stands there twice; remove one of them")
+            raise DentalignError(
+                f"{path}: the first line names the column {twice[0]} twice; remove one of the two columns"
+            )
         latest = reader.line_num
         for values in reader:
             if reader.line_num > latest + 1:

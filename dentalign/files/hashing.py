@@ -7,7 +7,7 @@ from typing import Any
 
 
 def sha256(data: bytes | str) -> str:
-    """Digest of bytes, or of text as UTF-8; of a file name, which may hold other bytes, of these."""
+    """Digest of bytes, or of text as UTF-8; non-UTF-8 bytes of a file name are hashed as they are."""
     if isinstance(data, str):
         data = data.encode("utf-8", "surrogateescape")
     return hashlib.sha256(data).hexdigest()

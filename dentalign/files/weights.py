@@ -25,7 +25,7 @@ def save(path: str | Path, network: Any) -> None:
 def write(path: str | Path, content: dict[str, Any]) -> None:
     """Write tensors and plain values, all or nothing.
 
-    The file also holds `sha256`, of its content, because torch does not check what it reads.
+    The key `sha256` is added, the digest of the content, because torch does not detect damage in a file.
     """
     buffer = io.BytesIO()
     torch.save({**content, "sha256": content_sha256(content)}, buffer)
@@ -33,9 +33,10 @@ def write(path: str | Path, content: dict[str, Any]) -> None:
 
 
 def read(path: str | Path, keys: Sequence[str] = ("config", "state_dict")) -> dict[str, Any]:
-    """Read a file of `write`; one without `sha256`, such as a user's own weights, is taken as it is.
+    """Read a weights file, and verify it if it has `sha256`; a user's own weights may lack that key.
 
-    raises: DentalignError where the file is missing, damaged or lacks one of the keys
+    keys   : keys that the file must have
+    raises : DentalignError if the file is missing, damaged or lacks one of the keys
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -48,7 +49,7 @@ def read(path: str | Path, keys: Sequence[str] = ("config", "state_dict")) -> di
             "fetch or make it again"
         ) from error
     if not isinstance(content, dict) or not set(keys) <= content.keys():
-        raise DentalignError(f"{path}: a weights file holds {' and '.join(map(repr, keys))}")
+        raise DentalignError(f"{path}: a weights file must have the keys {' and '.join(map(repr, keys))}")
     claimed = content.pop("sha256", None)
     if claimed is not None and claimed != content_sha256(content):
         raise DentalignError(
@@ -59,9 +60,10 @@ def read(path: str | Path, keys: Sequence[str] = ("config", "state_dict")) -> di
 
 
 def load(path: str | Path, network: type[Network], config: Any) -> Network:
-    """Load a network in eval mode from its weights file; `config` is the class of its config.
+    """Load a network in eval mode, without gradients, from its weights file.
 
-    raises: DentalignError as `read`, and where the file does not fit the network
+    network, config : classes of the network and of its config
+    raises          : DentalignError as `read`, and if the file does not fit the network
     """
     content = read(path)
     try:

@@ -155,7 +155,7 @@ def test_tabs_and_other_cases_of_the_heading_are_read(tmp_path: Path, heading: s
     [
         ('case_id,patient_id\na,"p1\nb,p2\nc,p3\n', "cases.csv: line"),
         ('case_id,patient_id\na,"p1\nb,p2"\nc,p3\n', "line 2: a quoted value goes on over 2 lines"),
-        ("case_id,patient_id,patient_id\na,p1,p2\n", "the column patient_id stands there twice"),
+        ("case_id,patient_id,patient_id\na,p1,p2\n", "the first line names the column patient_id twice"),
     ],
 )
 def test_a_list_that_would_swallow_rows_is_refused(tmp_path: Path, text: str, said: str) -> None:

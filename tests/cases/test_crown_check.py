@@ -182,7 +182,7 @@ def test_a_crown_in_head_coordinates_is_told_by_its_place(store: Store) -> None:
     assert "it is in head coordinates (" in line.seen
     store.change(lambda crown: np.add(crown, [0, 40, 0]), 36)
     [line] = store.read()
-    assert "the frame of a jaw or a scan?" in line.seen
+    assert "another frame (of a jaw or a scan?)" in line.seen
 
 
 def test_an_incisor_in_the_place_of_a_molar_is_of_another_kind(store: Store) -> None:
@@ -263,7 +263,7 @@ def test_meshes_turned_against_right_poses_are_no_matter_of_the_buccal_axis(stor
     store.change(turned("z", 180))
     with pytest.raises(CaseDefect) as found:
         store.read()
-    assert "the poses have buccal where it belongs" in found.value.fix
+    assert "the poses have the right buccal axis" in found.value.fix
 
 
 def test_where_too_few_teeth_tell_the_arch_turned_meshes_get_the_advice_of_the_buccal_axis(

@@ -138,7 +138,7 @@ def test_what_was_seen_is_told_in_millimetres_and_degrees(case: Case) -> None:
     assert "limits.max_arch_movement_mm" in line.fix and line.file == "a.json"
     wide = Limits(max_from_arch_mm=100.0)
     (line,) = lines(planned(case, lambda _, pose: motion(shift=[0.0, 30.0, 0.0]) @ pose, [21]), wide)
-    assert (line.code, line.tooth) == ("moved_too_far", "21") and "mm beyond its arch" in line.seen
+    assert (line.code, line.tooth) == ("moved_too_far", "21") and "mm relative to its arch" in line.seen
     (line,) = lines(planned(case, lambda _, pose: pose @ ABOUT_ITS_AXIS, [26]))
     assert (line.code, line.tooth) == ("turned_too_far", "26") and "it turns by 1" in line.seen
 

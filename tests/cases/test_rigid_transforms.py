@@ -160,7 +160,7 @@ def test_many_cases_are_read_side_by_side_with_the_same_bytes_and_the_same_reaso
         assert clinic.run() == ManifestCounts(cases=20, excluded=0, dropped_teeth=1)
         assert clinic.reasons("c07") == [("12", "mesh_unreadable")]
         found[cores] = {path.name: path.read_bytes() for path in clinic.out.iterdir()}
-        with pytest.raises(DentalignError, match=r"1 meshes could not be had.*12\.stl"):
+        with pytest.raises(DentalignError, match=r"1 meshes could not be read or downloaded.*12\.stl"):
             clinic.run(max_failed_share=0.0)
     assert found[1] == found[3]
 
@@ -292,7 +292,7 @@ def test_a_store_of_meshes_that_fails_stops_the_run(clinic: Clinic, document: Bu
     server.script["/a/11.stl"] *= 5
     server.script["/a/12.stl"] *= 5
     with pytest.raises(
-        DentalignError, match=r"2 meshes could not be had, more than fetch\.max_failed_share = 0\.2"
+        DentalignError, match=r"2 meshes .* downloaded, more than the share fetch\.max_failed_share = 0\.2"
     ):
         clinic.run(server.url)
     assert clinic.run(server.url, max_failed_share=0.5).dropped_teeth == 2

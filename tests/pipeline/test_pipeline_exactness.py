@@ -155,7 +155,7 @@ def test_another_number_of_shards_than_dvc_yaml_lists_is_refused(project: Projec
     project.set("shards", [*SHARDS, "shard-new"])
     done = project.dvc("repro", "--single-item", "concat_hdf5", check=False)
     assert done.returncode != 0
-    assert "shards names 4 shards, dvc.yaml lists 3: `make shards N=4` writes both" in done.stdout
+    assert "shards lists 4 shards, dvc.yaml lists 3; `make shards N=4` updates both files" in done.stdout
 
 
 def test_metrics_and_plots_are_shown_with_no_further_set_up(project: Project) -> None:

@@ -1,1 +1,1 @@
-"""Sources of cases and meshes: a folder, a server over HTTP, or a store that fsspec knows."""
+"""Sources of cases and meshes: a folder, a server over HTTP, or a store that fsspec supports."""

@@ -1,4 +1,4 @@
-"""Source of case files: what each kind of place must answer, and what they share."""
+"""Base class of the sources of case files, and the checks of names and sizes that all sources share."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -10,21 +10,25 @@ from dentalign.errors import CaseDefect
 
 
 class Unreachable(CaseDefect):
-    """File that could not be had now: it may be there another time. Not the fault of its content."""
+    """Defect of a file that could not be read or downloaded now, but may be later."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """Bytes of a file, and a text that changes when the file does (None if the source has none)."""
+    """Content of a file.
+
+    validator : text that changes when the file changes, such as an ETag; None if the source has none
+    """
 
     data: bytes
     validator: str | None
 
 
 class CaseSource(ABC):
-    """Files named `<name>` under a prefix. Safe to use from several threads.
+    """Source of files, each named by its path below `prefix`. Safe to use from several threads.
 
-    is_local : True if it is a folder
+    prefix   : folder or URL
+    is_local : True if the source is a folder
     """
 
     prefix: str
@@ -34,7 +38,8 @@ class CaseSource(ABC):
     def read_if_changed(self, name: str, limit: int, known: str | None) -> Content | None:
         """Read a file of at most `limit` bytes; return None if its validator is still `known`.
 
-        raises: Unreachable; CaseDefect if the file is too large, or its name leaves the prefix
+        known  : validator from an earlier read, or None to read the file in any case
+        raises : Unreachable; CaseDefect if the file is too large, or its name leads out of the prefix
         """
 
     def read(self, name: str, limit: int) -> bytes:
@@ -44,23 +49,23 @@ class CaseSource(ABC):
         return content.data
 
     def location(self, name: str) -> str:
-        """Path or URL of the file, as the user knows it."""
+        """Path or URL of a file, as the user knows it."""
         return f"{self.prefix.rstrip('/')}/{name}"
 
     def names(self, folder: str) -> list[str] | None:
-        """Names of what lies in a folder below the prefix, sorted; None if the source is not a folder."""
+        """Sorted names of the entries of a folder below the prefix; None if the source cannot list it."""
         return None
 
     def spelled(self, name: str) -> str:
-        """Return the name as the file has it, which may differ in the letter case of the extension."""
+        """Return the real name of a file; its extension may be in other letter case, such as `.JSON`."""
         return name
 
     def local_path(self, name: str) -> Path | None:
-        """Path of the file itself if the source is a folder, else None; raises as `read_if_changed`."""
+        """Path of a file if the source is a folder, else None; raises as `read_if_changed`."""
         return None
 
     def close(self) -> None:  # noqa: B027  most have nothing to close
-        """Close connections, and wake what waits for a retry."""
+        """Close connections and end all waits for a retry."""
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +77,7 @@ class CaseSource(ABC):
 
 
 def safe_name(name: str) -> str:
-    """Return the name if it stays below its prefix; raises CaseDefect otherwise."""
+    """Return the name of a file unchanged; raises CaseDefect if it leads out of the prefix."""
     parts = name.split("/")
     if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or not {*parts} - {"", "."}:
         raise CaseDefect("unsafe_name", "a file name that leaves its folder", "rename the file")
@@ -80,17 +85,17 @@ def safe_name(name: str) -> str:
 
 
 def check_size(size: int, limit: int, file: str) -> None:
-    """Raise CaseDefect for a file over the limit, in bytes."""
+    """Raise CaseDefect if `size` is over `limit`, both in bytes."""
     if size > limit:
-        fix = "raise limits.max_json_mb or limits.max_mesh_mb if this is what it should be"
+        fix = "raise limits.max_json_mb or limits.max_mesh_mb if the file is right"
         raise CaseDefect("too_large", f"over {limit / 1e6:g} MB", fix, file=file)
 
 
 def unreadable(error: BaseException, file: str) -> Unreachable:
-    """Make the defect of a file that is not there or cannot be read; quotes no message of the store."""
+    """Defect of a file that is missing or cannot be read; the store's own message is not quoted."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return Unreachable(
-            "not_found", "no such file", "put it there, or take the case off the list", file=file
+            "not_found", "no such file", "add the file, or remove the case from the list", file=file
         )
     # Only the name of the error: messages of stores may hold signed addresses.
     reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

@@ -21,7 +21,7 @@ class LocalSource(CaseSource):
         self._last: tuple[str, Path] | None = None
         self._listed: tuple[str, list[str] | None] | None = None
         if not self._root.is_dir():
-            fix = "correct it on the command line, or under `source` in params.yaml"
+            fix = "correct the path on the command line, or under `source` in params.yaml"
             raise DentalignError(f"{directory}: no such folder; {fix}")
 
     def local_path(self, name: str) -> Path:
@@ -45,8 +45,8 @@ class LocalSource(CaseSource):
         return real
 
     def names(self, folder: str) -> list[str] | None:
-        """Names of what lies in a folder, listed once; None, too, if it is a link out of the source."""
-        last = self._listed  # one object, as several threads ask
+        """Sorted names of the entries of a folder; None if the folder is a link out of the source."""
+        last = self._listed  # one object, as several threads use it
         if last is None or last[0] != folder:
             try:
                 home = self._resolve(folder)
@@ -64,7 +64,7 @@ class LocalSource(CaseSource):
         return next((one for one in others if one.startswith(stem)), name)
 
     def version(self, name: str) -> str:
-        """Text that changes when the file does; raises as `read_if_changed`."""
+        """Validator of a file, see `Content`; raises as `read_if_changed`."""
         try:
             return _version(self.local_path(name))
         except OSError as error:
@@ -85,7 +85,7 @@ class LocalSource(CaseSource):
 
     def _resolve(self, folder: str) -> Path:
         """Resolve the links in a folder's path; keeps the last answer, as a case's files share a folder."""
-        last = self._last  # one object, as several threads ask
+        last = self._last  # one object, as several threads use it
         if last is None or last[0] != folder:
             self._last = last = folder, (self._root / folder).resolve(strict=True)
         return last[1]

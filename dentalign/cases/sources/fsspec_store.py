@@ -1,4 +1,4 @@
-"""Any store that fsspec knows (S3, SSH, ...) as a source of case files."""
+"""Store that fsspec supports (S3, SSH, ...) as a source of case files."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,20 +13,20 @@ _VERSIONS = (
 
 
 class FsspecSource(CaseSource):
-    """Files of a store that fsspec knows; log-in data are found as the store's own package finds them."""
+    """Files of a store that fsspec supports; the store's own package finds the credentials."""
 
     def __init__(self, prefix: str):
         import fsspec
 
         if urlsplit(prefix).password is not None:
-            raise ParamError("a URL prefix must not hold a password, it would stand in reports")
+            raise ParamError("a URL prefix must not contain a password, because reports show the prefix")
         self.prefix = prefix
         try:
             self._store, self._root = fsspec.url_to_fs(prefix)
         except ImportError as error:
-            raise DentalignError(f"{prefix}: this store needs a package of its own: {error}") from error
+            raise DentalignError(f"{prefix}: this store needs another Python package: {error}") from error
         except ValueError as error:
-            raise ParamError(f"{prefix}: no store is known by this name: {error}") from error
+            raise ParamError(f"{prefix}: fsspec supports no such store: {error}") from error
 
     def read_if_changed(self, name: str, limit: int, known: str | None) -> Content | None:
         path = f"{self._root.rstrip('/')}/{safe_name(name)}"

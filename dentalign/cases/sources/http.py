@@ -1,7 +1,7 @@
 """Web server as a source of case files: time-outs, retries, and a token that goes to no other host.
 
-The retries are written out: tenacity, with an event to wake it, takes eight lines more; httpx-retries neither
-retries a body that was cut short nor wakes when the source is closed.
+The retries are our own code: with tenacity, and an event that ends a wait, it is eight lines longer;
+httpx-retries neither retries a body that was cut short nor ends a wait when the source is closed.
 """
 
 import email.utils
@@ -27,7 +27,7 @@ _LATE_S = 0.5  # after the deadline, which the body keeps by itself: only header
 
 
 class _TryAgain(Exception):
-    """Failure that may pass; `wait_s` is the wait that the server asked for, if it did."""
+    """Failure that may pass; `wait_s` is the wait that the server requested, if it did."""
 
     def __init__(self, reason: str, wait_s: float | None = None):
         self.reason, self.wait_s = reason, wait_s
@@ -35,13 +35,13 @@ class _TryAgain(Exception):
 
 
 class HttpSource(CaseSource):
-    """Files under an http(s) prefix, with the token of DENTALIGN_TOKEN as bearer if that is set."""
+    """Files under an http(s) prefix; DENTALIGN_TOKEN, if it is set, is sent as bearer token."""
 
     def __init__(self, prefix: str, fetch: Fetch):
         try:
             self._origin = httpx.URL(prefix)
         except httpx.InvalidURL as error:
-            raise ParamError(f"the source's URL cannot be read: {error}") from None
+            raise ParamError(f"the source's URL is not valid: {error}") from None
         if self._origin.userinfo or self._origin.query or self._origin.fragment or not self._origin.host:
             raise ParamError(
                 f"{self._origin.host or 'URL'}: a prefix is https://server/folder, "
@@ -52,7 +52,7 @@ class HttpSource(CaseSource):
         self._closed = threading.Event()
         token = os.environ.get(TOKEN_VARIABLE, "").strip()
         if not token.isascii() or any(character.isspace() for character in token):
-            raise ParamError(f"{TOKEN_VARIABLE} holds characters that no token has")
+            raise ParamError(f"{TOKEN_VARIABLE} contains characters that no token has")
         self._headers = {"Accept-Encoding": "gzip"}  # the one that _decoded can bound
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -75,7 +75,7 @@ class HttpSource(CaseSource):
             if attempt == self._fetch.retries or late or self._closed.wait(wait):
                 break
         raise Unreachable(
-            "unreachable", f"{reason}, {attempt + 1} times tried", "try again later", file=str(url)
+            "unreachable", f"{reason}, in {attempt + 1} attempts", "try again later", file=str(url)
         )
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ class HttpSource(CaseSource):
             target = at.join(response.headers["location"])
         except httpx.InvalidURL:
             raise Unreachable(
-                "redirects", "a redirect to no URL", "check the server", file=str(asked)
+                "redirects", "a redirect to an invalid URL", "check the server", file=str(asked)
             ) from None
         if _place(target) != _place(self._origin):  # the token is for this server, and no file:// is
             fix = "if that server is the right one, name it in params.yaml"
@@ -152,16 +152,21 @@ class HttpSource(CaseSource):
         if status == 304 and known:
             return None
         if status == 429 or status >= 500:
-            raise _TryAgain(f"the server answers {status}", _retry_after(response))
+            raise _TryAgain(f"HTTP status {status} from the server", _retry_after(response))
         if status in (404, 410):
             raise Unreachable(
-                "not_found", f"the server answers {status}", "put the file there, or unlist it", file=file
+                "not_found",
+                f"HTTP status {status} from the server",
+                "add the file, or remove the case from the list",
+                file=file,
             )
         if status in (401, 403):
             fix = f"set the environment variable {TOKEN_VARIABLE} to a valid token"
-            raise Unreachable("refused", f"the server answers {status}", fix, file=file)
+            raise Unreachable("refused", f"HTTP status {status} from the server", fix, file=file)
         if status != 200:
-            raise Unreachable("http_status", f"the server answers {status}", "check the server", file=file)
+            raise Unreachable(
+                "http_status", f"HTTP status {status} from the server", "check the server", file=file
+            )
         return Content(self._body(response, limit, deadline, file), _validator(response))
 
     def _body(self, response: httpx.Response, limit: int, deadline: float, file: str) -> bytes:
@@ -191,7 +196,7 @@ def _decoded(response: httpx.Response, most: int, file: str) -> Iterator[bytes]:
         return
     if encoding not in ("gzip", "x-gzip"):
         raise Unreachable(
-            "http_encoding", "an encoding that was not asked for", "check the server", file=file
+            "http_encoding", "a content encoding that was not requested", "check the server", file=file
         )
     unpack = zlib.decompressobj(zlib.MAX_WBITS | 16)
     for packed in response.iter_raw():
@@ -200,12 +205,13 @@ def _decoded(response: httpx.Response, most: int, file: str) -> Iterator[bytes]:
         except zlib.error as error:
             raise _TryAgain("damaged gzip") from error
     if not unpack.eof:
-        raise _TryAgain("half an answer")
+        raise _TryAgain("an incomplete response")
 
 
 def _too_slow(file: str) -> Unreachable:
     fix = "raise fetch.timeout_s, or check the network"
-    return Unreachable("too_slow", "the whole file took too long", fix, file=file)
+    seen = f"the file took over {DEADLINE_IN_TIMEOUTS} times fetch.timeout_s"
+    return Unreachable("too_slow", seen, fix, file=file)
 
 
 def _place(url: httpx.URL) -> tuple[str, str, int | None]:

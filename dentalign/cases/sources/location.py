@@ -1,4 +1,4 @@
-"""Source of case files that a parameter names."""
+"""Opening of a source of case files by its location: a folder, a URL prefix or a `.url` file."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from dentalign.errors import ParamError
 
 URL_FILE_SUFFIX = ".url"
 
-# Scheme of a URL prefix -> its source, from the prefix and the settings; fsspec knows the others.
+# Scheme of a URL prefix -> its source, from the prefix and the settings; fsspec opens other schemes.
 SOURCES: dict[str, Callable[[str, Fetch], CaseSource]] = {
     "file": lambda prefix, _: LocalSource(_path(prefix)),
     "http": HttpSource,
@@ -22,12 +22,12 @@ SOURCES: dict[str, Callable[[str, Fetch], CaseSource]] = {
 
 
 def open_source(location: str, fetch: Fetch | None = None) -> CaseSource:
-    """Open the source that a parameter names.
+    """Open the source of case files at a location.
 
-    location : a directory; a URL prefix (http, https, file, or of an fsspec store such as s3://bucket/x);
-               or a file `*.url` that holds such a prefix in its only line, for DVC, whose deps are files
+    location : directory; URL prefix (http, https, file, or an fsspec store such as s3://bucket/x); or file
+               `*.url` whose only line is such a prefix, because a dep of DVC must be a file
     fetch    : time-outs and retries for http(s)
-    raises   : ParamError if it names none of these; DentalignError if the directory is not there
+    raises   : ParamError if the location is none of these; DentalignError if the directory does not exist
     """
     location = _resolve(location)
     scheme, separator, _ = location.partition("://")

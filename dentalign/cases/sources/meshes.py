@@ -1,7 +1,7 @@
-"""Tooth meshes `<case_id>/<FDI>.stl`, .ply or .obj as local files: in their folder, or in a mirror.
+"""Tooth meshes `<case_id>/<FDI>.stl`, .ply or .obj: files of a folder, or local copies of remote files.
 
-In a folder the mesh is found by a listing, whatever the letter case of its extension. A server or object
-store is asked for the names with `REMOTE_EXTENSIONS` in turn until one is there: once, if that is the first.
+A folder is listed to find the mesh, so its extension may be in upper or lower case. From a server or object
+store the name is requested with each of `REMOTE_EXTENSIONS` until a file is found, mostly with the first.
 """
 
 import json
@@ -29,14 +29,14 @@ Found = TypeVar("Found")
 
 
 class MeshUnreachable(ToothDefect):
-    """Mesh that could not be had now: it may be there another time."""
+    """Defect of a mesh that could not be read or downloaded now, but may be later."""
 
 
 class MeshStore:
     """Meshes of a directory, a URL prefix or a `.url` file. Safe to use from several threads.
 
-    A mesh is named by its folder below the prefix, the case id, or "" for the crowns of one case right there,
-    and its tooth's FDI number.
+    A mesh is named by its folder below the prefix and the FDI number of its tooth. The folder is the case id,
+    or "" if the meshes of a single case are right below the prefix.
     """
 
     def __init__(self, location: str, limits: Limits, fetch: Fetch | None = None):
@@ -51,21 +51,22 @@ class MeshStore:
         return self._source.is_local
 
     def mesh_path(self, folder: str, fdi: int) -> tuple[Path, str]:
-        """Return a mesh as a local file, and its path or URL; a mirrored one is not asked for again.
+        """Return the local file of a mesh, and its path or URL; a local copy is used without a request.
 
-        raises: ToothDefect if there is none, or several; MeshUnreachable if it could not be had
+        raises: ToothDefect if there is no mesh, or several, or if it is too large or damaged; MeshUnreachable
+                if it could not be read or downloaded now
         """
         names = self._names(folder, fdi)
         mirrored = [name for name in names if (self._mirror / name).is_file()]
         return self._first(names if self.is_local else mirrored[:1] or names, fdi, self._as_local)
 
     def refresh(self, folder: str, fdi: int) -> str:
-        """Return the SHA-256 of a mesh as it is now at its source; mirror a remote one if it changed.
+        """Return the SHA-256 of a mesh as it is at its source; update the local copy of a remote mesh.
 
-        Both are without the free text of a mesh file (`mesh_file.without_text`).
+        Digest and local copy are without the free text of a mesh file (`mesh_file.without_text`).
 
-        raises: as `mesh_path`, and ToothDefect for a file over limits.max_mesh_mb, or a remote one that is no
-                mesh and therefore not kept
+        raises: as `mesh_path`; also ToothDefect for a file over limits.max_mesh_mb, or for a remote file that
+                is not a mesh and is therefore not kept
         """
         return self._first(self._names(folder, fdi), fdi, self._refresh)
 
@@ -74,7 +75,9 @@ class MeshStore:
         below = f"{folder}/" if folder else ""
         try:
             listed = self._source.names(folder)
-        except Unreachable as failure:  # the folder is missing, or must not be read: the file will say so
+        except (
+            Unreachable
+        ) as failure:  # the folder is missing or unreadable: the defect of the file will show that
             listed = None if failure.code != "not_found" else []
         if listed is None:
             return [f"{below}{fdi}.{extension}" for extension in REMOTE_EXTENSIONS]
@@ -151,7 +154,7 @@ class MeshStore:
         return digest
 
     def close(self) -> None:
-        """Close connections, and wake what waits for a retry."""
+        """Close connections and end all waits for a retry."""
         self._source.close()
 
     def __enter__(self) -> Self:

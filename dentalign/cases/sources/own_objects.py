@@ -1,4 +1,4 @@
-"""Objects of the user's own DVC cache and git-annex, to which these put links in place of files."""
+"""Files in the user's own DVC cache and git-annex store; a folder may contain links to these files."""
 
 import re
 from functools import cached_property
@@ -10,9 +10,9 @@ _ANNEX_OBJECT = re.compile(r"[^/]+/[^/]+/([A-Z0-9_]+-[^/]*--[^/]+)/\1")
 
 
 class OwnObjects:
-    """Objects of the DVC repository and of the git repository that a folder lies in; asked with `in`.
+    """Set of the files in the DVC cache and the git-annex store of the repositories around a folder.
 
-    folder : its real path
+    `path in OwnObjects(folder)` tests a path; both must be real paths.
     """
 
     def __init__(self, folder: Path):
@@ -39,5 +39,5 @@ def _cache_dir(dvc: Path) -> Path:
 
     try:
         return Path(Config(str(dvc)).get("cache", {}).get("dir") or dvc / "cache")
-    except Exception:  # noqa: BLE001  DVC itself says what is wrong with it, in a dozen classes
+    except Exception:  # noqa: BLE001  DVC itself reports what is wrong with it, in a dozen classes
         return dvc / "cache"

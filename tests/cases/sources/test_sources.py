@@ -246,7 +246,10 @@ def test_a_failure_that_passes_is_tried_again(serve: Serve) -> None:
 def test_a_failure_that_stays_is_given_up_after_the_retries(serve: Serve) -> None:
     server = serve()
     server.script["/a.json"] = [Reply(500)]
-    with open_source(server.url, QUICK) as source, pytest.raises(Unreachable, match="500, 4 times"):
+    with (
+        open_source(server.url, QUICK) as source,
+        pytest.raises(Unreachable, match="500 from the server, in 4 attempts"),
+    ):
         source.read("a.json", LIMIT)
     assert len(server.requests) == 4
 
