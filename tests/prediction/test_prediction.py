@@ -184,7 +184,7 @@ def test_teeth_that_the_model_has_not_learnt_are_one_warning(predictor: Predicto
     looks = review.unlike_training(prediction.case, prediction.mask, moving, expected, None)
     assert [(look.tooth, look.code) for look in looks] == [("42", "not_learnt"), ("12", "not_learnt")]
     (warning,) = review.warnings(looks)
-    assert warning == "Not moved, too few of these in the training: 42, 12. Fix: plan them by hand."
+    assert warning == "Not moved, too few such teeth in the training: 42, 12. Fix: plan them by hand."
 
 
 def test_a_tooth_that_stands_in_its_neighbour_is_to_be_looked_at_with_it(
