@@ -1,4 +1,4 @@
-"""`dentalign export`: encoder.pt, decoder.pt and alignment.pt as ONNX files."""
+"""Export of encoder.pt, decoder.pt and alignment.pt as ONNX files (`dentalign export`)."""
 
 import json
 from collections.abc import Callable
@@ -30,17 +30,21 @@ INTENDED_USE = "planning support by a professional; not a medical device"
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """File that was written; `difference` is None if onnxruntime is missing (see `onnx_file.write`)."""
+    """ONNX file that was written.
+
+    difference : largest relative difference from the model's results, see `onnx_file.write`; None if
+                 onnxruntime is not installed
+    """
 
     path: Path
     difference: float | None
 
 
 def export_models(models: str | Path, out: str | Path) -> list[ExportedFile]:
-    """Export those of encoder.pt, decoder.pt and alignment.pt that a folder holds.
+    """Export encoder.pt, decoder.pt and alignment.pt, as far as they are in the folder `models`.
 
-    raises: DentalignError if there is none of them, one is damaged, or an exported file does not give the
-            model's results
+    raises: DentalignError if none of them is there, one is damaged, or an exported file does not give the
+            results of its model
     """
     onnx_file.require_onnx()
     loaders: dict[str, Callable[[Path], Exportable]] = {

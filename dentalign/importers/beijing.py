@@ -69,7 +69,7 @@ class Beijing(Importer):
         return sorted(found, key=lambda case: (case.case_id, case.place))
 
     def read(self, source: SourceFolder, case: FoundCase) -> ImportedCase:
-        """Cut the crowns out of the scans, make the frames from those before treatment, register each tooth."""
+        """Cut the crowns out of the scans, make frames from those before treatment, register each tooth."""
         file, first = source.location(case.place), f"{case.place.rpartition('/')[0]}/{BEFORE}"
         before, after = _read_mouth(source, first), _read_mouth(source, case.place)
         common = sorted(before.crowns.keys() & after.crowns.keys())

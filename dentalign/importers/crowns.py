@@ -42,7 +42,7 @@ class Crowns(Importer):
         self.options = f" {numbering}"
 
     def find(self, source: SourceFolder) -> list[FoundCase]:
-        """Find the folders with meshes; folders such as `upper`, `roots` or `gum` are parts of the one above."""
+        """Find the folders with meshes; `upper`, `roots`, `gum` and the like belong to the folder above."""
         cases: dict[str, list[str]] = defaultdict(list)
         for file in source.find("**/*"):
             if file.lower().endswith(SUFFIXES):

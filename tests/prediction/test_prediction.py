@@ -308,7 +308,7 @@ def test_one_arch_alone_is_predicted_and_said(predictor: Predictor, store: Path)
     arch = next(look for look in prediction.to_look_at if look.code == "one_arch")
     assert (arch.tooth, arch.seen) == (
         "",
-        "the upper arch is not there; the model has learnt from both arches",
+        "the upper arch has no teeth; the model was trained on both arches",
     )
     assert any(arch.seen in warning for warning in prediction.warnings)
 
