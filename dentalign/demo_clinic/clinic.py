@@ -66,7 +66,8 @@ def make_case(index: int, seed: int, complete: bool = False) -> Case:
 def make_clinic(out: Path, cases: int, seed: int) -> None:
     """Write `cases.csv`, `json/` and `stl/` under `out`, all or nothing.
 
-    cases  : number of good cases; one case with each of `case_files.DEFECTS` and an id without files follow
+    cases  : number of good cases; after them come a case with each of `case_files.DEFECTS` and an id without
+             files
     raises : DentalignError if `out` holds something else than an earlier clinic
     """
     if out.exists() and not (out / "cases.csv").is_file() and not (out.is_dir() and not any(out.iterdir())):

@@ -8,14 +8,14 @@ _CELLS = 160  # along each side of the plane; with cells of 0.7 mm wider than an
 
 
 def clearance(a: Array, b: Array, direction: Array, cell_mm: float = 0.7) -> float:
-    """Distance, mm, by which b can move against `direction` until it meets a; negative if they overlap.
+    """Distance, mm, by which b can move towards a, against `direction`; negative if they overlap.
 
     The vertices are projected along the direction onto square cells; only cells with vertices of both a and b
     count. Meshes must be finer than the cells.
 
     a, b      : vertices (N, 3), (M, 3) float, mm, same frame; `direction` points from a to b
     direction : (3,) float, unit vector
-    returns   : infinity if a and b would pass each other
+    returns   : distance, mm; infinity if a and b would pass each other
     """
     flat = np.hypot(direction[0], direction[1])
     side = np.array([-direction[1], direction[0], 0.0]) / flat if flat > 0.1 else np.array([0.0, 1.0, 0.0])

@@ -90,8 +90,8 @@ def nearest_rotation(matrix: torch.Tensor) -> torch.Tensor:
 
     trace(R^T M) is a quadratic form of R's unit quaternion (Horn 1987, doi:10.1364/JOSAA.4.000629), so the
     quaternion is the eigenvector of the largest eigenvalue. The matrix of the form is shifted until no
-    eigenvalue is negative, and squared 32 times; this gives the projector onto that eigenvector, if the two
-    largest eigenvalues differ by 1e-8 of their size or more. If they are equal, the nearest rotation is not
+    eigenvalue is negative, and squared 32 times. This gives the projector onto that eigenvector, if the two
+    largest eigenvalues differ by at least 1e-8, relatively. If they are equal, the nearest rotation is not
     unique.
     """
     power = _normed(torch.einsum("...ij,klij->...kl", matrix, _FORMS)) + _AXES

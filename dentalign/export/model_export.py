@@ -119,7 +119,7 @@ def _attention(model: AttentionModel) -> Exportable:
     def examples(count: int, rng: np.random.Generator) -> Arrays:
         """Mouths like those of the training: each tooth moved about its mean, and the whole moved.
 
-        Others would tell nothing: for a tooth rotated by nearly 180 degrees rounding decides which way.
+        Others would be no test: if a tooth rotates by nearly 180 degrees, rounding changes the direction.
         """
         local = directions(model.config.points) * rng.uniform(3, 5, (count, SLOT_COUNT, 1, 3))
         network = model.network

@@ -37,7 +37,7 @@ class ImportedCase:
     crowns        : FDI -> surface, tooth-local, mm
     t1            : FDI -> pose (4, 4), tooth-local -> head, mm
     t2            : the same at T2, for some or all teeth of t1; None for a case without a plan
-    lost          : defects of teeth, labels and files that could not be used
+    lost          : `ToothDefect` of each tooth, label or file that could not be used
     registrations : for each tooth whose motion was found by registration: FDI number, method, residual in mm,
                     True if the motion was used
     patient_marks : texts that only cases of one patient share, such as the SHA-256 of a scan

@@ -192,7 +192,7 @@ def _file_of(source: SourceFolder, folder: str, jaw: str, suffix: str) -> str:
 
 
 def _jaw_of(stem: str) -> str:
-    """Jaw by a file's name, as `jaw_of`; where that tells none, by a U or L anywhere."""
+    """Find the jaw in a file's name, as `jaw_of`; if it finds none, by a U or L anywhere."""
     letters = [jaw for jaw, letter in zip(JAWS, "UL", strict=True) if letter in stem]
     return jaw_of(stem) or (letters[0] if len(letters) == 1 else "")
 

@@ -48,13 +48,13 @@ def case_at_t1(mouth: ScannedMouth, file: str, *, by_numbers: bool = False) -> I
         raise _too_many_lost([*lost, *slivers], file)
     kept = crowns.keys() - {defect.tooth for defect in slivers}
     _refuse_shifted({fdi: crowns[fdi] for fdi in kept}, file)
-    told = "from the tooth numbers" + (", confirmed by the crowns" if frame.sides else " alone")
+    found = "from the tooth numbers" + (", confirmed by the crowns" if frame.sides else " alone")
     return ImportedCase(
         crowns={fdi: crowns[fdi] for fdi in crowns if fdi in kept},
         t1={fdi: frame.to_head @ poses[fdi] for fdi in crowns if fdi in kept},
         t2=None,
         lost=(*mouth.lost, *slivers),
-        notes={SIDES: told, "crowns open at the gum": "yes" if mouth.axes else "no"},
+        notes={SIDES: found, "crowns open at the gum": "yes" if mouth.axes else "no"},
     )
 
 

@@ -61,7 +61,7 @@ class Crowns(Importer):
         """Read the crowns of a mouth and find the head frame and the tooth-local frames."""
         place = source.location(case.place)
         inside = {file: file.removeprefix(case.place).rpartition(".")[0] for file in case.files}
-        # A word in every name, such as that of a clinic, tells nothing.
+        # A word that is in every name, such as that of a clinic, does not count.
         telling = not all(map(_says_no_crown, inside.values()))
         named = {file: name for file, name in inside.items() if not (telling and _says_no_crown(name))}
         numbers = tooth_numbers.in_names({f: name.rpartition("/")[2] for f, name in named.items()}, place)

@@ -28,7 +28,7 @@ from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.rigid import Array
 from dentalign.teeth import ARCHES, SLOT_COUNT, is_upper
 
-APART_MM = 2.0  # arches nearer to each other do not tell which is above
+APART_MM = 2.0  # nearer arches do not show which one is above
 CLEAR_COSINE = 0.5  # median of crown axis and up: below it the crowns do not show which way is up
 OPEN = 0.15  # length of the vector area over the area: 0.5 for a hemisphere, 0 for a closed surface
 UPRIGHT_COSINE = 0.5  # a gum line that leans by more than 60 degrees is no gum line
@@ -55,7 +55,7 @@ class ScannedMouth:
     """Crowns of a mouth, or of one jaw, in scan coordinates, mm.
 
     crowns : FDI -> surface
-    lost   : defects of labels and files that are no usable crown
+    lost   : `ToothDefect` of each label or file that is no usable crown
     points : FDI -> labelled points (N, 3), for scans that are labelled by points
     """
 
@@ -154,7 +154,7 @@ def crown_axis(crown: Trimesh) -> Array | None:
 
 
 def _sign_of_arches(arches: Sequence[Arch], up: Array) -> int:
-    """Sign of up by the places of the arches; 0 if they do not tell."""
+    """Sign of up by the positions of the arches; 0 if unclear."""
     centroid = {arch.name: arch.centroid for arch in arches if len(arch.slots) >= MIN_TEETH_OF_ARCH}
     if len(centroid) < 2:
         return 0
@@ -163,7 +163,7 @@ def _sign_of_arches(arches: Sequence[Arch], up: Array) -> int:
 
 
 def _sign_of_crowns(axes: Mapping[int, Array], up: Array) -> int:
-    """Sign of up by the axes of open crowns; 0 if they do not tell."""
+    """Sign of up by the axes of open crowns; 0 if unclear."""
     if len(axes) < MIN_TEETH_OF_ARCH:
         return 0
     along = float(np.median([axis @ up * (-1.0 if is_upper(fdi) else 1.0) for fdi, axis in axes.items()]))

@@ -80,7 +80,7 @@ def import_cases(importer: Importer, source_folder: Path, dest: Path) -> ImportR
 
     Beside json/ and stl/ are written: cases.csv, left_out.csv, import.txt and, if teeth were registered,
     registration.csv. Importers with `shapes_only` write shapes.csv and autoencoder.csv in place of cases.csv,
-    importers with `without_t2` no case list. A later run skips the cases whose files have not changed.
+    importers with `without_t2` write no case list. A later run skips the cases whose files have not changed.
 
     raises: NothingUsable if no case is found or usable; DentalignError if there is no source folder, or
             `dest` holds something else or cases that were read with other conventions

@@ -9,7 +9,7 @@ _LETTERS = {"upper": "U", "lower": "L"}
 
 
 def jaw_of(name: str, *, letters: bool = True) -> str:
-    """Find the jaw in a name by a word such as maxilla, or by a letter U or L between other signs.
+    """Find the jaw in a name by a part such as "maxilla", or by a U or L that is a word of its own.
 
     letters : False to look for words only, where L may be the left side
     returns : "upper", "lower", or "" if the name has neither or both

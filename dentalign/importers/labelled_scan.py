@@ -77,7 +77,7 @@ def labels_beside(source: SourceFolder, name: str) -> dict[str, Any]:
 def column(
     source: SourceFolder, name: str, values: Mapping[str, Any], key: str, *counts: int
 ) -> NDArray[np.int64]:
-    """Labels (n,) under a key of the JSON that `labels_beside` read.
+    """Get the labels (n,) under a key of the JSON that `labels_beside` read.
 
     counts : numbers of labels that fit the scan
     raises : CaseDefect if there is no list of that length with whole numbers from -1000 to 1000
@@ -172,7 +172,7 @@ def colour_names(labels: NDArray[np.int64]) -> str:
 def read_map(path: Path) -> dict[int, int]:
     """Read a JSON file from label or colour to tooth number, such as `{"3": 11, "#ff0000": 12}`.
 
-    returns : label, for a colour 0xRRGGBB -> tooth number, FDI or Universal
+    returns : label, or 0xRRGGBB of a colour -> tooth number, FDI or Universal
     raises  : ParamError if the file has no such content
     """
     try:

@@ -30,7 +30,7 @@ SAME_FRAME_MM, SAME_FRAME_DEG = 5.0, 8.0  # treatment moves a whole mouth no far
 class Registration:
     """Motion of a tooth between two scans.
 
-    motion      : (4, 4), coordinates of the first scan -> of the second, mm
+    motion      : (4, 4), coordinates of the first scan -> those of the second scan, mm
     method      : "points" or "faces" for a Kabsch fit of labelled points or of the corners of faces, or "icp"
     residual_mm : root mean square distance after the fit; for icp, distance from the tangent planes
     """
@@ -92,7 +92,7 @@ def common_frame(first: Array, second: Array) -> tuple[Array, bool]:
     scans then count as one frame. A larger motion includes any treatment that moved the whole mouth.
 
     first, second : (N, 3), mm, centroids of the same teeth, N >= 3
-    returns       : motion (4, 4), mm, the identity if the frame is one; True if there are two frames
+    returns       : motion (4, 4), mm, and True; if both scans have one frame, the identity and False
     """
     weight = np.ones(len(first))
     motion = np.eye(4)

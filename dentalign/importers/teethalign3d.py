@@ -228,12 +228,12 @@ def parse_matrices(data: bytes, file: str) -> tuple[dict[int, Array | None], lis
 
 
 def _side(mouth: ScannedMouth, file: str) -> str:
-    """Side of number 1: "right" as in the notation, "left", or "" if the case does not tell."""
+    """Side of number 1: "right" as in the notation, "left", or "" if unclear."""
     return {1: "right", -1: "left", 0: ""}[mouth.frame(file).sides]
 
 
 def _decided(votes: Iterable[str]) -> str:
-    """Value of nearly all votes that tell one, or UNCLEAR."""
+    """Value that nearly all votes have, empty ones not counted, or UNCLEAR."""
     counts = Counter(vote for vote in votes if vote)
     for value, count in counts.most_common(1):
         if count >= SURE_SHARE * counts.total():

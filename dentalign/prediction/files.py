@@ -55,7 +55,7 @@ def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> lis
     Each file appears when it is complete. Files of an earlier prediction of the case are removed. Of the
     input, only allow-listed fields are written.
 
-    returns : the files, the case document first, and the folder of moved crowns
+    returns : paths of the files, the case document first; of the moved crowns, the path of their folder
     """
     folder, case = Path(out), prediction.case
     after = staging.stages(

@@ -133,7 +133,7 @@ def _plan(document: CaseDocument, file: str, good_at_t1: Set[int], notes: list[s
     except CaseDefect as defect:
         notes.append(f"The plan in the file is not read ({defect.seen}).")
         return None
-    # A pose that the plan has and that is broken says nothing: that tooth is not planned away.
+    # A tooth whose pose in the plan is broken is not planned away.
     broken = {fdi: defect for fdi, defect in both.defects.items() if fdi in good_at_t1}
     notes += [f"The plan for tooth {fdi} is not read ({defect.seen})." for fdi, defect in broken.items()]
     return both

@@ -205,11 +205,11 @@ def _notes(
     notes += [f"Tooth {line.tooth} is not predicted: {line.seen}." for line in case.left_out]
     if unmoved:
         numbers = ", ".join(map(str, sorted(unmoved)))
-        notes.append(f"Without a usable mesh, kept where they stand and unknown to the model: {numbers}.")
+        notes.append(f"Without a usable mesh, so kept in place and not used by the model: {numbers}.")
     if (extracted := case.mouth.present[T1] & ~mask).any():
         notes.append(f"Extracted: {_numbers(case, extracted)}.")
     if held.any():
-        notes.append(f"Fixed, and the model does not know it: {_numbers(case, held)}.")
+        notes.append(f"Fixed; other teeth are predicted as if these could move: {_numbers(case, held)}.")
     return tuple(notes)
 
 

@@ -50,7 +50,7 @@ _STYLE = {
 
 
 def style() -> AbstractContextManager[None]:
-    """Context manager: charts made in its block have the style of the reports."""
+    """Context manager that gives the charts made in its block the style of the reports."""
     context: AbstractContextManager[None] = matplotlib.rc_context(_STYLE)
     return context
 

@@ -2,7 +2,7 @@
 
 The templates are in `assets/`. All text from data is escaped by the template engine, or written as JSON that
 cannot close its element. A content security policy allows only the scripts of the page, by their hashes, and
-forbids to load anything.
+forbids the page to load anything.
 """
 
 import base64

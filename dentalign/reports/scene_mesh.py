@@ -69,7 +69,7 @@ def decimated(
 
     Quadric error metrics are used (Garland and Heckbert 1997, "Surface simplification using quadric error
     metrics", doi:10.1145/258734.258849). They cannot collapse edges of long thin triangles, or edges that
-    many faces share. If they leave too many faces, near vertices are joined first, so that the surface stays
+    many faces share. If too many faces are left, near vertices are joined first, so that the surface stays
     whole (Rossignac and Borrel 1993, "Multi-resolution 3D approximations for rendering complex scenes",
     doi:10.1007/978-3-642-78114-8_29).
     """

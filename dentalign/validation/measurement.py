@@ -48,7 +48,8 @@ class Validation:
     case_ids  : ids of the N cases
     rows      : (N,) int, row of each case in the latents file
     measured  : (N, 32) bool, teeth present at both T1 and T2
-    predicted : (N, 32, 4, 4), pose that the model predicts, tooth-local -> head, mm; identity without a tooth
+    predicted : (N, 32, 4, 4), pose that the model predicts, tooth-local -> head, mm; identity where no
+                tooth stays
     figures   : method -> metric of `TOOTH_METRICS` -> (N, 32); NaN where `measured` is False
     reconstruction_mm : (N, 2, 32), distance of the decoded latents from the clouds at T1 and T2; NaN without
                         a tooth

@@ -114,7 +114,7 @@ def confidence(expected_mm: ArrayLike, add: ArrayLike) -> dict[str, float]:
 
 
 def reliability(expected_mm: ArrayLike, add: ArrayLike, groups: int = 10) -> list[dict[str, float]]:
-    """Mean expected and actual error, mm, and number of teeth of groups by increasing expected error."""
+    """Group teeth by increasing expected error: mean expected and actual error, mm, and size of a group."""
     expected, made = np.asarray(expected_mm, dtype=np.float64), np.asarray(add, dtype=np.float64)
     order = np.argsort(expected, kind="stable")[: int(np.isfinite(expected).sum())]  # NaN sorts last
     return [
