@@ -75,7 +75,7 @@ def _encoder(source: Path) -> Exportable:
     config = encoder.config
 
     def examples(count: int, rng: np.random.Generator) -> Arrays:
-        """Teeth-sized bodies at the places of teeth, and their graph."""
+        """Make bodies with the size and position of teeth, and their neighbour graphs."""
         local = directions(config.points) * rng.uniform(3, 5, (count, 1, 3))
         points = (local + average_mouth().position[:count, None]).astype(np.float32)
         return [points, neighbours(local, config.neighbours)]
@@ -88,7 +88,7 @@ def _decoder(source: Path) -> Exportable:
     config = decoder.config
 
     def examples(count: int, rng: np.random.Generator) -> Arrays:
-        """Latents at random; the number of points varies, too."""
+        """Make random latents; the number of points varies, too."""
         return [rng.normal(0, 3, (count, 10 * count, config.features)).astype(np.float32)]
 
     return Exportable(decoder, decoder_interface(config), asdict(config), examples)
@@ -105,7 +105,7 @@ def _alignment_model(source: Path) -> Exportable:
 
 def _fully_connected(model: FullyConnectedModel) -> Exportable:
     def examples(count: int, rng: np.random.Generator) -> Arrays:
-        """Latents as the model's own code spreads them."""
+        """Random latents with the mean and the spread of the model's `LatentBasis`."""
         basis, config = model.basis, model.config
         code = torch.from_numpy(rng.normal(size=(count, *basis.spread.shape)).astype(np.float32))
         mean = basis.mean.reshape(1, SLOT_COUNT, config.points, config.features)
@@ -117,7 +117,7 @@ def _fully_connected(model: FullyConnectedModel) -> Exportable:
 
 def _attention(model: AttentionModel) -> Exportable:
     def examples(count: int, rng: np.random.Generator) -> Arrays:
-        """Mouths like those of the training: each tooth moved about its mean, and the whole moved.
+        """Make mouths like those of the training: each tooth moved a little from its mean pose, then the mouth.
 
         Others would be no test: if a tooth rotates by nearly 180 degrees, rounding changes the direction.
         """

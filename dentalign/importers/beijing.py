@@ -51,7 +51,7 @@ class Beijing(Importer):
     missing = f"no folder '{BEFORE}' with another one beside it (such as '{USUAL_AFTER}'); unpack the archive"
 
     def find(self, source: SourceFolder) -> list[FoundCase]:
-        """Find each folder of scans beside a folder `ori`; one folder of the source folder is one patient."""
+        """Find each folder of scans beside a folder `ori`; cases below one top folder have one patient id."""
         scans: dict[str, list[str]] = defaultdict(list)
         for file in source.find("**/*.*"):
             if file.lower().endswith((".stl", ".json")):

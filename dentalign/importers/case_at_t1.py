@@ -27,7 +27,7 @@ SIDES = "left, right and up"
 
 
 def case_at_t1(mouth: ScannedMouth, file: str, *, by_numbers: bool = False) -> ImportedCase:
-    """Make a case from the crowns of a mouth: find its frames; T1 is where the crowns stand, there is no T2.
+    """Make a case at T1 from the crowns of a mouth: find its head frame and its tooth-local frames.
 
     file       : folder or scan, for the errors
     by_numbers : True to trust the tooth numbers about left and right where nothing else shows which way is up

@@ -67,7 +67,7 @@ def labels_of_points(scan: Array, marked: Mapping[int, Array], file: str = "") -
 def cut(
     scan: Trimesh, labels: NDArray[np.int64], file: str = ""
 ) -> tuple[dict[int, Trimesh], list[ToothDefect]]:
-    """Cut the crowns out of a scan whose vertices are labelled; see `labels_of_faces` for its faces.
+    """Cut the crowns out of a scan whose vertices are labelled; `labels_of_faces` then labels its faces.
 
     labels  : (V,) tooth number of each vertex of the scan, or GUM
     returns : FDI -> crown, the largest connected piece of its label; a defect for each number without a crown
@@ -76,7 +76,7 @@ def cut(
 
 
 def labels_of_faces(faces: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Label each face (F,) by its vertices (V,): the label that two or three of them share, or GUM."""
+    """Label each face (F,) by the labels (V,) of its vertices: the one that two or three share, or GUM."""
     corner = labels[faces]
     middle = np.sort(corner, axis=1)[:, 1]  # the label with the majority, if any has it
     return np.where((corner == middle[:, None]).sum(1) >= 2, middle, GUM)

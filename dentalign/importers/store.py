@@ -142,7 +142,7 @@ def fingerprint(name: str, source: SourceFolder, found: FoundCase, decisions: Ma
 def by_patient(records: Iterable[Record]) -> list[ListedCase]:
     """Make the case list: cases that share a patient id, a mark or their crown shapes belong to one patient.
 
-    So do cases that are linked through a third one. The patient gets the first of their patient ids.
+    So do cases that are linked through a third one. The patient gets the first of their patient ids, sorted.
     """
     listed = list(records)
     marks = [

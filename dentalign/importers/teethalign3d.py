@@ -80,7 +80,7 @@ class TeethAlign3D(Importer):
         return dict(self._decided)
 
     def read(self, source: SourceFolder, case: FoundCase) -> ImportedCase:
-        """Read a case; raises CaseDefect if a file is damaged, or the case contradicts the conventions."""
+        """Read a case; raises CaseDefect if a file is damaged, or the case contradicts the set."""
         file = source.location(case.place)
         from_left = self._decided[SIDE] == "left"
         to_fdi = (lambda number: antimere(from_universal(number))) if from_left else from_universal

@@ -23,13 +23,14 @@ def to_fdi(number: int, notation: str) -> int | None:
 def in_names(stems: Mapping[str, str], file: str = "") -> dict[str, int]:
     """Find the tooth number in the file names of one mouth's crowns; any text may precede or follow it.
 
-    A name may have more numbers (of a patient, a date, a version). The first, second, .. numbers of all names
-    are compared, also from the end of the names; the tooth numbers are those with the most different values.
+    A name may have more numbers (of a patient, a date, a version). Their positions are counted from the front
+    and from the end of the names. At the position of the tooth number, the names have the most different
+    values.
 
     stems   : file -> its name without folder and ending
     file    : folder of the files, for the defect
     returns : file -> number, for the files that have one
-    raises  : CaseDefect if two such rows of numbers have equally many values
+    raises  : CaseDefect if two positions have equally many different values
     """
     parts = {name: re.findall(r"\d+", stem) for name, stem in stems.items()}
     most = max(map(len, parts.values()), default=0)

@@ -126,12 +126,12 @@ def _teeth(store: MouthStore, split: str) -> dict[str, int]:
 
 
 def _patterns(patterns: ToothPatterns | None) -> list[tuple[str, int]]:
-    """Patterns of absent and extracted teeth with their number of training cases; the rest last."""
+    """Patterns of absent and extracted teeth with their number of training cases; rare patterns last."""
     if patterns is None:
         return []
     rows = [(name or "nothing particular", count) for name, count in patterns.alike.items()]
     others = patterns.mouths - sum(patterns.alike.values())
-    return [*rows, *([(f"what fewer than {FEW_ALIKE} cases have in common", others)] if others else [])]
+    return [*rows, *([(f"patterns with fewer than {FEW_ALIKE} cases", others)] if others else [])]
 
 
 def _reconstruction(found: Validation) -> dict[str, Any]:

@@ -80,8 +80,8 @@ def of_alignment_model(found: Validation, store: MouthStore, model: AlignmentMod
         f"{_compared(found, ('mouths that lack teeth', lacking), ('full mouths', ~lacking))}.",
         "Extractions (third molars not counted): "
         f"{_compared(found, ('mouths with extractions', losing), ('mouths without', ~losing))}.",
-        f"Absent and extracted teeth that fewer than {FEW_ALIKE} training cases have in common: "
-        f"{_compared(found, ('mouths with such', unusual), ('the others', ~unusual))}.",
+        f"Patterns of absent and extracted teeth with fewer than {FEW_ALIKE} training cases: "
+        f"{_compared(found, ('mouths with such a pattern', unusual), ('all other mouths', ~unusual))}.",
     ]
     one_arch = sum(int((~train[:, T1, slots].any(1)).sum()) for slots in ARCHES.values())
     extracted = int((train[:, T1] & ~train[:, T2]).sum())
