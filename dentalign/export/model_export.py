@@ -117,7 +117,7 @@ def _fully_connected(model: FullyConnectedModel) -> Exportable:
 
 def _attention(model: AttentionModel) -> Exportable:
     def examples(count: int, rng: np.random.Generator) -> Arrays:
-        """Make mouths like those of the training: each tooth moved a little from its mean pose, then the mouth.
+        """Make mouths like those of the training: move each tooth a little from its mean, then the mouth.
 
         Others would be no test: if a tooth rotates by nearly 180 degrees, rounding changes the direction.
         """
