@@ -198,7 +198,7 @@ def test_a_tooth_that_stands_in_its_neighbour_is_to_be_looked_at_with_it(
             case, case.mouth.present[0], pose, moving, None, None, Thresholds(overlap_mm=overlap_mm)
         )
         assert {look.code for look in looks} <= {"overlap"}
-        return [(look.tooth, look.seen.split()[-1]) for look in looks]
+        return [(look.tooth, look.seen.split()[2]) for look in looks]
 
     assert found() == []
     (left,), (right,) = (np.flatnonzero(case.mouth.fdi == fdi) for fdi in (11, 21))
