@@ -1,1 +1,1 @@
-"""Made-up orthodontic practice: cases to try dentalign on without any patient."""
+"""Made-up orthodontic practice: cases to try dentalign without data of patients."""

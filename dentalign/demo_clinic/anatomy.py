@@ -1,4 +1,4 @@
-"""Published sizes of crowns, and the shape constants of each kind of tooth, from `crowns.toml`.
+"""Published sizes of crowns, and shape constants of each kind of tooth, from `crowns.toml`.
 
 Shapes are written for quadrants 1 and 3: +x mesial, +y buccal, +z towards the tip.
 """
@@ -28,7 +28,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Front:
-    """Shape of an incisor or canine; lengths as shares of half the width, half the depth or the height."""
+    """Shape of an incisor or canine; lengths are shares of half the width, half the depth or the height."""
 
     contacts: tuple[float, float]  # heights of the mesial and distal contact points
     edge: tuple[float, float]  # mesial and distal half width of the incisal edge
@@ -43,7 +43,7 @@ class Front:
 
 @dataclass(frozen=True)
 class Cusp:
-    """Place of a cusp as shares of half the width (+ mesial) and half the depth (+ buccal)."""
+    """Cusp; x is a share of half the crown's width (+ mesial), y a share of half its depth (+ buccal)."""
 
     x: float
     y: float
@@ -69,14 +69,14 @@ class Back:
 
 @dataclass(frozen=True)
 class Kind:
-    """Kind of tooth; `shape` may be the FDI number of another tooth that it looks like."""
+    """Kind of tooth: its size, and its shape or the FDI number of another tooth that has the same shape."""
 
     size: Size
     shape: Front | Back | int
 
 
 def size_of(fdi: int) -> Size:
-    """Published mean crown dimensions of a tooth; raises KeyError for primary incisors and canines."""
+    """Published mean dimensions of a crown, mm; raises KeyError for primary incisors and canines."""
     return _kind(fdi).size
 
 

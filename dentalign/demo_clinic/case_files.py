@@ -1,4 +1,4 @@
-"""Cases as a planning system exports them: one JSON per case, and some that are broken on purpose."""
+"""Case documents as a planning system exports them, and defects for some cases."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -15,6 +15,7 @@ from dentalign.geometry.rigid import Array
 Document = dict[str, Any]
 
 RELATIVE = "RelativeToothTransforms"
+# Fields in which a document may have its tooth poses, and the share of cases with each.
 SPELLINGS = (RELATIVE, "ToothTransforms", "RelativeToothTransformsHead")
 SPELLING_SHARES = (0.65, 0.20, 0.15)
 
@@ -23,7 +24,8 @@ def document(case_id: str, number: int, t1: Poses, t2: Poses, rng: np.random.Gen
     """Make the JSON document of a case.
 
     number : running number of the patient, part of the made-up name
-    t1, t2 : FDI -> (4, 4) head poses, mm; a tooth of t1 that is not in t2 is extracted after the first stage
+    t1, t2 : FDI -> pose (4, 4), tooth-local -> head, mm; a tooth of t1 that is not in t2 is only in the first
+             treatment stage
     """
     stages = int(rng.integers(5, 26))
     spelling = SPELLINGS[int(rng.choice(3, p=SPELLING_SHARES))]
@@ -61,12 +63,12 @@ def document(case_id: str, number: int, t1: Poses, t2: Poses, rng: np.random.Gen
 
 
 def write_json(path: Path, case: Document) -> None:
-    """Write a document."""
+    """Write a document as a JSON file."""
     path.write_text(json.dumps(case, separators=(",", ":")), encoding="utf-8")
 
 
 def tooth_poses(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """Poses of the teeth of one stage, in whichever spelling; changes to it change the stage."""
+    """Tooth poses of a treatment stage, from the field that has them; the dict itself, not a copy."""
     poses: dict[str, Any] = next(stage[key] for key in SPELLINGS if key in stage)
     return poses
 

@@ -1,4 +1,4 @@
-"""The demo clinic: a case store of made-up patients, the same bytes for the same seed."""
+"""Demo clinic: a case store of made-up patients, the same bytes for the same seed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ REVISIT_EVERY = 17  # every so many cases a patient comes back with a second cas
 
 
 class DemoClinic(Section):
-    """Size of the demo clinic, and seed of its patients."""
+    """Number of good cases of the demo clinic, and seed of its patients."""
 
     cases: Positive = 120
     seed: NotNegative = 7
@@ -31,7 +31,12 @@ class DemoClinic(Section):
 
 @dataclass(frozen=True)
 class Case:
-    """Good case: the patient, and head poses (4, 4), mm, before and after."""
+    """Case of the demo clinic without a defect.
+
+    patient  : the crowns, and the teeth to extract
+    t1, t2   : FDI -> pose (4, 4), tooth-local -> head, mm
+    document : content of the case's JSON
+    """
 
     case_id: str
     patient_id: str
@@ -42,9 +47,9 @@ class Case:
 
 
 def make_case(index: int, seed: int, complete: bool = False) -> Case:
-    """Make case number `index`, counted from 1; it depends on nothing but the arguments.
+    """Make case number `index`, counted from 1; the same arguments give the same case.
 
-    complete : a new patient with exactly the 28 teeth and no extraction
+    complete : True for a new patient with exactly the 28 teeth and no extraction
     """
     visitor = index - 1 if index % REVISIT_EVERY == 0 and not complete else index
     who = patient.draw(np.random.default_rng([seed, visitor, 0]), complete)
@@ -61,8 +66,9 @@ def make_case(index: int, seed: int, complete: bool = False) -> Case:
 def make_clinic(out: Path, cases: int, seed: int) -> None:
     """Write `cases.csv`, `json/` and `stl/` under `out`, all or nothing.
 
-    cases  : number of good cases; those of `case_files.DEFECTS` follow, and one id without any file
-    raises : DentalignError if `out` holds anything else than an earlier clinic
+    cases  : number of good cases; after them come a case with each of `case_files.DEFECTS` and an id without
+             files
+    raises : DentalignError if `out` holds something else than an earlier clinic
     """
     if out.exists() and not (out / "cases.csv").is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise DentalignError(f"{out} is not a demo clinic and would be replaced; name another folder")

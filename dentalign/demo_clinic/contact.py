@@ -1,4 +1,4 @@
-"""Distance between crowns along a direction, from their vertices alone."""
+"""Distances between crowns along a direction, computed from their vertices."""
 
 import numpy as np
 
@@ -8,13 +8,14 @@ _CELLS = 160  # along each side of the plane; with cells of 0.7 mm wider than an
 
 
 def clearance(a: Array, b: Array, direction: Array, cell_mm: float = 0.7) -> float:
-    """Distance that b can move against the direction until it meets a; negative if they overlap already.
+    """Distance, mm, by which b can move towards a, against `direction`; negative if they overlap.
 
-    Both sets are seen along the direction in square cells; a cell counts where both have a vertex.
-    Meshes must be finer than the cells. Infinite if they would pass each other.
+    The vertices are projected along the direction onto square cells; only cells with vertices of both a and b
+    count. Meshes must be finer than the cells.
 
-    a, b      : (N, 3), (M, 3) float, mm, same frame; b lies in the direction as seen from a
-    direction : (3,) float, unit
+    a, b      : vertices (N, 3), (M, 3) float, mm, same frame; `direction` points from a to b
+    direction : (3,) float, unit vector
+    returns   : distance, mm; infinity if a and b would pass each other
     """
     flat = np.hypot(direction[0], direction[1])
     side = np.array([-direction[1], direction[0], 0.0]) / flat if flat > 0.1 else np.array([0.0, 1.0, 0.0])
@@ -26,7 +27,7 @@ def clearance(a: Array, b: Array, direction: Array, cell_mm: float = 0.7) -> flo
 
 
 def height_clearances(upper: Array, lower: Array, cell_mm: float = 0.8) -> Array:
-    """Vertical gaps (K,) in mm between two arches, one per cell of the occlusal plane that both cover."""
+    """Vertical gaps (K,), mm, between the vertices of two arches, one for each cell that both cover."""
     middle = np.append(0.5 * (upper[:, :2].max(axis=0) + upper[:, :2].min(axis=0)), 0.0)
     return _gaps(upper - middle, lower - middle, cell_mm)
 

@@ -1,4 +1,4 @@
-"""Procedural crowns: closed triangle meshes with the size and the look of real teeth.
+"""Made-up crowns: closed triangle meshes with the sizes and the look of real teeth.
 
 A crown is lofted from rings. The wall rings rise from the cervical line over the height of contour to
 the occlusal rim (or the incisal edge); the inner rings close the top over a height field with cusps,
@@ -46,8 +46,7 @@ class Variation:
     """Deviation of one patient's tooth from the published mean of its kind.
 
     size  : (3,) factors of width, depth and height
-    shape : (6,) standard scores of the shape: cusp heights, fossa or fissure depth, squareness,
-            neck, taper, contour
+    shape : (6,) standard scores: cusp heights, depth of fossa or fissures, squareness, neck, taper, contour
     """
 
     size: Array

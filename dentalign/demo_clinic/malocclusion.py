@@ -1,8 +1,8 @@
-"""T1: places of the teeth before treatment.
+"""Poses of the teeth at T1, before treatment.
 
-A patient's own well-aligned arches are disturbed: the jaws against each other (class II and III, open and
-deep bite, crossbite, midline), the space for the teeth (crowding, spacing) and each tooth on its own
-(tip, torque, rotation, place). Then crowns that overlap are pushed apart.
+The well-aligned arches of a patient are disturbed in three ways: the jaws relative to each other (class II
+and III, open and deep bite, crossbite, midline), the space for the teeth (crowding, spacing), and each tooth
+by itself (tip, torque, rotation, position). Then crowns that overlap are pushed apart.
 """
 
 from collections.abc import Mapping
@@ -31,14 +31,14 @@ class Findings:
     sagittal: float  # lower arch behind (class II, positive) or before the class I relation
     midline: float  # lower midline to the patient's left
     space: tuple[float, float]  # share of room lacking (positive) or left over, lower and upper arch
-    narrow: float  # upper arch too narrow (crossbite, positive) in total
+    narrow: float  # width that the upper arch lacks (crossbite, positive)
     bite: float  # incisors over-erupted (deep bite, positive) or held back (open bite)
     incisors: tuple[float, float]  # proclination of the upper and the lower incisors, degrees
-    lower: ArchForm
+    lower: ArchForm  # form of the lower arch
 
 
 def draw(rng: np.random.Generator, crowded: bool = False) -> Findings:
-    """Draw the findings of one patient."""
+    """Draw the findings of one patient at random; `crowded`: the teeth have too little room."""
     lack = rng.normal(0.06, 0.03) if crowded else rng.normal(0.01, 0.045)
     return Findings(
         severity=float(np.clip(rng.lognormal(0.0, 0.35), 0.5, 1.8)),

@@ -1,4 +1,4 @@
-"""Made-up patient: teeth that are there, their crowns, and those to be extracted."""
+"""Made-up patient: the crowns at T1, and the teeth to extract."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Patient:
     """Patient before treatment.
 
     mouth     : FDI -> crown of each tooth at T1
-    extracted : teeth of T1 that T2 does not have
+    extracted : FDI numbers of the teeth that stand at T1 and not at T2
     """
 
     mouth: dict[int, Crown]
@@ -32,12 +32,12 @@ class Patient:
 
     @property
     def keep(self) -> frozenset[int]:
-        """Teeth that are there at T2."""
+        """FDI numbers of the teeth that stay at T2."""
         return frozenset(self.mouth) - self.extracted
 
 
 def draw(rng: np.random.Generator, complete: bool = False) -> Patient:
-    """Draw a patient; if complete, with exactly the 28 teeth and no extraction."""
+    """Draw a patient at random; `complete`: with exactly the 28 teeth and no extraction."""
     present = {f for f in teeth.SLOTS if f % 10 < 8}
     extracted: set[int] = set()
     kind = 1.0 if complete else rng.random()

@@ -1,9 +1,9 @@
-"""Set-up (T2): places of the crowns by the rules of a textbook.
+"""Set-up (T2): planned poses of the crowns, by the rules of a textbook.
 
 Crowns stand in contact along a symmetric arch form with the tip and torque of L. F. Andrews, "The six
 keys to normal occlusion", Am J Orthod 1972;62(3):296-309, and the crown prominences of his "Straight
 Wire: the concept and appliance" (1989); the arches are co-ordinated to an overjet, an overbite and a
-class I molar relation, and anchored on where the teeth were at T1. T2 follows from T1 and the crowns.
+class I molar relation, and placed where the teeth were at T1. T1 and the crowns determine T2.
 """
 
 from collections.abc import Mapping, Set
@@ -44,17 +44,17 @@ Poses = dict[int, Array]
 
 
 def slot_position(fdi: int) -> int:
-    """Position 1 .. 8, counted from the midline, of the slot that a tooth takes."""
+    """Position of a tooth's slot in its quadrant: 1 .. 8, counted from the midline."""
     return teeth.successor(fdi) % 10
 
 
 def side(fdi: int) -> float:
-    """+1 on the patient's left, -1 on the right."""
+    """Side of a tooth: +1 on the patient's left, -1 on the right."""
     return 1.0 if teeth.successor(fdi) // 10 in (2, 3) else -1.0
 
 
 def along(fdis: Set[int], quadrant: int) -> list[int]:
-    """Teeth of a quadrant from the midline backwards."""
+    """FDI numbers of the teeth in a quadrant (1 to 4), sorted from the midline backwards."""
     return sorted((f for f in fdis if teeth.successor(f) // 10 == quadrant), key=teeth.successor)
 
 
@@ -62,8 +62,8 @@ def arrange(mouth: Mapping[int, Crown], form: ArchForm = NORM_LOWER, class_one: 
     """Make the set-up of a mouth in its own frame: midline at x = 0, occlusal plane near z = 0.
 
     mouth     : FDI -> crown, the teeth of the set-up
-    form      : the lower arch; the upper follows from it
-    class_one : bend the upper arch until the first molars are in class I
+    form      : form of the lower arch, from which that of the upper arch is derived
+    class_one : True to bend the upper arch until the first molars are in class I
     returns   : FDI -> (4, 4) pose, tooth-local -> set-up frame
     """
     lower = _arch(mouth, (3, 4), form, {})
@@ -93,9 +93,10 @@ def arrange(mouth: Mapping[int, Crown], form: ArchForm = NORM_LOWER, class_one: 
 def plan(mouth: Mapping[int, Crown], t1: Mapping[int, Array], keep: Set[int]) -> Poses:
     """Plan T2 of a patient, without noise.
 
-    mouth : FDI -> crown of every tooth at T1
-    t1    : FDI -> (4, 4) pose, tooth-local -> head
-    keep  : the teeth that stay; the others are extracted and their gaps closed
+    mouth   : FDI -> crown of every tooth at T1
+    t1      : FDI -> pose (4, 4), tooth-local -> head, mm
+    keep    : FDI numbers of the teeth that stay; the other teeth are extracted, and their gaps closed
+    returns : FDI -> pose (4, 4) at T2, tooth-local -> head, mm
     """
     norm = np.array([_norm()[teeth.successor(f)][:3, 3] for f in t1])
     frame = rigid.fit(norm, np.array([pose[:3, 3] for pose in t1.values()]))
@@ -202,7 +203,7 @@ def _arch(
 
 
 def incisal_edge(crown: Crown, pose: Array) -> Array:
-    """Centre of the incisal edge (3,): mean of the vertices within 0.4 mm of the tip."""
+    """Centre (3,) of the incisal edge after `pose`, mm: mean of the vertices within 0.4 mm of the tip."""
     points = rigid.apply(pose, crown.vertices)
     height = points[:, 2] * (-1.0 if teeth.is_upper(crown.fdi) else 1.0)
     return np.asarray(points[height > height.max() - 0.4].mean(axis=0))

@@ -1,1 +1,1 @@
-"""The trained models as ONNX files, for programs without torch."""
+"""Export of the trained models as ONNX files, for programs without torch."""

@@ -1,4 +1,4 @@
-"""Forms of operations that ONNX lacks: sums over neighbours, and the nearest rotation."""
+"""Substitutes for operations that ONNX lacks: sums of embedding bags, and the nearest rotation."""
 
 from typing import Any
 
@@ -21,13 +21,20 @@ def gathered_bag(
     factors: torch.Tensor,
     *_: Any,
 ) -> tuple[torch.Tensor, ...]:
-    """Sums of bags of equal length, as `aten.embedding_bag`, which in ONNX would be a loop over the bags."""
+    """Compute `aten.embedding_bag` for B bags of equal length, which ONNX would compute in a loop.
+
+    weight  : (V, F), a vector per index
+    rows    : indices into `weight`, bag after bag
+    offsets : (B,), start of each bag in `rows`
+    factors : weight of each entry of `rows`
+    returns : (B, F) sums, and in place of the operation's further outputs, which are not used, `offsets`
+    """
     bags = (weight[rows] * factors[:, None]).unflatten(0, (offsets.shape[0], -1)).sum(1)
     return bags, offsets, offsets, offsets
 
 
 class ExportableAttentionModel(nn.Module):
-    """`AttentionModel.predict`, whole, with `nearest_rotation`."""
+    """Module that computes `AttentionModel.predict` from tensors, with operations that ONNX has."""
 
     def __init__(self, model: AttentionModel):
         super().__init__()
@@ -36,7 +43,13 @@ class ExportableAttentionModel(nn.Module):
     def forward(
         self, points: torch.Tensor, pose: torch.Tensor, present: torch.Tensor, stays: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """points (N, 32, P, 3), pose (N, 32, 4, 4) float64 -> pose (N, 32, 4, 4), expected_add_mm (N, 32)."""
+        """Predict the poses and the expected errors at T2.
+
+        points         : (N, 32, P, 3) float32, tooth-local, mm
+        pose           : (N, 32, 4, 4) float64, at T1, tooth-local -> head, mm
+        present, stays : (N, 32) bool, teeth at T1, and those of them that stay at T2
+        returns        : pose at T2 (N, 32, 4, 4); expected_add_mm (N, 32), NaN where no tooth is moved
+        """
         network, identity = self.model.network, torch.eye(4, dtype=pose.dtype)
         local = points[:, :, :: points.shape[2] // network.points].double()
         centre = local.mean(2, keepdim=True)  # (N, 32, 1, 3)
@@ -73,12 +86,13 @@ _FORMS = (_rotation(_AXES[:, None] + _AXES) - _rotation(_AXES)[:, None] - _rotat
 
 
 def nearest_rotation(matrix: torch.Tensor) -> torch.Tensor:
-    """Rotation R nearest to each matrix M (..., 3, 3) float64, as `rotations.nearest`, by products alone.
+    """Rotation R nearest to each matrix M (..., 3, 3) float64, as `rotations.nearest`, by products only.
 
     trace(R^T M) is a quadratic form of R's unit quaternion (Horn 1987, doi:10.1364/JOSAA.4.000629), so the
-    quaternion is the eigenvector to the largest eigenvalue. Shifted until no eigenvalue is negative and
-    squared over and over, the form becomes that eigenvector's projector: 32 squarings separate eigenvalues
-    that differ by 1e-8 of themselves. If the two largest are equal, there is no one nearest rotation.
+    quaternion is the eigenvector of the largest eigenvalue. The matrix of the form is shifted until no
+    eigenvalue is negative, and squared 32 times. This gives the projector onto that eigenvector, if the two
+    largest eigenvalues differ by at least 1e-8, relatively. If they are equal, the nearest rotation is not
+    unique.
     """
     power = _normed(torch.einsum("...ij,klij->...kl", matrix, _FORMS)) + _AXES
     for number in range(_SQUARINGS):

@@ -1,4 +1,4 @@
-"""`dentalign export`: encoder.pt, decoder.pt and alignment.pt as ONNX files."""
+"""Export of encoder.pt, decoder.pt and alignment.pt as ONNX files (`dentalign export`)."""
 
 import json
 from collections.abc import Callable
@@ -30,17 +30,21 @@ INTENDED_USE = "planning support by a professional; not a medical device"
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """File that was written; `difference` is None if onnxruntime is missing (see `onnx_file.write`)."""
+    """ONNX file that was written.
+
+    difference : largest relative difference from the model's results, see `onnx_file.write`; None if
+                 onnxruntime is not installed
+    """
 
     path: Path
     difference: float | None
 
 
 def export_models(models: str | Path, out: str | Path) -> list[ExportedFile]:
-    """Export those of encoder.pt, decoder.pt and alignment.pt that a folder holds.
+    """Export encoder.pt, decoder.pt and alignment.pt, as far as they are in the folder `models`.
 
-    raises: DentalignError if there is none of them, one is damaged, or an exported file does not give the
-            model's results
+    raises: DentalignError if none of them is there, one is damaged, or an exported file does not give the
+            results of its model
     """
     onnx_file.require_onnx()
     loaders: dict[str, Callable[[Path], Exportable]] = {
@@ -71,7 +75,7 @@ def _encoder(source: Path) -> Exportable:
     config = encoder.config
 
     def examples(count: int, rng: np.random.Generator) -> Arrays:
-        """Teeth-sized bodies at the places of teeth, and their graph."""
+        """Make bodies with the size and position of teeth, and their neighbour graphs."""
         local = directions(config.points) * rng.uniform(3, 5, (count, 1, 3))
         points = (local + average_mouth().position[:count, None]).astype(np.float32)
         return [points, neighbours(local, config.neighbours)]
@@ -84,7 +88,7 @@ def _decoder(source: Path) -> Exportable:
     config = decoder.config
 
     def examples(count: int, rng: np.random.Generator) -> Arrays:
-        """Latents at random; the number of points varies, too."""
+        """Make random latents; the number of points varies, too."""
         return [rng.normal(0, 3, (count, 10 * count, config.features)).astype(np.float32)]
 
     return Exportable(decoder, decoder_interface(config), asdict(config), examples)
@@ -101,7 +105,7 @@ def _alignment_model(source: Path) -> Exportable:
 
 def _fully_connected(model: FullyConnectedModel) -> Exportable:
     def examples(count: int, rng: np.random.Generator) -> Arrays:
-        """Latents as the model's own code spreads them."""
+        """Random latents with the mean and the spread of the model's `LatentBasis`."""
         basis, config = model.basis, model.config
         code = torch.from_numpy(rng.normal(size=(count, *basis.spread.shape)).astype(np.float32))
         mean = basis.mean.reshape(1, SLOT_COUNT, config.points, config.features)
@@ -113,9 +117,9 @@ def _fully_connected(model: FullyConnectedModel) -> Exportable:
 
 def _attention(model: AttentionModel) -> Exportable:
     def examples(count: int, rng: np.random.Generator) -> Arrays:
-        """Mouths like those of the training: each tooth moved about its mean, and the whole moved.
+        """Make mouths like those of the training: move each tooth a little from its mean, then the mouth.
 
-        Others would tell nothing: for a tooth rotated by nearly 180 degrees rounding decides which way.
+        Others would be no test: if a tooth rotates by nearly 180 degrees, rounding changes the direction.
         """
         local = directions(model.config.points) * rng.uniform(3, 5, (count, SLOT_COUNT, 1, 3))
         network = model.network

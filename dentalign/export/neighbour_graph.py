@@ -1,18 +1,18 @@
-"""The encoder's neighbour graph with numpy alone: what an exported encoder is given beside the points."""
+"""Neighbour graph of the points, with numpy only: the second input of an exported encoder."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
 def neighbours(points: ArrayLike, count: int) -> NDArray[np.int64]:
-    """For each point the indices of its `count` nearest other points of the same tooth.
+    """Find the indices of the `count` nearest other points of the same tooth, for each point.
 
-    The plain form of `dentalign.autoencoder.neighbours.nearest_neighbours`; the two may differ where two
-    distances agree to 1.6e-5 of themselves.
+    Gives what `dentalign.autoencoder.neighbours.nearest_neighbours` gives, except perhaps for two distances
+    that differ by less than 1.6e-5 of themselves.
 
-    points  : (B, P, 3), mm, any frame: a rigid motion leaves the graph as it is
-    returns : (B, P, count) int64, nearest first; of two equally near the lower index
-    raises  : ValueError where a tooth has not more than `count` points
+    points  : (B, P, 3), mm, any frame, as a rigid motion does not change the graph
+    returns : (B, P, count) int64, nearest first; of two equal distances, the lower index first
+    raises  : ValueError if P is not larger than `count`
     """
     teeth = np.asarray(points, dtype=np.float64)
     if not count < teeth.shape[1]:

@@ -1,4 +1,4 @@
-"""Model as an ONNX file that describes its inputs and outputs, compared with the model itself."""
+"""Write a model as an ONNX file that describes its inputs and outputs, and compare its results."""
 
 import importlib.util
 import json
@@ -28,12 +28,13 @@ _BATCHES = (2, 1, 5)  # the first is exported with; the others show that the bat
 
 @dataclass(frozen=True)
 class Exportable:
-    """Model with all that its export needs.
+    """Model with what its export needs.
 
-    network  : module of operators that ONNX has; its arguments are the interface's inputs
-    config   : plain values, for the file's metadata
-    examples : arguments of the network with a batch of a given length, at random
-    expected : results of the model that the file is compared with; by default those of the network
+    network   : module that uses only operations of ONNX; its arguments are `interface.inputs`
+    interface : descriptions of inputs and outputs
+    config    : plain values for the file's metadata
+    examples  : function from batch length and random generator to random arguments of the network
+    expected  : function from arguments to the results that the file must give; None: `network` itself
     """
 
     network: nn.Module
@@ -44,7 +45,7 @@ class Exportable:
 
     @torch.inference_mode()
     def results(self, given: Arrays) -> Arrays:
-        """Results of the model."""
+        """Results that the file must give for the inputs `given`."""
         if self.expected is not None:
             return self.expected(given)
         return [self.network(*(torch.from_numpy(array) for array in given)).numpy()]
@@ -61,12 +62,12 @@ def require_onnx() -> None:
 
 
 def write(path: str | Path, exportable: Exportable, about: dict[str, str]) -> float | None:
-    """Write a model as ONNX, all or nothing, and verify it if onnxruntime is installed.
+    """Write a model as ONNX, all or nothing, and verify the file if onnxruntime is installed.
 
-    about   : metadata of the file, beside the interface
-    returns : the largest difference from the model's results, as a share of the largest value of that output;
-              None if it could not be verified
-    raises  : DentalignError if that is above `TOLERANCE`; then no file is written
+    about   : name -> text, metadata beside the interface
+    returns : the largest difference from the expected results, as a share of the largest value of that
+              output; None if onnxruntime is not installed
+    raises  : DentalignError if the difference is above `TOLERANCE`; then no file is written
     """
     rng = np.random.default_rng(0)
     examples = [exportable.examples(count, rng) for count in _BATCHES]
@@ -91,7 +92,7 @@ def write(path: str | Path, exportable: Exportable, about: dict[str, str]) -> fl
 
 
 def run(path: str | Path, interface: Interface, given: Arrays) -> Arrays:
-    """Run a file in onnxruntime, on the CPU, one thread."""
+    """Run an ONNX file in onnxruntime on one CPU thread; `given` are the inputs in the interface's order."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -106,7 +107,7 @@ def run(path: str | Path, interface: Interface, given: Arrays) -> Arrays:
 def differences(found: Arrays, expected: Arrays, outputs: Sequence[Port]) -> dict[str, float]:
     """Largest difference of each output as a share of its largest value; infinite if shapes or NaNs differ.
 
-    Rotation and translation of a pose are measured apart: the first has no unit.
+    For poses, rotation (no unit) and translation (mm) are two entries.
     """
     shares = {}
     for port, a, b in zip(outputs, found, expected, strict=True):

@@ -1,1 +1,1 @@
-"""Crowns, labelled scans, public data sets -> our case layout: a module per format, the rest is shared."""
+"""Import of crowns, labelled scans and public data sets into a case store, with a module per format."""

@@ -1,4 +1,4 @@
-"""Case of a public data set in our frames, and the interface of every importer."""
+"""Base class of the importers, and the cases that they find and read."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from dentalign.prediction.planned_document import as_pose
 
 @dataclass(frozen=True)
 class FoundCase:
-    """Case of a download, not read yet.
+    """Case found in a source folder, before its files are read.
 
-    case_id    : its id once imported
-    patient_id : as far as the names of the folders tell
-    place      : folder or scan, below the source
-    files      : every file that is read for it, below the source
+    case_id    : id in the case store
+    patient_id : id made from the names of folders or files
+    place      : folder or scan of the case, relative to the source folder
+    files      : files that are read for the case, relative to the source folder; some may not exist
     """
 
     case_id: str
@@ -32,16 +32,18 @@ class FoundCase:
 
 @dataclass(frozen=True)
 class ImportedCase:
-    """Case in our frames.
+    """Case as an importer read it: crowns and poses in dentalign's frames.
 
     crowns        : FDI -> surface, tooth-local, mm
-    t1, t2        : FDI -> pose (4, 4), tooth-local -> head, mm; every tooth of t2 is in t1; t2 None: no plan
-    lost          : teeth that could not be used
-    registrations : (tooth, method, residual in mm, True if it was used), of motions found by registration
-    patient_marks : shared only by cases of one patient, such as the hash of a scan
-    crown_shapes  : FDI -> size and spread (`crown_shapes`), of a set whose cases do not name their patient
-    notes         : decisions for this case, for the report: name -> value
-    figures       : figures for the report, which gives their means: name -> value
+    t1            : FDI -> pose (4, 4), tooth-local -> head, mm
+    t2            : the same at T2, for some or all teeth of t1; None for a case without a plan
+    lost          : `ToothDefect` of each tooth, label or file that could not be used
+    registrations : for each tooth whose motion was found by registration: FDI number, method, residual in mm,
+                    True if the motion was used
+    patient_marks : texts that only cases of one patient share, such as the SHA-256 of a scan
+    crown_shapes  : FDI -> `Shape` of the crown, to find cases of one patient in a set without patient ids
+    notes         : name -> value; the report counts the cases with each value
+    figures       : name -> value; the report gives the mean over the cases
     """
 
     crowns: Mapping[int, Trimesh]
@@ -55,7 +57,7 @@ class ImportedCase:
     figures: Mapping[str, float] = field(default_factory=dict)
 
     def document(self, case_id: str) -> CaseDocument:
-        """Document of a planning system with a stage for T1 and one for T2, poses straight to the head."""
+        """Make the case document, with a treatment stage for T1 and, if there is a T2, one for T2."""
         stages = [
             {"Stage": number, "ToothTransforms": {str(fdi): as_pose(pose) for fdi, pose in poses.items()}}
             for number, poses in enumerate((self.t1, self.t2))
@@ -66,13 +68,14 @@ class ImportedCase:
 
 
 class Importer(ABC):
-    """Base class, one subclass per format; `find` and `prepare` run once, then `read` for each case.
+    """Base class of the importers, one subclass per format; run `find`, `prepare`, then `read` for each case.
 
-    options     : what the user said about the files: another answer imports them again
-    shapes_only : True if T2 is T1: good for the tooth autoencoder alone
-    without_t2  : True if no case has a T2: good for a prediction, and for no list to learn from
-    downloaded  : False if the user made the files and can make them anew
-    missing     : message where nothing of the format is found
+    name        : name of the format on the command line
+    options     : options of the user, as text; after a change every case is imported again
+    shapes_only : True if T2 is only a copy of T1: the cases can train the tooth autoencoder, nothing else
+    without_t2  : True if no case has a T2: the cases serve for predictions, not for training
+    downloaded  : True for a published data set; False for the user's own files, which can be exported again
+    missing     : error text for a source folder that holds nothing of the format
     """
 
     name: str
@@ -84,12 +87,12 @@ class Importer(ABC):
 
     @abstractmethod
     def find(self, source: SourceFolder) -> list[FoundCase]:
-        """Find the cases of the download, sorted by id, usable or not."""
+        """Find the cases in the source folder, usable or not, sorted by id."""
 
     def prepare(self, source: SourceFolder, found: list[FoundCase]) -> dict[str, str]:
-        """Decide what holds for the whole set: name -> decision, for the report and later runs."""
+        """Determine the conventions of the whole set, as name -> value, for the report and for later runs."""
         return {}
 
     @abstractmethod
     def read(self, source: SourceFolder, case: FoundCase) -> ImportedCase:
-        """Read one case; raises CaseDefect if it cannot be used as a whole."""
+        """Read one case; raises CaseDefect if the case as a whole cannot be used."""

@@ -1,14 +1,15 @@
-"""Pre/post set of Beijing Stomatological Hospital (Sci Data 2024, 11:1277): scans before and after treatment.
+"""Importer of the set of Beijing Stomatological Hospital: scans before and after treatment.
 
     <phase>/ori/*U*.stl, *L*.stl, uppper_mark.json (sic), lower_mark.json    <phase>/final/...
 
-The JSON's `segmentation` has the vertices of each tooth. One tooth-local frame per tooth is made of the scan
-before; the motion to the scan after is found by registration, tooth by tooth. A folder with several folders
-beside `ori` has as many pairs; `<phase>/<anything>/ori` is read too. File names vary in the set: the rules
-are those of a loader that its authors published, and stricter where that would take the first of several.
+`ori` has the scans before treatment. Each other folder beside it, usually `final`, has scans after treatment
+and makes one case. `<phase>/<anything>/ori` is read, too. The key `segmentation` of the JSON has the vertices
+of each tooth. The tooth-local frames are made from the scan before treatment; the motion to the scan after it
+is found by registration, tooth by tooth. File names vary in the set, and are matched as in a loader that the
+authors of the set published; where that loader takes the first of several files, the case is refused here.
 
-A folder is a phase of treatment; which phases are of one patient is not published. Cases whose crowns have
-the same shapes (`crown_shapes`) are taken to be of one patient.
+`<phase>` is a phase of treatment. The set does not say which phases belong to one patient: cases whose crowns
+have the same shapes (`crown_shapes`) are assigned to one patient. Source: Sci Data 2024, 11:1277.
 """
 
 from collections import Counter, defaultdict
@@ -36,7 +37,7 @@ USUAL = {
     "upper": ("uppper_mark", "upper_mark", "upper_pred_landmarks"),
     "lower": ("lower_mark", "lower_pred_landmarks"),
 }
-MOVED = "stood elsewhere, and were registered on the teeth that moved least"
+MOVED = "not that of the scans before; registered on the teeth that moved least"
 RESIDUAL = "residual of the registration, mean over a case's teeth (mm)"
 MAX_RESIDUAL_MM = 0.2
 FEWEST_COMMON = 6  # teeth in both scans
@@ -44,13 +45,13 @@ MOST_PAIRS = 12  # of a patient; the set has 2.4 on the average
 
 
 class Beijing(Importer):
-    """Pairs of scans, before and after treatment."""
+    """Importer of pairs of scans, before and after treatment."""
 
     name = "beijing"
     missing = f"no folder '{BEFORE}' with another one beside it (such as '{USUAL_AFTER}'); unpack the archive"
 
     def find(self, source: SourceFolder) -> list[FoundCase]:
-        """Find every folder with scans beside a folder `ori`; pairs below one folder are of one patient."""
+        """Find each folder of scans beside a folder `ori`; cases below one top folder have one patient id."""
         scans: dict[str, list[str]] = defaultdict(list)
         for file in source.find("**/*.*"):
             if file.lower().endswith((".stl", ".json")):
@@ -68,7 +69,7 @@ class Beijing(Importer):
         return sorted(found, key=lambda case: (case.case_id, case.place))
 
     def read(self, source: SourceFolder, case: FoundCase) -> ImportedCase:
-        """Cut both mouths, make the frames from the first, register each tooth."""
+        """Cut the crowns out of the scans, make frames from those before treatment, register each tooth."""
         file, first = source.location(case.place), f"{case.place.rpartition('/')[0]}/{BEFORE}"
         before, after = _read_mouth(source, first), _read_mouth(source, case.place)
         common = sorted(before.crowns.keys() & after.crowns.keys())
@@ -81,14 +82,14 @@ class Beijing(Importer):
         back, elsewhere = common_frame(*centroids)
         found = {fdi: _register(before, after, fdi, back) for fdi in common}
         failed = {fdi for fdi, one in found.items() if one.residual_mm > MAX_RESIDUAL_MM}
-        # A label that is no crown after says nothing about the tooth: it is no extraction.
+        # A label without a crown in the scan after treatment is a wrong label, not an extraction.
         unclear = [defect for defect in after.lost if defect.tooth in before.crowns]
         lost = [*before.lost, *(_unexplained(fdi, found[fdi], file) for fdi in sorted(failed)), *unclear]
         if len(lost) > Limits().max_dropped_teeth:
             seen = f"{len(lost)} teeth cannot be used: " + ", ".join(str(defect.tooth) for defect in lost)
             raise CaseDefect("too_many_lost", seen, "leave the case out", file=file)
         erupted = after.crowns.keys() - before.crowns.keys() - {defect.tooth for defect in before.lost}
-        said = "the tooth is in the scan after only", "nothing, if it erupted; it is neither input nor label"
+        said = "only the scan after treatment has the tooth", "nothing, if it erupted: it is not imported"
         only_after = [ToothDefect("t2_only", *said, file=file, tooth=fdi) for fdi in sorted(erupted)]
         gone = failed | {defect.tooth for defect in unclear}
         kept = [fdi for fdi in before.crowns if fdi not in gone]
@@ -105,7 +106,7 @@ class Beijing(Importer):
             # The same scan in two folders is the same patient.
             patient_marks=tuple(stl.mesh_sha256(source.read(scan, MAX_SCAN_MB)) for scan in scans),
             crown_shapes=shapes_of(before.crowns),
-            notes={"the scans after": MOVED if elsewhere else "stand in the frame of those before"},
+            notes={"frame of the scans after treatment": MOVED if elsewhere else "that of the scans before"},
             figures={RESIDUAL: fmean(one.residual_mm for one in found.values())},
         )
 
@@ -119,8 +120,11 @@ def _register(before: ScannedMouth, after: ScannedMouth, fdi: int, back: Array) 
 
 
 def _unexplained(fdi: int, one: Registration, file: str) -> ToothDefect:
-    seen = f"the crowns before and after differ by {one.residual_mm:.2f} mm (RMS) after the best motion"
-    fix = f"nothing: more than {MAX_RESIDUAL_MM:g} mm is another shape, or a wrong label"
+    seen = (
+        f"after the best rigid fit, the crowns before and after treatment differ by {one.residual_mm:.2f} mm "
+        f"(RMS), at most {MAX_RESIDUAL_MM:g} mm is accepted"
+    )
+    fix = "nothing: the crown has changed its shape, or a label is wrong"
     return ToothDefect("registration_residual", seen, fix, file=file, tooth=fdi)
 
 
@@ -156,7 +160,7 @@ def _labelled_points(source: SourceFolder, name: str, jaw: str) -> tuple[dict[in
             unknown.append(ToothDefect("unknown_tooth", seen, LABEL_IS_WRONG, file=file, tooth=key))
             continue
         if is_upper(int(key)) != (jaw == "upper"):
-            raise source.defect("damaged_labels", name, f"tooth {key} in the file of the {jaw} jaw")
+            raise source.defect("damaged_labels", name, f"tooth {key} in the labels of the {jaw} jaw")
         try:
             vertices = np.array(value["vertices"], dtype=np.float64).reshape(-1, 3)
         except (TypeError, ValueError, KeyError, IndexError):
@@ -183,12 +187,12 @@ def _file_of(source: SourceFolder, folder: str, jaw: str, suffix: str) -> str:
     what = f"{'scan (STL)' if suffix == '.stl' else 'labels (JSON)'} of the {jaw} jaw"
     if fitting:
         seen = f"{len(fitting)} files may be the {what}"
-        raise CaseDefect("several_files", seen, "leave one of them there", file=source.location(folder))
+        raise CaseDefect("several_files", seen, "keep one of them", file=source.location(folder))
     raise source.defect("missing_file", folder, f"no {what}")
 
 
 def _jaw_of(stem: str) -> str:
-    """Jaw by a file's name, as `jaw_of`; where that tells none, by a U or L anywhere."""
+    """Find the jaw in a file's name, as `jaw_of`; if it finds none, by a U or L anywhere."""
     letters = [jaw for jaw, letter in zip(JAWS, "UL", strict=True) if letter in stem]
     return jaw_of(stem) or (letters[0] if len(letters) == 1 else "")
 
@@ -198,10 +202,10 @@ def _refuse_other_level(source: SourceFolder, names: list[str]) -> None:
     pairs = Counter(name.partition("/")[0] for name in names)
     fix = "name the folder that holds the patients' folders"
     if "" in names:
-        raise DentalignError(f"{source.folder}: has a folder '{BEFORE}', so it is one patient; {fix}")
+        raise DentalignError(f"{source.folder}: has a folder '{BEFORE}', so it is one patient's; {fix}")
     for patient, count in pairs.items():
         inside = source.folder / patient
         if count > MOST_PAIRS or (len(pairs) == 1 and count > 1 and patient not in names):
             raise DentalignError(
-                f"{inside}: holds {count} pairs, so it seems to be no patient; {fix} ({inside}?)"
+                f"{inside}: holds {count} pairs, so it seems to hold several patients; {fix} ({inside}?)"
             )

@@ -1,4 +1,4 @@
-"""Crowns of a mouth in one common frame -> case at T1, without a plan."""
+"""Case at T1, without a plan, from the crowns of a mouth in one common frame."""
 
 from collections.abc import Mapping, Sequence
 
@@ -27,10 +27,11 @@ SIDES = "left, right and up"
 
 
 def case_at_t1(mouth: ScannedMouth, file: str, *, by_numbers: bool = False) -> ImportedCase:
-    """Give the head and each tooth a frame: the poses are T1, and there is no T2.
+    """Make a case at T1 from the crowns of a mouth: find its head frame and its tooth-local frames.
 
-    by_numbers : take the numbers' word for left and right where nothing else tells which way is up
-    raises     : CaseDefect if the case cannot be used as a whole
+    file       : folder or scan, for the errors
+    by_numbers : True to trust the tooth numbers about left and right where nothing else shows which way is up
+    raises     : CaseDefect if the case as a whole cannot be used
     """
     lost = [defect for defect in mouth.lost if defect.code not in NO_TEETH_OF_T1]
     if len(lost) > Limits().max_dropped_teeth or not mouth.crowns:
@@ -47,13 +48,13 @@ def case_at_t1(mouth: ScannedMouth, file: str, *, by_numbers: bool = False) -> I
         raise _too_many_lost([*lost, *slivers], file)
     kept = crowns.keys() - {defect.tooth for defect in slivers}
     _refuse_shifted({fdi: crowns[fdi] for fdi in kept}, file)
-    told = "as the numbers say" + (", and as the crowns stand" if frame.sides else "; nothing else tells")
+    found = "from the tooth numbers" + (", confirmed by the crowns" if frame.sides else " alone")
     return ImportedCase(
         crowns={fdi: crowns[fdi] for fdi in crowns if fdi in kept},
         t1={fdi: frame.to_head @ poses[fdi] for fdi in crowns if fdi in kept},
         t2=None,
         lost=(*mouth.lost, *slivers),
-        notes={SIDES: told, "crowns open at the gum": "yes" if mouth.axes else "no"},
+        notes={SIDES: found, "crowns open at the gum": "yes" if mouth.axes else "no"},
     )
 
 
@@ -69,7 +70,7 @@ def _width_mm(fdi: int, crown: Trimesh) -> float:
 
 
 def _sliver(fdi: int, crown: Trimesh, file: str) -> ToothDefect:
-    seen = f"the molar is {_width_mm(fdi, crown):.1f} mm wide: a part of one, as at the edge of a scan"
+    seen = f"the molar is {_width_mm(fdi, crown):.1f} mm wide (under {SLIVER_MM:g}): cut off by the edge?"
     return ToothDefect("sliver", seen, "nothing, or scan the whole tooth", file=file, tooth=fdi)
 
 
@@ -96,7 +97,10 @@ def _refuse_apart(mouth: ScannedMouth, frame: MouthFrame, file: str) -> None:
     # One arch may have its front teeth only: then the average mouth's are apart, too.
     aside_mm = float(np.linalg.norm((apart - usual[0].mean(0) + usual[1].mean(0))[:2]))
     if not ABOVE_MM[0] <= apart[2] <= ABOVE_MM[1] or aside_mm > ASIDE_MM:
-        seen = f"the upper arch stands {apart[2]:.1f} mm above the lower one and {aside_mm:.1f} mm beside it"
+        seen = (
+            f"the upper arch stands {apart[2]:.1f} mm above the lower one (expected: {ABOVE_MM[0]:g} to "
+            f"{ABOVE_MM[1]:g}) and {aside_mm:.1f} mm aside of its place (at most {ASIDE_MM:g})"
+        )
         fix = "export both jaws in occlusion, in one frame, or each as a case of its own"
         raise CaseDefect("arches_apart", seen, fix, file=file)
 
@@ -117,6 +121,6 @@ def _refuse_shifted(crowns: Mapping[int, Trimesh], file: str) -> None:
                 for by in (0, step)
             )
             if as_shifted > as_numbered + CLEARLY:
-                seen = f"the crowns of the {name} arch have the sizes of the teeth beside them"
-                fix = "are the numbers wrong by one? Teeth counted from 1 need --labels, or FDI numbers"
+                seen = f"by the sizes of the crowns, the tooth numbers of the {name} arch are wrong by one"
+                fix = "teeth that a program counts from 1 need FDI numbers, or a file for --labels"
                 raise CaseDefect("numbers_shifted", seen, fix, file=file)

@@ -1,7 +1,7 @@
-"""Size and spread of crowns, by which cases with the same crowns are found, wherever the crowns stand.
+"""Shape of crowns as four numbers, to find cases that have the same crowns, wherever these stand.
 
-A set without patient ids may hold two phases of one patient, one in train and one in test. Area and principal
-spreads of a surface stay the same when it is moved, mirrored or triangulated anew.
+In a set without patient ids, two phases of one patient could fall into different splits. Area and principal
+spreads of a surface do not change when it is moved, mirrored or triangulated anew.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,15 @@ from dentalign.cases.slots import slot_of
 from dentalign.geometry.rigid import Array
 from dentalign.teeth import SLOT_COUNT
 
-Shape = tuple[float, float, float, float]  # square root of the area, three principal spreads; mm
+Shape = tuple[float, float, float, float]  # square root of the area, principal standard deviations; mm
 
 SAME_SHARE = 0.01  # relative difference up to which two crowns have one shape
-FEWEST_SAME = 8  # crowns that must have one shape; and half of those that both mouths have
+FEWEST_SAME = 8  # crowns that must have one shape, and be half of the crowns that both mouths have
 _DIGITS = 4
 
 
 def shapes_of(crowns: Mapping[int, Trimesh]) -> dict[int, Shape]:
-    """Measure crowns: FDI -> shape."""
+    """Measure the shape of each crown, by FDI number."""
     return {fdi: _shape(crown) for fdi, crown in crowns.items()}
 
 
@@ -42,7 +42,7 @@ def _shape(crown: Trimesh) -> Shape:
 
 
 def same_mouths(shapes: Sequence[Mapping[int, Shape]]) -> NDArray[np.intp]:
-    """Find pairs (K, 2) of mouths, by their place in the list, whose crowns have the same shapes."""
+    """Find pairs of mouths whose crowns have the same shapes: (K, 2) indices into `shapes`."""
     table: Array = np.full((len(shapes), SLOT_COUNT, 4), np.nan)
     for row, mouth in enumerate(shapes):
         for fdi, shape in mouth.items():

@@ -1,9 +1,9 @@
-"""Crowns of one mouth in one common frame, a file each, without any JSON -> cases at T1.
+"""Importer of crowns: one mesh file per tooth, all of a mouth in one frame, no JSON; makes cases at T1.
 
     <case>/AAnL_end_18.stl    <case>/tooth_11.ply    <case>/upper/3.OBJ    or the same without <case>
 
-The number is that of the tooth, FDI or Universal, with anything before and behind it. Files that are no crown
-(gum, roots, bases) are listed.
+The tooth number in a file's name is an FDI or a Universal number; any text may precede or follow it. Files
+that are no crowns (gum, roots, bases) are listed in left_out.csv.
 """
 
 import re
@@ -27,7 +27,10 @@ NO_CROWN = {"root", "gum", "gingiva", "gingival", "base", "bone", "canal", "pulp
 
 
 class Crowns(Importer):
-    """Crowns named by tooth numbers; `numbering` is "fdi", "universal", or "": the numbers decide."""
+    """Importer of crowns that are named by tooth numbers.
+
+    numbering : "fdi", "universal", or "" to find the notation from the numbers
+    """
 
     name = "crowns"
     downloaded = False
@@ -39,7 +42,7 @@ class Crowns(Importer):
         self.options = f" {numbering}"
 
     def find(self, source: SourceFolder) -> list[FoundCase]:
-        """Find the folders with meshes; folders of a jaw, of roots or gum are of the case above them."""
+        """Find the folders with meshes; `upper`, `roots`, `gum` and the like belong to the folder above."""
         cases: dict[str, list[str]] = defaultdict(list)
         for file in source.find("**/*"):
             if file.lower().endswith(SUFFIXES):
@@ -55,10 +58,10 @@ class Crowns(Importer):
         ]
 
     def read(self, source: SourceFolder, case: FoundCase) -> ImportedCase:
-        """Read the crowns and give each a frame."""
+        """Read the crowns of a mouth and find the head frame and the tooth-local frames."""
         place = source.location(case.place)
         inside = {file: file.removeprefix(case.place).rpartition(".")[0] for file in case.files}
-        # A word in every name, such as that of a clinic, tells nothing.
+        # A word that is in every name, such as that of a clinic, does not count.
         telling = not all(map(_says_no_crown, inside.values()))
         named = {file: name for file, name in inside.items() if not (telling and _says_no_crown(name))}
         numbers = tooth_numbers.in_names({f: name.rpartition("/")[2] for f, name in named.items()}, place)
@@ -75,20 +78,21 @@ class Crowns(Importer):
         for file, number in numbers.items():
             fdi = tooth_numbers.to_fdi(number, notation)
             if fdi is None:
-                seen, fix = f"number {number} is no tooth ({notation})", "give it its number, or --numbering"
+                seen = f"{number} is no tooth number in the notation {notation}"
+                fix = "correct the number in the file's name, or name the notation with --numbering"
                 name = f"number {number}"
                 lost.append(ToothDefect("unknown_tooth", seen, fix, file=source.location(file), tooth=name))
                 continue
             if fdi in files:
                 seen = f"two files are tooth {fdi} (FDI): {inside[files[fdi]]} and {inside[file]}"
-                raise CaseDefect("several_files", seen, "leave one of them there", file=place)
+                raise CaseDefect("several_files", seen, "keep one of them", file=place)
             files[fdi] = file
             try:
                 crowns[fdi] = crown_cutting.surface(source.triangles(file, fdi))
             except CaseDefect as defect:  # here one file costs its tooth
                 lost.append(ToothDefect(defect.code, defect.seen, defect.fix, file=defect.file, tooth=fdi))
         if not crowns:
-            raise CaseDefect("too_many_lost", "no crown can be read", "export them again", file=place)
+            raise CaseDefect("too_many_lost", "no crown can be read", "export the crowns again", file=place)
         one = case_at_t1(ScannedMouth(crowns, tuple(lost)), place, by_numbers=True)
         return replace(one, notes={**one.notes, NUMBERING: notation})
 
@@ -106,5 +110,6 @@ def _says_no_crown(name: str) -> bool:
 
 def _not_a_crown(file: str, source: SourceFolder) -> ToothDefect:
     name = file.rpartition("/")[2]
-    seen, fix = "no crown by its name, or without a number", "nothing, if it is none: only crowns are read"
+    seen = "by its name the file is no crown, or its name has no tooth number"
+    fix = "nothing, if it is no crown; else name it <number>.stl"
     return ToothDefect("not_a_crown", seen, fix, file=source.location(file), tooth=name)

@@ -1,15 +1,15 @@
-"""Frames that scans come without: that of the head from the places of the teeth, and one for each tooth.
+"""Head frame and tooth-local frames of scanned mouths, found from the positions and shapes of the crowns.
 
-Head. Each arch is compared with an average one (`dentalign.geometry.arch_fit`), which gives its left and
-back, and by the right-hand rule its up. Two things tell where up really is: the upper arch stands above the
-lower one, and crowns point away from the gum. If the numbers have left and right exchanged, both come out
-upside down.
+Head frame. Each arch is fitted to an average arch (`dentalign.geometry.arch_fit`), which gives the directions
+left and back; their cross product is the direction up. Two observations check it: the upper arch stands above
+the lower one, and crowns point away from the gum. If left and right are exchanged in the tooth numbers, the
+cross product points down.
 
-Tooth. Origin: the area centroid of the crown. +z: from root to crown tip. A crown cut out of a scan is open
-at the gum; the vector area of an open surface is that of its opening, whatever the shape above it (Stokes),
-so its direction is the normal of the gum line. A closed crown has no opening: +z is then the direction of an
-upright tooth in the arch. +y: outwards from the arch, made perpendicular to z. x = y x z. T2 is not used: a
-frame made with the target would leak it to the model.
+Tooth-local frame. Origin: the area centroid of the crown. +z: from root to crown tip. A crown cut out of a
+scan is open at the gum. The vector area of an open surface depends on its border only (Stokes), so its
+direction is the normal of the gum line. For a closed crown, +z is the direction of an upright tooth in the
+average arch. +y: outwards from the arch, made perpendicular to z. x = y x z. T2 is not used, as a frame made
+from the target would leak it to the model.
 """
 
 import functools
@@ -28,20 +28,21 @@ from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.rigid import Array
 from dentalign.teeth import ARCHES, SLOT_COUNT, is_upper
 
-APART_MM = 2.0  # arches nearer to each other do not tell which is above
-CLEAR_COSINE = 0.5  # mean crown axis of an arch against up: less tells nothing
+APART_MM = 2.0  # nearer arches do not show which one is above
+CLEAR_COSINE = 0.5  # median of crown axis and up: below it the crowns do not show which way is up
 OPEN = 0.15  # length of the vector area over the area: 0.5 for a hemisphere, 0 for a closed surface
 UPRIGHT_COSINE = 0.5  # a gum line that leans by more than 60 degrees is no gum line
 
 
 @dataclass(frozen=True)
 class MouthFrame:
-    """Frame of a mouth in the coordinates of its scans.
+    """Frame of a mouth, found from its crowns in scan coordinates.
 
-    to_head : (4, 4), scan -> head axes (x to the patient's left, y posterior, z up), mm, with the teeth
-              around the places of an average mouth
-    arches  : "upper" and "lower" -> (3, 3), columns left, back and up of the arch, in scan coordinates
-    sides   : 1 if the FDI numbers fit the patient's left and right, -1 if exchanged, 0 if unknown
+    to_head : (4, 4), scan coordinates -> head frame (x to the patient's left, y posterior, z up), mm; moves
+              the mean position of the teeth to that of the same teeth in an average mouth
+    arches  : "upper", "lower" -> (3, 3), unit vectors left, back and up of the arch as columns, in scan
+              coordinates; only arches in which these directions are clear
+    sides   : 1 if the FDI numbers fit the patient's left and right, -1 if these are exchanged, 0 if unknown
     """
 
     to_head: Array
@@ -54,8 +55,8 @@ class ScannedMouth:
     """Crowns of a mouth, or of one jaw, in scan coordinates, mm.
 
     crowns : FDI -> surface
-    lost   : defects of the numbers whose label is no crown
-    points : FDI -> labelled points (N, 3), if the scan has such
+    lost   : `ToothDefect` of each label or file that is no usable crown
+    points : FDI -> labelled points (N, 3), for scans that are labelled by points
     """
 
     crowns: Mapping[int, Trimesh]
@@ -64,19 +65,20 @@ class ScannedMouth:
 
     @functools.cached_property
     def centroids(self) -> dict[int, Array]:
-        """FDI -> area centroid (3,)."""
+        """Area centroid (3,) of each crown, by FDI number."""
         return {fdi: np.asarray(crown.centroid) for fdi, crown in self.crowns.items()}
 
     @functools.cached_property
     def axes(self) -> dict[int, Array]:
-        """FDI -> unit vector (3,) from root to tip, of the crowns that are open at the gum."""
+        """Unit vector (3,) from root to tip of each crown that is open at the gum, by FDI number."""
         axes = {fdi: crown_axis(crown) for fdi, crown in self.crowns.items()}
         return {fdi: axis for fdi, axis in axes.items() if axis is not None}
 
     def frame(self, file: str = "") -> MouthFrame:
         """Find the frame of the mouth.
 
-        raises: CaseDefect if neither arch shows its left and back, or the two signs of up contradict
+        raises: CaseDefect if left and back are clear in neither arch, or if arches and crowns show opposite
+                directions of up
         """
         pose = np.tile(np.eye(4), (SLOT_COUNT, 1, 1))
         for fdi, centroid in self.centroids.items():
@@ -94,28 +96,29 @@ class ScannedMouth:
         up = rotation[:, 2]
         signs = {_sign_of_arches(found, up), _sign_of_crowns(self.axes, up)} - {0}
         if len(signs) > 1:
-            seen = "the places of the arches and the openings of the crowns contradict each other about up"
+            seen = "the positions of the arches and the openings of the crowns show opposite directions of up"
             raise CaseDefect("arch_unclear", seen, "check if upper and lower are exchanged", file=file)
         shift = average_mouth().position[present].mean(0) - rotation.T @ pose[present, :3, 3].mean(0)
         return MouthFrame(rigid.from_rotation(rotation.T, shift), arches, signs.pop() if signs else 0)
 
     def frame_of_labels(self, file: str, *, by_numbers: bool = False) -> MouthFrame:
-        """Find the frame; raises CaseDefect also if the labels' sides are exchanged or cannot be told.
+        """Find the frame of a mouth whose tooth numbers must be right.
 
-        by_numbers : take the numbers' word for the sides where nothing else tells
+        by_numbers : True to trust the tooth numbers about left and right if nothing else shows them
+        raises     : CaseDefect as `frame` does, or if left and right are exchanged or cannot be determined
         """
         frame = self.frame(file)
         if frame.sides < 0:
-            seen = "by the coordinates, left and right are exchanged in the numbers, or the scan is mirrored"
-            fix = "check the numbers, and if upper and lower are exchanged, or leave the case out"
+            seen = "left and right are exchanged in the tooth numbers, or the scan is mirrored"
+            fix = "check the tooth numbers, and whether upper and lower are exchanged; or leave the case out"
             raise CaseDefect("sides_exchanged", seen, fix, file=file)
         if frame.sides == 0 and not by_numbers:
-            seen = "nothing shows which way is up, so left and right cannot be told"
+            seen = "nothing shows which way is up, so left and right cannot be told apart"
             raise CaseDefect("sides_unclear", seen, "leave the case out", file=file)
         return frame
 
     def tooth_poses(self, frame: MouthFrame) -> dict[int, Array]:
-        """Poses of the teeth: FDI -> (4, 4), tooth-local -> scan, mm."""
+        """Make the tooth-local frames: FDI -> pose (4, 4), tooth-local -> scan coordinates, mm."""
         poses = {}
         for fdi, centroid in self.centroids.items():
             axes = frame.arches.get("upper" if is_upper(fdi) else "lower", frame.to_head[:3, :3].T)
@@ -128,7 +131,7 @@ class ScannedMouth:
         return poses
 
     def local_crowns(self, poses: Mapping[int, Array]) -> dict[int, Trimesh]:
-        """Crowns in tooth-local coordinates, by the poses of `tooth_poses`."""
+        """Crowns in tooth-local coordinates, mm; `poses` are those that `tooth_poses` returned."""
         return {
             fdi: Trimesh(rigid.apply(rigid.inverse(poses[fdi]), crown.vertices), crown.faces, process=False)
             for fdi, crown in self.crowns.items()
@@ -136,9 +139,9 @@ class ScannedMouth:
 
 
 def crown_axis(crown: Trimesh) -> Array | None:
-    """Unit vector (3,) from the opening to the tip of an open crown; None if it is closed.
+    """Unit vector (3,) from the opening to the tip of an open crown; None for a closed crown.
 
-    Its sign comes from the border, not from the winding: the border lies at the root's side.
+    The winding of the faces does not matter: the vector points away from the border of the surface.
     """
     vector = crown.area_faces @ crown.face_normals
     border = crown.edges[group_rows(crown.edges_sorted, require_count=1)]  # edges of one face only
@@ -151,7 +154,7 @@ def crown_axis(crown: Trimesh) -> Array | None:
 
 
 def _sign_of_arches(arches: Sequence[Arch], up: Array) -> int:
-    """Sign of up by the places of the arches; 0 if they do not tell."""
+    """Sign of up by the positions of the arches; 0 if unclear."""
     centroid = {arch.name: arch.centroid for arch in arches if len(arch.slots) >= MIN_TEETH_OF_ARCH}
     if len(centroid) < 2:
         return 0
@@ -160,7 +163,7 @@ def _sign_of_arches(arches: Sequence[Arch], up: Array) -> int:
 
 
 def _sign_of_crowns(axes: Mapping[int, Array], up: Array) -> int:
-    """Sign of up by the axes of open crowns; 0 if they do not tell."""
+    """Sign of up by the axes of open crowns; 0 if unclear."""
     if len(axes) < MIN_TEETH_OF_ARCH:
         return 0
     along = float(np.median([axis @ up * (-1.0 if is_upper(fdi) else 1.0) for fdi, axis in axes.items()]))

@@ -1,4 +1,4 @@
-"""Import of a data set: every case found is imported, there already, or listed with the reason."""
+"""Import of a data set: each case found is imported, kept from an earlier run, or listed with a reason."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -30,13 +30,16 @@ LEFT_OUT, REGISTRATION, REPORT = "left_out.csv", "registration.csv", "import.txt
 
 @dataclass
 class ImportResult:
-    """Counts of an import, each counted on its own, and what was left out.
+    """Result of an import: counts, the lines of what was left out, and texts for the report.
 
-    cases_new, cases_unchanged : written by this run; there already, of the same files
-    patients      : of the cases in the store
-    cases_earlier : in the store from other downloads, not found in this one
-    decisions     : what was decided for the whole set
-    notes         : what was decided case by case: text -> number of cases
+    totals          : cases and teeth found, used and left out; each is counted on its own
+    cases_new       : number of cases written by this run
+    cases_unchanged : number of cases kept from an earlier run, as their files are unchanged
+    cases_earlier   : number of cases in the store that are not in this source folder
+    patients        : number of patients in the store
+    lines           : what was left out of the cases in this source folder
+    decisions       : conventions of the whole set, see `Importer.prepare`
+    notes           : "name: value" of `ImportedCase.notes` -> number of cases
     """
 
     totals: Totals
@@ -59,11 +62,12 @@ class ImportResult:
 
 
 def importer(name: str, *, matrices: str = "", numbering: str = "", labels: Path | None = None) -> Importer:
-    """Importer of a format by name; raises KeyError for another name.
+    """Make the importer of a format; raises KeyError if there is no format of that name.
 
-    matrices  : of teethalign3d, one of matrix_reading.ORIGINS, or "" to let the data decide
-    numbering : of crowns and scan, "fdi", "universal", or "" to let the numbers decide
-    labels    : of scan, file (JSON) that says which label or colour is which tooth
+    matrices  : for teethalign3d only, the point that its matrices rotate about: a key of
+                `matrix_reading.ORIGINS`, or "" to find it from the data
+    numbering : for crowns and scan only, "fdi", "universal", or "" to find the notation from the numbers
+    labels    : for scan only, a JSON file from label or colour to tooth, see `labelled_scan.read_map`
     """
     importers = (
         TeethAlign3D(matrices), Beijing(), Teeth3DS(), Crowns(numbering), Scan(numbering, labels)
@@ -72,13 +76,14 @@ def importer(name: str, *, matrices: str = "", numbering: str = "", labels: Path
 
 
 def import_cases(importer: Importer, source_folder: Path, dest: Path) -> ImportResult:
-    """Import cases; writes cases.csv, left_out.csv, import.txt, and registration.csv if there is any.
+    """Import the cases of a source folder into a case store, the folder `dest`.
 
-    Of shapes only, shapes.csv and autoencoder.csv are written in place of cases.csv; of cases without T2, no
-    list. Run again it goes on: a case that is there, of the same files, is not read again.
+    Beside json/ and stl/ are written: cases.csv, left_out.csv, import.txt and, if teeth were registered,
+    registration.csv. Importers with `shapes_only` write shapes.csv and autoencoder.csv in place of cases.csv,
+    importers with `without_t2` write no case list. A later run skips the cases whose files have not changed.
 
-    raises: NothingUsable if no case is found or none can be used; DentalignError if `dest` is something else,
-            or the source cannot be read at all
+    raises: NothingUsable if no case is found or usable; DentalignError if there is no source folder, or
+            `dest` holds something else or cases that were read with other conventions
     """
     source = SourceFolder(source_folder, AGAIN if importer.downloaded else EXPORT_AGAIN)
     found = importer.find(source)
@@ -96,10 +101,11 @@ def _import(
     records = opened.records()
     ids = {case.case_id for case in found}
     earlier = [record for record in records.values() if record.case_id not in ids]
-    if any(record.decisions != decisions for record in earlier):
+    if others := [record.decisions for record in earlier if record.decisions != decisions]:
+        was, now = (", ".join(f"{n}: {value}" for n, value in one.items()) for one in (others[0], decisions))
         raise DentalignError(
-            f"{opened.dest}: holds cases of another download, for which it was decided otherwise "
-            f"({earlier[0].decisions}, now {decisions}): import both together, or into another folder"
+            f"{opened.dest}: its earlier cases were read with other conventions ({was}) than these ({now}): "
+            "import both downloads together, or use another folder"
         )
     new: list[Record] = []
     unchanged: list[Record] = []
@@ -156,8 +162,8 @@ def _read(importer: Importer, source: SourceFolder, case: FoundCase) -> Imported
     try:
         return importer.read(source, case)
     except (ArithmeticError, LookupError, ValueError, np.linalg.LinAlgError) as error:
-        # Nobody has seen every file there is: one that no check foresaw costs its case, not the night's work.
-        seen = f"the importer does not understand it ({type(error).__name__})"
+        # A fault that no check foresaw costs its case, not the whole run.
+        seen = f"unexpected error in the importer ({type(error).__name__})"
         raise CaseDefect("not_understood", seen, "report it, with the name of the case") from error
 
 
@@ -188,7 +194,7 @@ def _check_name(case: FoundCase, source: SourceFolder, seen: set[str]) -> None:
         what = "folder" if (source.folder / case.place).is_dir() else "file"
         raise CaseDefect(defect.code, defect.seen, f"rename the {what}; {defect.fix}", file=file) from None
     if case.case_id.casefold() in seen:
-        what = "another folder or scan of the download gives the same case id"
+        what = "another folder or scan gives the same case id"
         raise CaseDefect("duplicate_case_id", what, "remove one of them", file=file)
     seen.add(case.case_id.casefold())
 

@@ -1,17 +1,18 @@
-"""Jaw that the name of a file or folder tells."""
+"""Find the jaw, upper or lower, in the name of a file or folder."""
 
 import re
 
 JAWS = ("upper", "lower")
-# "uppper" stands in the Beijing set.
+# The Beijing set has "uppper".
 _WORDS = {"upper": re.compile("up+er|maxilla"), "lower": re.compile("lower|mandib")}
 _LETTERS = {"upper": "U", "lower": "L"}
 
 
 def jaw_of(name: str, *, letters: bool = True) -> str:
-    """Find "upper" or "lower" in a name by a word, or by U or L alone; "" if it names none or both.
+    """Find the jaw in a name by a part such as "maxilla", or by a U or L that is a word of its own.
 
-    letters : False where L may be the left side
+    letters : False to look for words only, where L may be the left side
+    returns : "upper", "lower", or "" if the name has neither or both
     """
     words = re.split(r"[^A-Za-z]+", name)
     for named in (
@@ -24,7 +25,7 @@ def jaw_of(name: str, *, letters: bool = True) -> str:
 
 
 def without_jaw(name: str) -> str:
-    """Remove the word or letter that tells the jaw: what is left names the patient; "" if nothing is left."""
+    """Remove the word or letter of the jaw from a name, so that the patient's part is left; it may be ""."""
     if not jaw_of(name):
         return name
     rest = re.sub(r"(up+er|lower|maxilla(ry)?|mandib(le|ular)?)[ _-]?(jaw|arch|scan)?", "", name, flags=re.I)

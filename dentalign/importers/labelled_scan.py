@@ -1,4 +1,4 @@
-"""Scans with a tooth number for each vertex or face: OBJ or PLY with a JSON beside it, PLY, VTP."""
+"""Read scans with a label for each vertex or face: OBJ or PLY with a JSON beside it, labelled PLY, VTP."""
 
 import io
 import json
@@ -34,9 +34,9 @@ class LabelledScan:
     """Surface with a label for each vertex or each face.
 
     vertices : (V, 3) mm, in the order of the file
-    faces    : (F, 3)
-    labels   : (V,) or (F,), as written; a colour as the number 0xRRGGBB
-    per_face : True if labels belong to faces
+    faces    : (F, 3), indices of vertices
+    labels   : (V,) or (F,), the numbers in the file; for a colour 0xRRGGBB
+    per_face : True if there is a label for each face, not for each vertex
     coloured : True if labels are colours
     """
 
@@ -48,7 +48,10 @@ class LabelledScan:
 
 
 def read(source: SourceFolder, name: str) -> LabelledScan:
-    """Read a scan and its labels, those of `<name>.json` beside it if there is one; raises CaseDefect."""
+    """Read a scan and its labels, from the JSON of the same name beside it or from the scan itself.
+
+    raises: CaseDefect if scan or labels are missing, damaged, or do not fit each other
+    """
     mesh = _read_mesh(source, name)
     beside = f"{name.rpartition('.')[0]}.json"
     if source.has(beside) or name.lower().endswith(".obj"):
@@ -60,25 +63,29 @@ def read(source: SourceFolder, name: str) -> LabelledScan:
             found = _colours(values) if coloured else _labels(source, name, values)
             if found is not None:
                 return LabelledScan(mesh.vertices, mesh.faces, found, per_face, coloured)
-    raise source.defect("missing_file", beside, "no labels in the scan, and none beside it")
+    raise source.defect("missing_file", beside, "no labels in the scan, and no JSON with labels beside it")
 
 
 def labels_beside(source: SourceFolder, name: str) -> dict[str, Any]:
-    """Read the JSON with the labels of a scan; raises CaseDefect, also if there is none."""
+    """Read the JSON with the labels of a scan; raises CaseDefect if it is missing or damaged."""
     if source.has(name):
         return source.json_object(name)
-    seen = "no labels beside the scan (those of a test split may be published elsewhere)"
+    seen = "no JSON with labels beside the scan (labels of a test split may be published elsewhere)"
     raise source.defect("missing_file", name, seen)
 
 
 def column(
     source: SourceFolder, name: str, values: Mapping[str, Any], key: str, *counts: int
 ) -> NDArray[np.int64]:
-    """Take a list of labels out of what `labels_beside` read; raises CaseDefect if it has another length."""
+    """Get the labels (n,) under a key of the JSON that `labels_beside` read.
+
+    counts : numbers of labels that fit the scan
+    raises : CaseDefect if there is no list of that length with whole numbers from -1000 to 1000
+    """
     labels = _whole_numbers(values.get(key)) if isinstance(values.get(key), list) else None
     if labels is None or len(labels) not in counts:
         wanted = " or ".join(map(str, counts))
-        seen = f"'{key}' is no list of {wanted} numbers, one for each vertex of the scan"
+        seen = f"'{key}' is no list of {wanted} whole numbers, one for each vertex or face of the scan"
         raise source.defect("damaged_labels", name, seen)
     return labels
 
@@ -156,23 +163,24 @@ def _colours(values: Mapping[str, Values]) -> NDArray[np.int64] | None:
 
 
 def colour_names(labels: NDArray[np.int64]) -> str:
-    """Colours of a scan and how often each occurs, the most frequent first."""
+    """Text with the colours (n,), 0xRRGGBB, of a scan and how often each occurs, the most frequent first."""
     counts = Counter(labels.tolist()).most_common()
     more = f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else ""
     return ", ".join(f"#{colour:06x} ({count})" for colour, count in counts[:_SHOWN]) + more
 
 
 def read_map(path: Path) -> dict[int, int]:
-    """Read which label or colour is which tooth: JSON `{"3": 11, "#ff0000": 12}`; a colour as 0xRRGGBB.
+    """Read a JSON file from label or colour to tooth number, such as `{"3": 11, "#ff0000": 12}`.
 
-    raises: ParamError if the file is something else
+    returns : label, or 0xRRGGBB of a colour -> tooth number, FDI or Universal
+    raises  : ParamError if the file has no such content
     """
     try:
         values = json.loads(path.read_bytes().decode("utf-8-sig"))
         return {_label(key): int(value) for key, value in values.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        wanted = '{"3": 11, "#ff0000": 12}: a label or colour, and the number of its tooth'
-        raise ParamError(f"{path}: not readable as {wanted} ({type(error).__name__})") from None
+        wanted = 'a JSON object from label or colour to tooth number, such as {"3": 11, "#ff0000": 12}'
+        raise ParamError(f"{path}: not {wanted} ({type(error).__name__})") from None
 
 
 def _label(key: str) -> int:

@@ -1,11 +1,11 @@
-"""Origin about which a T1 -> T2 matrix rotates a tooth: the one that gives a plausible arch at T2.
+"""Find the point about which the T1 -> T2 matrices of TeethAlign3D rotate a tooth.
 
 A row R00 R01 R02 0 R10 R11 R12 0 R20 R21 R22 0 Tx Ty Tz 1 is a 4 x 4 matrix whose last row is the
-translation. The authors' own code multiplies points as rows, about the mean of the tooth: p' = p R + T. What
-it does not tell is whether T, as published, belongs to that mean or to the origin of the coordinates.
+translation. The authors' own code multiplies points as rows, about the mean of the tooth: p' = p R + T. It
+does not show whether the published T belongs to that mean or to the origin of the coordinates.
 
-At T2 neighbours touch: the wrong origin leaves gaps and overlaps (0.3 mm against 2 to 3 mm on eight made-up
-mouths).
+At T2 neighbours touch, and the wrong origin leaves gaps and overlaps. Their mean on eight made-up mouths was
+0.3 mm with the right origin, 2 to 3 mm with the wrong one.
 """
 
 from collections.abc import Mapping
@@ -24,18 +24,18 @@ ORIGINS = {
     "tooth": "p R + T, each tooth rotated about the mean of its own vertices",
 }
 POINTS = 64  # of a tooth, for its contacts
-ALIKE_MM = 0.05  # origins that put no tooth farther apart than this are one
-CLEAR_MM, CLEAR_SHARE = 0.1, 0.75  # the best must be better than the next by so much, and by this factor
-CAP_MM = 3.0  # a gap or overlap counts as no more, so that one lost tooth does not decide
+ALIKE_MM = 0.05  # origins that put every point nearer together than this count as one
+CLEAR_MM, CLEAR_SHARE = 0.1, 0.75  # misfit of the better origin: less by so much, and at most this share
+CAP_MM = 3.0  # a larger gap or overlap counts as this, so that one misplaced tooth has little weight
 
 
 @dataclass(frozen=True)
 class OriginScores:
-    """Plausibility of the T2 arch of a case with each origin.
+    """Comparison of the arches at T2 that the matrices of a case give with each origin.
 
-    misfit_mm : origin -> mean of gap and overlap between neighbours
-    best      : the origin that is clearly the most plausible, or "" if none is
-    alike     : True if both give the same arch
+    misfit_mm : key of `ORIGINS` -> mean of gap plus overlap between neighbours, mm
+    best      : origin with clearly the smaller misfit; "" if there is none
+    alike     : True if both origins give the same arch
     """
 
     misfit_mm: dict[str, float]
@@ -44,10 +44,11 @@ class OriginScores:
 
 
 def motions(origin: str, matrices: Mapping[int, Array], crowns: Mapping[int, Trimesh]) -> dict[int, Array]:
-    """Motions from T1 to T2 in the coordinates of the meshes: FDI -> (4, 4), mm.
+    """Convert matrices to motions from T1 to T2 in the coordinates of the meshes: FDI -> (4, 4), mm.
 
-    origin   : "origin" or "tooth", see ORIGINS
-    matrices : FDI -> (4, 4) as written, the last row being the translation
+    origin   : key of `ORIGINS`
+    matrices : FDI -> (4, 4) as in the file, with the translation in the last row
+    crowns   : FDI -> surface at T1, mm
     """
     found = {}
     for fdi, matrix in matrices.items():
@@ -60,7 +61,7 @@ def motions(origin: str, matrices: Mapping[int, Array], crowns: Mapping[int, Tri
 
 
 def score(matrices: Mapping[int, Array], crowns: Mapping[int, Trimesh]) -> OriginScores:
-    """Compare the origins of a case's matrices; crowns at T1, mm."""
+    """Compare the two origins on the matrices of a case; parameters as for `motions`."""
     order = sorted(matrices)
     points = np.stack(
         [sampling.order(sampling.sample_surface(crowns[fdi].triangles, POINTS, 4, 0)) for fdi in order]

@@ -1,8 +1,8 @@
-"""Rigid motion of a tooth between two scans, and the residual that it does not explain.
+"""Find the rigid motion of a tooth between two scans, and the residual of that fit.
 
-If the two surfaces have the same points in the same order, the least-squares motion is exact (Kabsch). Else
-trimmed point-to-plane ICP: the nearest points are paired, the worst pairs left out, and the motion to the
-tangent planes is solved for, until it converges (Chen and Medioni 1992, doi:10.1016/0262-8856(92)90066-C;
+If both surfaces have the same points in the same order, a Kabsch fit gives the motion. Otherwise trimmed
+point-to-plane ICP is used: each round pairs the nearest points, drops the worst pairs, and solves for the
+motion to the tangent planes, until it converges (Chen and Medioni 1992, doi:10.1016/0262-8856(92)90066-C;
 trimming as in Chetverikov et al. 2002, doi:10.1109/ICPR.2002.1047997).
 """
 
@@ -23,12 +23,17 @@ SAMPLES, DENSE = 1000, 10_000
 KEPT_SHARE = 0.85  # of the pairs: gum lines differ between two scans
 ROUNDS = 60
 CONVERGED_MM = 1e-4
-SAME_FRAME_MM, SAME_FRAME_DEG = 5.0, 8.0  # of a whole mouth: treatment does not move it farther
+SAME_FRAME_MM, SAME_FRAME_DEG = 5.0, 8.0  # treatment moves a whole mouth no farther
 
 
 @dataclass(frozen=True)
 class Registration:
-    """Motion (4, 4), mm, first scan -> second; method points, faces or icp; residual, RMS in mm."""
+    """Motion of a tooth between two scans.
+
+    motion      : (4, 4), coordinates of the first scan -> those of the second scan, mm
+    method      : "points" or "faces" for a Kabsch fit of labelled points or of the corners of faces, or "icp"
+    residual_mm : root mean square distance after the fit; for icp, distance from the tangent planes
+    """
 
     motion: Array
     method: str
@@ -39,8 +44,8 @@ def register(first: Trimesh, second: Trimesh, points: tuple[Array, Array], start
     """Find the motion of a tooth from one scan to another.
 
     first, second : the tooth in each scan, mm
-    points        : labelled points (N, 3) of the tooth in each scan; tried as pairs, row i with row i
-    start         : motion (4, 4) from which ICP starts if neither these nor the faces correspond
+    points        : labelled points (N, 3) of the tooth in each scan; used if row i is the same spot in both
+    start         : motion (4, 4) from which ICP starts if neither points nor faces correspond
     """
     corners = first.triangles.reshape(-1, 3), second.triangles.reshape(-1, 3)
     for method, pair in (("points", points), ("faces", corners)):
@@ -80,14 +85,14 @@ def _icp(first: Trimesh, second: Trimesh, motion: Array) -> Registration:
 
 
 def common_frame(first: Array, second: Array) -> tuple[Array, bool]:
-    """Find the motion (4, 4) from the second scan to the frame of the first, and whether there is one.
+    """Find the motion from the frame of the second scan to that of the first, if they are two frames.
 
-    Nothing in the two scans is known to stand still, so the motion is a robust least squares fit of the
-    centroids, in which the teeth that moved least weigh most. A small motion may be treatment: the identity
-    and False are returned. A large one means that the scans have different frames: it is returned whole,
-    with any treatment that moved the whole mouth.
+    No tooth is sure to have stood still, so the motion is a robust least-squares fit of the centroids, in
+    which the teeth that moved least weigh most. A motion of up to 5 mm and 8 degrees may be treatment: both
+    scans then count as one frame. A larger motion includes any treatment that moved the whole mouth.
 
     first, second : (N, 3), mm, centroids of the same teeth, N >= 3
+    returns       : motion (4, 4), mm, and True; if both scans have one frame, the identity and False
     """
     weight = np.ones(len(first))
     motion = np.eye(4)

@@ -1,8 +1,9 @@
-"""Labelled scans of one's own -> cases at T1: OBJ or PLY with a JSON of labels, labelled PLY or VTP.
+"""Importer of labelled scans: OBJ or PLY with a JSON of labels, labelled PLY or VTP; makes cases at T1.
 
     <id>_upper.obj, <id>_upper.json, <id>_lower.obj, ...    <id>/upper.vtp, <id>/lower.vtp    <id>.ply
 
-Both jaws of an id are one case, in occlusion in one frame; one jaw, or one scan with both, will do.
+Two scans of one id, upper and lower jaw, are one case; they must stand in occlusion, in one frame. A scan of
+one jaw, or of both jaws, is also a case.
 """
 
 from collections import defaultdict
@@ -27,10 +28,11 @@ from dentalign.teeth import is_upper
 
 
 class Scan(Importer):
-    """Labelled scans.
+    """Importer of labelled scans.
 
-    numbering  : "fdi", "universal", or "" to let the numbers decide
-    label_file : JSON that says which label or colour is which tooth, see `labelled_scan.read_map`
+    numbering  : "fdi", "universal", or "" to find the notation from the numbers
+    label_file : JSON from label or colour to tooth, see `labelled_scan.read_map`; None if labels are
+                 tooth numbers
     """
 
     name = "scan"
@@ -44,7 +46,7 @@ class Scan(Importer):
         self.options = f" {numbering} {hashing.sha256_json(sorted(self._map.items()) if self._map else [])}"
 
     def find(self, source: SourceFolder) -> list[FoundCase]:
-        """Find the scans, and put those of one id together."""
+        """Find the scans; those of one id are one case."""
         cases: dict[str, list[str]] = defaultdict(list)
         for file in source.find("**/*"):
             if file.lower().endswith(SUFFIXES):
@@ -57,7 +59,7 @@ class Scan(Importer):
         ]
 
     def read(self, source: SourceFolder, case: FoundCase) -> ImportedCase:
-        """Cut the crowns out of the scans and give each a frame."""
+        """Cut the crowns out of the scans of a case and find the head frame and the tooth-local frames."""
         place = source.location(case.place)
         files = [file for file in case.files if file.lower().endswith(SUFFIXES)]
         jaws = {file: jaw_of(file.rpartition("/")[2]) for file in files}
@@ -75,7 +77,7 @@ class Scan(Importer):
         for file, scan in scans.items():
             crowns, lost = _cut(scan, notation, jaws[file], source, file)
             if mouth.crowns.keys() & crowns.keys():
-                raise source.defect("damaged_labels", file, "a tooth of this scan is in the other one, too")
+                raise source.defect("damaged_labels", file, "a tooth of this scan is in the other scan, too")
             mouth = ScannedMouth({**mouth.crowns, **crowns}, (*mouth.lost, *lost))
         one = case_at_t1(mouth, place, by_numbers=True)
         return replace(one, notes={**one.notes, NUMBERING: notation})
@@ -86,8 +88,8 @@ class Scan(Importer):
         if self._map is None:
             if scan.coloured:
                 colours = labelled_scan.colour_names(scan.labels)
-                fix = 'name each tooth in a JSON such as {"#ff0000": 11} and give it with --labels'
-                seen = f"coloured, and nothing says which colour is which tooth: {colours}"
+                fix = 'write a JSON from colour to tooth, such as {"#ff0000": 11}, and name it with --labels'
+                seen = f"the scan has colours and no tooth numbers: {colours}"
                 raise CaseDefect("no_label_map", seen, fix, file=source.location(file))
             return replace(scan, labels=np.maximum(scan.labels, GUM))
         labels = np.full_like(scan.labels, GUM)
@@ -108,7 +110,7 @@ def _cut(
         raise source.defect("damaged_labels", name, seen)
     unknown = [
         ToothDefect(
-            "unknown_tooth", f"label {number} is no tooth ({notation})", LABEL_IS_WRONG,
+            "unknown_tooth", f"label {number} is no tooth number ({notation})", LABEL_IS_WRONG,
             file=source.location(name), tooth=f"label {number}",
         )
         for number, tooth in zip(numbers.tolist(), fdi, strict=True)

@@ -1,4 +1,4 @@
-"""Folder of downloaded files: found by name, read within limits, named if they are unusable."""
+"""Folder that cases are imported from: find its files, read them within limits, make their defects."""
 
 import json
 import os
@@ -20,33 +20,35 @@ MAX_COORDINATE_MM = 1e4
 
 
 class SourceFolder:
-    """Folder of somebody's files; a link that leads out of it is refused.
+    """Folder that cases are imported from; links that lead out of it are refused.
 
-    again : how to get a damaged file anew, for the errors
+    Files are named by their path relative to the folder.
+
+    again : how to get a new copy of a damaged file, the fix in its defect
     """
 
     def __init__(self, folder: Path, again: str = AGAIN):
-        """Open it; raises DentalignError if there is no such folder."""
+        """Open the folder; raises DentalignError if there is no such folder."""
         if not folder.is_dir():
             raise DentalignError(f"{folder}: no such folder; name the folder of the unpacked files")
         self.folder, self.again = folder, again
         self._source = LocalSource(folder)
 
     def find(self, pattern: str) -> list[str]:
-        """Names below the source of what matches a glob pattern, sorted, without hidden ones.
+        """Find files and folders by a glob pattern: relative paths, sorted, without hidden ones.
 
-        A linked folder may match, but nothing in it: its cases are then left out aloud.
+        A linked folder may match, but nothing inside it, so that its case is listed as left out.
         """
         names = [path.relative_to(self.folder) for path in self.folder.glob(pattern)]
         hidden = (".", "__MACOSX")
         return sorted(n.as_posix() for n in names if not any(part.startswith(hidden) for part in n.parts))
 
     def location(self, name: str) -> str:
-        """Path of a file, as the user knows it."""
+        """Path of a file as messages show it."""
         return self._source.location(name)
 
     def has(self, name: str) -> bool:
-        """True if there is such an entry, usable or not."""
+        """True if there is a file, folder or link of that name, usable or not."""
         return os.path.lexists(self.folder / name)
 
     def read(self, name: str, max_mb: float) -> bytes:
@@ -70,7 +72,7 @@ class SourceFolder:
         return data
 
     def stamp(self, name: str) -> str:
-        """Size and time of a file, which change when it does; "absent" if there is none."""
+        """Text with size and modification time of a file, to detect a change; "absent" if there is none."""
         try:
             status = os.stat(self.folder / name)
         except OSError:
@@ -78,7 +80,11 @@ class SourceFolder:
         return f"{status.st_size}-{status.st_mtime_ns}"
 
     def triangles(self, name: str, fdi: int = 0, max_mb: float = MAX_CROWN_MB) -> NDArray[np.float64]:
-        """Read the triangles (F, 3, 3) of an STL, PLY or OBJ file, in the file's unit; raises CaseDefect."""
+        """Read the triangles (F, 3, 3) of an STL, PLY or OBJ file, in the file's unit.
+
+        fdi    : tooth that the file belongs to, for the defect; 0: none
+        raises : CaseDefect if the file cannot be used, or all triangles have area 0
+        """
         vertices, faces = self.surface(name, fdi, max_mb)
         triangles = vertices[faces]
         edges = triangles[:, 1:] - triangles[:, :1]
@@ -87,7 +93,7 @@ class SourceFolder:
         return triangles
 
     def surface(self, name: str, fdi: int = 0, max_mb: float = MAX_SCAN_MB) -> mesh_file.Surface:
-        """Read vertices (V, 3), in the order of the file, and faces (F, 3) of a mesh; raises CaseDefect."""
+        """Read vertices (V, 3), in the order of the file, and faces (F, 3); otherwise as `triangles`."""
         data = self.read(name, max_mb)
         try:
             with np.errstate(invalid="ignore"):  # NaN is refused by the reader, without numpy's warning
@@ -100,7 +106,7 @@ class SourceFolder:
         return vertices, faces
 
     def json_object(self, name: str) -> dict[str, Any]:
-        """Read a JSON file that holds an object; raises CaseDefect, also for too many values."""
+        """Read a JSON file; raises CaseDefect if it is no object, damaged, or has over 8 million values."""
         data = self.read(name, MAX_JSON_MB)
         if sum(data.count(mark) for mark in (b",", b"{", b"[")) > MOST_VALUES:
             raise self.defect("damaged_json", name, f"more than {MOST_VALUES} values")
@@ -114,15 +120,15 @@ class SourceFolder:
         return values
 
     def check_coordinates(self, name: str, points: NDArray[np.float64], fdi: int = 0) -> None:
-        """Refuse coordinates that cannot be millimetres of a mouth; raises CaseDefect."""
+        """Raise CaseDefect if a coordinate of points (N, 3) is not finite, or over 10 m."""
         if not np.isfinite(points).all() or np.abs(points).max(initial=0.0) > MAX_COORDINATE_MM:
             seen = f"a coordinate is not finite or over {MAX_COORDINATE_MM:g} mm"
             raise self.damaged_mesh(name, seen, fdi)
 
     def damaged_mesh(self, name: str, seen: str, fdi: int = 0) -> CaseDefect:
-        """Defect of a mesh file."""
+        """Make the defect of a damaged mesh file."""
         return self.defect("damaged_mesh", name, f"no usable mesh: {seen}", fdi)
 
     def defect(self, code: str, name: str, seen: str, fdi: int | None = None) -> CaseDefect:
-        """Defect of a file that a new copy may fix."""
+        """Make a defect of a file whose fix is a new copy of the file."""
         return CaseDefect(code, seen, self.again, file=self.location(name), tooth=fdi)

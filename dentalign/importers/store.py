@@ -1,4 +1,4 @@
-"""Case store that an import fills: each case whole or not at all, with a record to resume from."""
+"""Case store that an import fills: each case is complete or absent, and has a record for later runs."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ from dentalign.importers.source_folder import SourceFolder
 
 STEP = "import"
 FOLDER = ".import"  # of the destination
-FORMAT = 3  # of the records and of what the importers decide: another one imports everything again
+FORMAT = 3  # version of the records and of the importers' rules; a new one imports every case again
 HEADER = b"dentalign import, tooth-local, mm"
 _FEW_POINTS = Sample(points=8, oversampling=2)  # enough to see if a crown can be sampled
 
@@ -31,13 +31,12 @@ _FEW_POINTS = Sample(points=8, oversampling=2)  # enough to see if a crown can b
 class Record(BaseModel, frozen=True):
     """Record of an imported case.
 
-    patient_id    : by its folder
-    patient_marks : shared only by cases of one patient
-    crown_shapes  : size and spread of each crown, by FDI number, where cases of one patient may be apart
-    fingerprint   : changes with the files that the case was made of and with the decisions for the set
-    teeth         : number of teeth, the lost ones included
-    lost          : lines of the teeth that are not in the case, or that the pipeline will drop
-    registrations, notes, figures : see `ImportedCase`
+    patient_id  : id made from the names of folders or files, see `FoundCase`
+    fingerprint : hash of what the case was made from, see `fingerprint`
+    decisions   : conventions of the whole set, see `Importer.prepare`
+    teeth       : number of teeth, the lost ones included
+    lost        : lines of the teeth that are not in the case, or that the pipeline will drop
+    patient_marks, crown_shapes, registrations, notes, figures : see `ImportedCase`
     """
 
     case_id: str
@@ -54,10 +53,15 @@ class Record(BaseModel, frozen=True):
 
 
 class ImportStore:
-    """Destination of an import, with json/, stl/ and the records of its cases."""
+    """Case store that an import fills: a folder with json/, stl/ and a record of each case."""
 
     def __init__(self, dest: Path, name: str, *, shapes_only: bool = False):
-        """Open or start it; raises DentalignError if the folder is something else."""
+        """Open the store, or make it.
+
+        name        : name of the importer
+        shapes_only : see `Importer`
+        raises      : DentalignError if `dest` holds something else
+        """
         self.dest, self.name = dest, name
         self.limits = Limits(min_movement_mm=0.0) if shapes_only else Limits()
         mark = dest / FOLDER / "format"
@@ -83,7 +87,7 @@ class ImportStore:
         return records
 
     def remove(self, case_id: str) -> None:
-        """Remove a case: its record and its JSON first, as a case without them is none."""
+        """Remove a case: its record and JSON first, as a case without them counts as absent."""
         self._record(case_id).unlink(missing_ok=True)
         self._json(case_id).unlink(missing_ok=True)
         shutil.rmtree(self.dest / "stl" / case_id, ignore_errors=True)
@@ -91,9 +95,10 @@ class ImportStore:
     def write(
         self, found: FoundCase, case: ImportedCase, fingerprint: str, decisions: dict[str, str]
     ) -> Record:
-        """Write a case and its record; an earlier version is removed, whatever happens.
+        """Write a case and its record; an earlier version is removed even if this one cannot be written.
 
-        raises: CaseDefect if the pipeline would exclude the case
+        fingerprint, decisions : for the record
+        raises                 : CaseDefect if the pipeline would exclude the case
         """
         self.remove(found.case_id)
         document = case.document(found.case_id)
@@ -129,15 +134,15 @@ class ImportStore:
 
 
 def fingerprint(name: str, source: SourceFolder, found: FoundCase, decisions: Mapping[str, str]) -> str:
-    """Digest of what a case is made of: format, decisions, and name, size and time of its files."""
+    """Hash of what a case is made from: importer and options (`name`), decisions, and stamps of its files."""
     files = [[file, source.stamp(file)] for file in found.files]
     return hashing.sha256_json([FORMAT, name, found.patient_id, dict(decisions), files])
 
 
 def by_patient(records: Iterable[Record]) -> list[ListedCase]:
-    """Make the case list: cases that share a patient id, a mark or their crowns are of one patient.
+    """Make the case list: cases that share a patient id, a mark or their crown shapes belong to one patient.
 
-    Also over others. A patient is called by the first of the ids that belong together.
+    So do cases that are linked through a third one. The patient gets the first of their patient ids, sorted.
     """
     listed = list(records)
     marks = [

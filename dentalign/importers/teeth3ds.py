@@ -1,10 +1,10 @@
-"""Teeth3DS+ (3DTeethSeg22): scans with a tooth number for each vertex. Shapes only: there is no T2.
+"""Importer of Teeth3DS+ (3DTeethSeg22): scans of single jaws with a tooth number for each vertex, no T2.
 
     **/<id>_upper.obj, <id>_upper.json    **/<id>_lower.obj, <id>_lower.json
 
-`instances`, which tell two teeth of one number apart, may be missing.
+The JSON has `labels`. `instances`, which distinguish two teeth of one number, may be missing.
 
-Each jaw becomes a case whose T2 is its T1: good for the tooth autoencoder, and for nothing else.
+Each jaw becomes a case whose T2 is a copy of T1. Such cases can train the tooth autoencoder, nothing else.
 """
 
 import re
@@ -30,14 +30,14 @@ ONE_INSTANCE = 0.9  # share of a label's vertices that must be one tooth
 
 
 class Teeth3DS(Importer):
-    """Labelled scans of single jaws."""
+    """Importer of labelled scans of single jaws."""
 
     name = "teeth3ds"
     shapes_only = True
     missing = "no <id>_upper.obj or <id>_lower.obj; unpack the archives and name their folder"
 
     def find(self, source: SourceFolder) -> list[FoundCase]:
-        """Find every scan, and every file of labels without a scan."""
+        """Find the scans, and the files of labels that have no scan."""
         found = set()
         for file in source.find("**/*.*"):
             if match := SCAN.fullmatch(file.rpartition("/")[2]):
@@ -48,7 +48,7 @@ class Teeth3DS(Importer):
         return sorted(found, key=lambda case: (case.case_id, case.place))
 
     def read(self, source: SourceFolder, case: FoundCase) -> ImportedCase:
-        """Cut the crowns of one jaw and give each a frame; T2 is T1."""
+        """Cut the crowns out of the scan of a jaw and find the frames; T2 is a copy of T1."""
         scan_file, label_file = case.files
         scan = Trimesh(*source.surface(scan_file), process=False)
         values, count = labelled_scan.labels_beside(source, label_file), len(scan.vertices)
@@ -71,7 +71,8 @@ def _refuse_other_id(inside: object, jaw: str, case: FoundCase, file: str) -> No
         return
     case_list.check_id(str(inside), file)  # before it is quoted
     fix = f"rename scan and labels to {inside}_{jaw}, if they belong together"
-    raise CaseDefect("case_id_differs", "the id inside is not the file's name", fix, file=file)
+    seen = "id_patient in the labels is not the id in the file's name"
+    raise CaseDefect("case_id_differs", seen, fix, file=file)
 
 
 def _wrong_labels(
@@ -81,7 +82,7 @@ def _wrong_labels(
     numbers = sorted(set(np.unique(labels).tolist()) - {GUM})
     other = [fdi for fdi in numbers if is_known(fdi) and is_upper(fdi) != (jaw == "upper")]
     if other:
-        seen = f"teeth {', '.join(map(str, other[:5]))} in the file of the {jaw} jaw"
+        seen = f"teeth {', '.join(map(str, other[:5]))} are labelled in the file of the {jaw} jaw"
         raise source.defect("damaged_labels", name, seen)
     wrong = []
     for fdi in numbers:

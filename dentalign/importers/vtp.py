@@ -1,8 +1,8 @@
-"""Reader of VTK PolyData files (XML, `.vtp`): points, polygons and the values that belong to them.
+"""Read VTK PolyData files (XML, `.vtp`): points, polygons, and the values of points and polygons.
 
-Read are arrays as text (`ascii`), inline (`binary`, base64) and appended (base64 or raw), as they are or
-compressed with zlib, which is what VTK writes by default. Not read: other compressors, triangle strips, files
-in pieces, and the older format `.vtk`. Format: VTK User's Guide, "VTK XML File Formats".
+Arrays may be text (`ascii`), inline (`binary`, base64) or appended (base64 or raw), uncompressed or
+compressed with zlib, VTK's default. Not supported: other compressors, triangle strips, several pieces, and
+the older format `.vtk`. Format: VTK User's Guide, "VTK XML File Formats".
 """
 
 import base64
@@ -27,11 +27,12 @@ _ZLIB = "vtkZLibDataCompressor"
 
 @dataclass(frozen=True)
 class PolyData:
-    """Triangles with values.
+    """Triangles of a file, and values of their vertices and faces.
 
-    vertices : (V, 3) float64
-    faces    : (F, 3) int64; polygons with more corners are cut into fans
-    of_vertices, of_faces : name -> values (V, ...), (F, ...)
+    vertices    : (V, 3) float64, in the file's unit
+    faces       : (F, 3) int64; a polygon with more than three corners becomes a fan of triangles
+    of_vertices : name of an array -> its values (V, ...)
+    of_faces    : name of an array -> its values (F, ...)
     """
 
     vertices: Array
@@ -41,7 +42,7 @@ class PolyData:
 
 
 def read(data: bytes) -> PolyData:
-    """Read a file's bytes; raises ValueError with what is wrong."""
+    """Read the bytes of a file; the text of a ValueError names the fault."""
     xml, appended = _split(data)
     if b"<!DOCTYPE" in xml or b"<!ENTITY" in xml:
         raise ValueError("it has a document type declaration, which no VTP file needs")
@@ -53,7 +54,7 @@ def read(data: bytes) -> PolyData:
         raise ValueError("not a VTK file of PolyData")
     pieces = root.findall("PolyData/Piece")
     if len(pieces) != 1:
-        raise ValueError(f"{len(pieces)} pieces; files with one piece are read")
+        raise ValueError(f"{len(pieces)} pieces; only files with one piece are supported")
     arrays = _Arrays(root, appended)
     piece = pieces[0]
     counts = {
@@ -61,14 +62,14 @@ def read(data: bytes) -> PolyData:
         for name in ("Points", "Verts", "Lines", "Strips", "Polys")
     }
     if counts["Strips"]:
-        raise ValueError("triangle strips; write triangles")
+        raise ValueError("triangle strips are not supported; write triangles")
     vertices = arrays.values(piece.find("Points/DataArray"), counts["Points"]).astype(np.float64)
     corners = {array.get("Name"): arrays.values(array) for array in piece.findall("Polys/DataArray")}
     if vertices.ndim != 2 or vertices.shape[1] != 3 or not {"connectivity", "offsets"} <= corners.keys():
         raise ValueError("points or polygons are missing")
     faces, polygon = _fans(corners["connectivity"].astype(np.int64), corners["offsets"].astype(np.int64))
     if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
-        raise ValueError("a polygon has a corner that is not there")
+        raise ValueError("a polygon refers to a point that does not exist")
     cells = sum(counts[name] for name in ("Verts", "Lines", "Polys"))
     first = counts["Verts"] + counts["Lines"]
     return PolyData(
@@ -117,7 +118,7 @@ class _Arrays:
 
     def __init__(self, root: ElementTree.Element, appended: bytes):
         if root.get("compressor", _ZLIB) != _ZLIB:
-            raise ValueError(f"compressed with something else than {_ZLIB}")
+            raise ValueError(f"the compressor is not {_ZLIB}")
         self._zlib = "compressor" in root.attrib
         self._order = ">" if root.get("byte_order") == "BigEndian" else "<"
         if root.get("header_type", "UInt32") not in _HEADS:

@@ -1,4 +1,4 @@
-"""Predict one case or a folder of cases, each on its own, and list what was left out."""
+"""Predict one case or a folder of cases; a case that fails is listed, and the next one is predicted."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from dentalign.running.progress import track
 
 @dataclass(frozen=True)
 class BatchResult:
-    """Result of a batch.
+    """Result of `predict_cases`.
 
-    files    : of each predicted case, see `prediction_files.write`
-    left_out : cases refused and teeth not predicted
-    to_look_at : cases and teeth that a person should see to
+    files      : files of each predicted case, as `files.write` returns them
+    left_out   : lines of the cases that were refused and of the teeth that were not predicted
+    to_look_at : review items of the predicted cases
     """
 
     files: tuple[tuple[Path, ...], ...]
@@ -46,15 +46,17 @@ def predict_cases(
     extract: Collection[int] = (),
     fixed: Collection[int] = (),
 ) -> BatchResult:
-    """Predict and write below `out`; a bad case never loses the good ones.
+    """Predict cases and write their files below `out`; a bad case does not stop the others.
 
-    Beside the cases `left_out.csv`, and `to_look_at.csv` of those predicted.
+    Also written are `left_out.csv` and the review list, `to_look_at.csv`.
 
-    cases          : `<case_id>.json`, or a folder of them (a case store's folder, too)
+    cases          : a `<case_id>.json`, a folder of such files, or a case store
+    meshes         : folder or URL of the crowns, see `new_case.read`
+    wanted         : options of what is written
     extract, fixed : FDI numbers, see `Predictor.predict_case`; for a single case only
-    raises         : NothingUsable where no case could be predicted, with the reason of the first;
-                     DentalignError where there is no such folder, or numbers are given for many cases;
-                     ParamError where `out` would replace a case that is read
+    raises         : NothingUsable if no case could be predicted, with the reason of the first one;
+                     DentalignError if there is no such file or folder, or if `extract` or `fixed` is used
+                     with several cases; ParamError if `out` would overwrite an input file
     """
     files = _json_files(Path(cases))
     for file in files:

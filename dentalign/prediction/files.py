@@ -1,4 +1,4 @@
-"""Files of a prediction: the case with its new stages, tables, pictures, meshes, a report."""
+"""Files of a prediction: case document with the treatment stages, table, picture, meshes and report."""
 
 import csv
 import io
@@ -29,12 +29,12 @@ COLOUR_BY = ("movement_mm", "turn_deg")
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Options of what to write beside the case and its table.
+    """Options of `write`: what to write beside case document and table.
 
-    every_stage : the stages between T1 and T2, too, in the case and among the moved meshes
-    moved       : the crowns at each stage, as STL per tooth or one GLB per stage
-    looks       : picture and HTML report
-    limits      : how far a stage may go
+    every_stage : True to write also the treatment stages between T1 and T2, in document and moved crowns
+    moved       : crowns at each treatment stage: "none", "stl" (a file per tooth) or "glb" (a file per stage)
+    looks       : True to write picture and HTML report
+    limits      : largest step of a tooth from one treatment stage to the next
     """
 
     every_stage: bool = False
@@ -44,16 +44,18 @@ class OutputOptions:
 
 
 def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> list[Path]:
-    """Write a prediction below a folder that may hold other cases; returns the files, the case first.
+    """Write the files of a prediction below a folder, which may hold those of other cases.
 
-    json/<case_id>.json      the case with T1, the stages in between if wanted, and T2
+    json/<case_id>.json      case document with T1, the treatment stages in between if wanted, and T2
     movement/<case_id>.csv   a row per tooth, see `table`
-    picture/<case_id>.png    T1, predicted T2 and, where the case came with a plan, that
+    picture/<case_id>.png    T1, predicted T2 and, if the input has a plan, its T2
     report/<case_id>.html    the same in 3D
-    moved/<case_id>/         stage-000 (T1) and on: <FDI>.stl in folders, or stage-NNN.glb; head, mm
+    moved/<case_id>/         crowns, head frame, mm: stage-000/<FDI>.stl (T1) and so on, or stage-000.glb
 
-    Each file appears when it is complete; of an earlier prediction of the case none stays. Nothing but
-    allow-listed fields of the input goes into them.
+    Each file appears when it is complete. Files of an earlier prediction of the case are removed. Of the
+    input, only allow-listed fields are written.
+
+    returns : paths of the files, the case document first; of the moved crowns, the path of their folder
     """
     folder, case = Path(out), prediction.case
     after = staging.stages(
@@ -96,9 +98,10 @@ def _remove(path: Path) -> None:
 
 
 def in_the_file_s_frame(prediction: Prediction, poses: Array) -> dict[int, Array]:
-    """Poses (4, 4) by FDI number in the frame of the file, of every tooth that stands there.
+    """Poses of all teeth that stand at T2, in the tooth-local axes of the input file.
 
-    poses : (32, 4, 4) in our frame
+    poses   : (32, 4, 4), tooth-local -> head, mm, of one treatment stage
+    returns : FDI -> (4, 4), the unmoved teeth included
     """
     case = prediction.case
     turned = slots.turned(poses, case.buccal_axis)
@@ -107,14 +110,16 @@ def in_the_file_s_frame(prediction: Prediction, poses: Array) -> dict[int, Array
 
 
 def table(prediction: Prediction) -> list[dict[str, object]]:
-    """Table with a row per tooth of T1, in slot order: its fate and its movement (`movement.movement`).
+    """Make the table of the teeth at T1, a row per tooth in slot order.
 
-    `not_learnt` are teeth that the model has seen too few of to move. Last come those without a usable
-    mesh, `unmoved`, without figures.
+    `fate` is one of predicted; fixed; extracted; not_learnt: too rare in training, left in place; unmoved:
+    without a usable mesh, in the last rows and without figures. The figures are those of
+    `movement.movement` and, in mm:
 
-    `expected_add_mm` says how far off the model expects the tooth to be; where it does not say,
-    `rigidity_residual_mm` says how far the decoded tooth was from a rigid one. With a plan in the file,
-    `add_mm` is the mean distance of the tooth's points from where that has them.
+    expected_add_mm      : error that the model expects
+    rigidity_residual_mm : RMS distance of the decoded points from the rigid tooth, for a model that expects
+                           none
+    add_mm               : mean distance of the tooth's points from those at T2 of the input's plan, if any
     """
     case, rows = prediction.case, []
     for slot in np.flatnonzero(case.mouth.present[T1]).tolist():
@@ -129,7 +134,7 @@ def table(prediction: Prediction) -> list[dict[str, object]]:
 
 
 def figures(prediction: Prediction, slot: int) -> dict[str, float]:
-    """Figures of one tooth; empty if it is extracted."""
+    """Figures of the tooth in a slot, see `table`: name -> value; {} if it is extracted."""
     case = prediction.case
     if not prediction.mask[slot]:
         return {}
@@ -153,7 +158,10 @@ def _not_learnt(prediction: Prediction, slot: int) -> bool:
 
 
 def scene(prediction: Prediction, between: Array) -> Scene:
-    """Scene of the 3D report; `between` (K, 32, 4, 4) are the poses of the stages before T2."""
+    """Make the scene of the 3D report.
+
+    between : (K, 32, 4, 4), poses at the treatment stages between T1 and T2, tooth-local -> head, mm
+    """
     case = prediction.case
     has_plan = case.has_plan
     steps = [(f"stage-{k:03d}", f"stage {k}") for k in range(1, len(between) + 1)]

@@ -1,6 +1,6 @@
-"""Load trained models from their files, for programs of one's own: no repository, no params.yaml.
+"""Load trained models from their files, for your own programs; no repository or params.yaml is needed.
 
-Each is an `nn.Module` in eval mode without gradients; its file is all that it needs.
+Each model is an `nn.Module` in eval mode, without gradients.
 """
 
 from pathlib import Path
@@ -14,25 +14,25 @@ from dentalign.running.device import choose_device
 
 
 def load_encoder(path: str | Path, device: str = "cpu") -> Encoder:
-    """Load the tooth encoder: `encoder(points)` gives latents, see `Encoder.forward`.
+    """Load the tooth encoder; `latents = encoder(points)`, see `Encoder.forward`.
 
     points  : (B, P, 3) float32 tensor, ordered points of B teeth (P is `encoder.config.points`), mm, head
-              coordinates (x to the patient's left, y to posterior, z up)
-    answers : (B, P, F) float32, F features for each point, without a unit
+              frame (x to the patient's left, y to posterior, z up)
+    latents : (B, P, F) float32, F features for each point, without a unit
 
     path    : such as `models/encoder.pt`
     device  : cpu, cuda or auto
-    raises  : DentalignError where the file is missing, damaged or no encoder, or the device is not there
+    raises  : DentalignError if the file is missing, damaged or no encoder, or there is no such device
     """
     return weights.load(path, Encoder, EncoderConfig).to(choose_device(device))
 
 
 def load_decoder(path: str | Path, device: str = "cpu") -> Decoder:
-    """Load the tooth decoder: `decoder(latents)` gives points.
+    """Load the tooth decoder; `points = decoder(latents)`.
 
-    latents : (..., P, F) float32 tensor, as the encoder of the same training gives them
-    answers : (..., P, 3) float32, mm, head coordinates; not quite rigid, `geometry.rigid.fit` says how the
-              tooth stands
+    latents : (..., P, F) float32 tensor, from the encoder of the same training
+    points  : (..., P, 3) float32, mm, head frame; not exactly a rigid tooth, fit one with
+              `geometry.rigid.fit`
 
     path, device, raises : as for `load_encoder`
     """
@@ -40,14 +40,14 @@ def load_decoder(path: str | Path, device: str = "cpu") -> Decoder:
 
 
 def load_alignment_model(path: str | Path, device: str = "cpu") -> AlignmentModel:
-    """Load the alignment model, `fc` or `attention` (`model.config.model`): `model.predict(mouths)` gives T2.
+    """Load the alignment model, `fc` or `attention` (`model.config.model`); `found = model.predict(mouths)`.
 
-    `fc` needs the decoder of its training: `model.with_decoder(decoder)` first.
+    `fc` needs the decoder of its training: call `model = model.with_decoder(decoder)` before.
 
-    mouths  : `dentalign.Mouths`, N mouths before treatment: points of each tooth in its own frame, poses
-              tooth-local -> head in mm, which teeth are there and which stay, and for `fc`
-              (`model.uses_latents`) the latents of the teeth, in the 32 slots of `dentalign.teeth.SLOTS`
-    answers : `dentalign.PredictedT2`, a pose for each tooth that stays, tooth-local -> head in mm
+    mouths  : `dentalign.Mouths`, N mouths at T1 in the 32 slots of `dentalign.teeth.SLOTS`: tooth-local
+              points and poses tooth-local -> head, mm, the teeth that are present and that stay, and for `fc`
+              (`model.uses_latents`) the latents
+    found   : `dentalign.PredictedT2`, a pose for each tooth that stays, tooth-local -> head, mm
 
     path, device, raises : as for `load_encoder`
     """

@@ -1,4 +1,4 @@
-"""Read a new patient for a prediction: a case JSON and a folder of crowns."""
+"""Read the case of a new patient for a prediction: a case JSON and a folder of crowns."""
 
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, replace
@@ -24,19 +24,19 @@ STAGE = "predict"
 
 @dataclass(frozen=True)
 class NewCase:
-    """Mouth before treatment, and what came with it.
+    """Case of a new patient: the mouth at T1, and the other content of its files.
 
-    mouth       : at T1 the teeth that can be predicted; at T2 those of a plan in the file, if `has_plan`
+    mouth       : at T1 the teeth that can be predicted; at T2 the poses that a plan in the file has for them
     document    : the allow-listed fields of the JSON
-    crowns      : slot -> triangles (F, 3, 3) of the mesh, tooth-local mm, our frame
-    has_plan    : the file holds a plan that can be read
-    planned_away: FDI numbers of teeth that the plan does without
-    unmoved     : FDI number as in the file -> pose (4, 4), frame of the file, of teeth that have a pose and
-                  no usable mesh
-    left_out    : teeth that cannot be used, and why
-    notes       : what else a reader should know
-    buccal_axis : where buccal points in the frame of the file
-    turned      : what was seen, if that is not the axis that was expected; else ""
+    crowns      : slot -> triangles (F, 3, 3) of the mesh, tooth-local, mm
+    has_plan    : True if the file has a plan that can be read
+    planned_away: FDI numbers of teeth that the plan extracts
+    unmoved     : FDI number -> pose (4, 4), tooth-local axes of the file -> head, mm, for teeth that have a
+                  pose but no usable mesh
+    left_out    : lines of the teeth that cannot be used
+    notes       : further sentences for the report
+    buccal_axis : axis that points buccally in the tooth-local frame of the file
+    turned      : finding, if `buccal_axis` is not the expected one; else ""
     """
 
     mouth: Mouth
@@ -52,7 +52,7 @@ class NewCase:
 
     @property
     def case_id(self) -> str:
-        """Stem of the file's name."""
+        """Name of the JSON file without its ending."""
         return self.mouth.case_id
 
 
@@ -67,18 +67,19 @@ def read(
     find_axis: bool = True,
     lines: list[LeftOut] | None = None,
 ) -> NewCase:
-    """Read a case of which nothing but T1 need be there.
+    """Read a case at T1; a plan in its file is optional.
 
     json_file : `<case_id>.json`
     meshes    : a folder with `<FDI>.stl`, or a store (folder or URL) with `<case_id>/<FDI>.stl`
-    fetch     : time-outs and retries, where the store is a server
-    extract   : FDI numbers that T2 does without, see `Predictor.predict_case`: of a primary tooth and its
-                successor the other one stays
-    flat      : whether it may be such a folder, which holds one patient's crowns
-    find_axis : take the other buccal axis than the sampler's where nearly all teeth show it
-    lines     : is given the teeth that cannot be used, also where the case is refused
-    raises    : CaseDefect where the case cannot be predicted: not readable, no usable tooth, too many
-                defects, or a mouth that does not stand in the head frame; DentalignError without the folder
+    sampler   : settings with which crowns become points
+    fetch     : time-outs and retries for a store on a server
+    extract   : FDI numbers of teeth to extract, see `Predictor.predict_case`; if a primary tooth and its
+                successor are in one slot, the one that is not extracted takes it
+    flat      : True if `meshes` may hold `<FDI>.stl` of one patient directly
+    find_axis : True to use the buccal axis opposite to the sampler's if nearly all teeth show it
+    lines     : list to which the lines of unusable teeth are added, also if the case is refused
+    raises    : CaseDefect if the case cannot be predicted: not readable, no usable tooth, too many defects,
+                or a mouth that is not in the head frame; DentalignError if there is no folder `meshes`
     """
     file, case_id = str(json_file), Path(json_file).stem
     check_id(case_id, file)
@@ -124,7 +125,7 @@ def _is_flat(meshes: str | Path, case_id: str) -> bool:
 
 
 def _plan(document: CaseDocument, file: str, good_at_t1: Set[int], notes: list[str]) -> StagePoses | None:
-    """Read the plan that came with the case; what is broken of it becomes a note."""
+    """Read the plan in the file of the case; broken parts of it become notes."""
     try:
         if not t2_position(document, file):  # none, or the first stage itself
             return None
@@ -132,7 +133,7 @@ def _plan(document: CaseDocument, file: str, good_at_t1: Set[int], notes: list[s
     except CaseDefect as defect:
         notes.append(f"The plan in the file is not read ({defect.seen}).")
         return None
-    # A pose that the plan has and that is broken says nothing: that tooth is not planned away.
+    # A tooth whose pose in the plan is broken is not planned away.
     broken = {fdi: defect for fdi, defect in both.defects.items() if fdi in good_at_t1}
     notes += [f"The plan for tooth {fdi} is not read ({defect.seen})." for fdi, defect in broken.items()]
     return both

@@ -1,4 +1,4 @@
-"""PNG picture of a prediction: T1, predicted T2 coloured by movement, and the plan of the file, if any."""
+"""PNG picture of a prediction: T1, predicted T2 coloured by movement, and T2 of the input file, if any."""
 
 from pathlib import Path
 

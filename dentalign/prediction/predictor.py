@@ -1,4 +1,4 @@
-"""Predict T2 from a new patient's teeth at T1 by the trained models."""
+"""Predict T2 from a new patient's teeth at T1 with the trained models."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -29,21 +29,22 @@ from dentalign.validation.metrics import rigidity_residual_mm
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predicted T2, in slots and in our tooth-local frame; mm.
+    """Predicted T2 of one case, in slots.
 
-    case  : what it was made from
-    mask  : (32,) bool, teeth that stand at T2: those of T1 without the extracted ones
-    pose  : (32, 4, 4) float64, tooth-local -> head, exactly rigid; identity where masked
-    fixed : (32,) bool, teeth that were to stay where they are
-    unmoved : FDI number -> pose in the frame of the file, of teeth without a usable mesh that stay at T2
-    rigidity_residual_mm : (32,), what the rigid fit to the predicted points left (root mean square); 0 where
-            a tooth is fixed or masked, or the model predicts poses
-    expected_add_mm : (32,), how far off the model expects the tooth to be; not a number where a tooth is
-            fixed or masked, or its slot was too rare in training, so that it stays; None where the model
-            never says
-    to_look_at : teeth, and the case as a whole, that a person should see to
-    warnings : sentences that the prediction may be no good, see `review.unlike_training`
-    notes : what else a reader should know, the rest of `to_look_at` included
+    case       : the case at T1
+    mask       : (32,) bool, teeth that stand at T2: those of T1 without the extracted ones
+    pose       : (32, 4, 4) float64, tooth-local -> head, mm, exactly rigid; identity where mask is False
+    fixed      : (32,) bool, teeth that were not allowed to move
+    unmoved    : FDI number -> pose (4, 4), tooth-local axes of the file -> head, mm, of teeth without a
+                 usable mesh: they stay where they are, and the model does not use them
+    rigidity_residual_mm : (32,), root mean square distance of the predicted points from the rigid tooth; 0
+                           for fixed teeth, where mask is False, and for models that predict poses
+    expected_add_mm : (32,), error that the model expects, mm; NaN for fixed teeth, where mask is False, and
+                      for slots too rare in training, whose teeth stay in place; None for a model without
+                      expected errors
+    to_look_at : review items, on teeth or on the case as a whole
+    warnings   : sentences on why the prediction may be bad, see `review.unlike_training`
+    notes      : further sentences for the report, those on the other review items included
     """
 
     case: NewCase
@@ -59,7 +60,7 @@ class Prediction:
 
 
 class Predictor:
-    """Encoder, alignment model and decoder, loaded once for many cases.
+    """Encoder, alignment model and decoder, loaded once to predict many cases.
 
     predictor = Predictor("models")
     prediction = predictor.predict("case.json", "stl")
@@ -83,15 +84,16 @@ class Predictor:
         """Load the models.
 
         models           : folder with encoder.pt, decoder.pt and alignment.pt
-        encoder, decoder : weights of the user's own instead
+        encoder, decoder : weights files in place of those in `models`
         device           : auto, cpu or cuda
-        buccal_axis      : where buccal points in the exporter's tooth-local frame
-        find_axis        : take the other axis for a case where nearly all teeth show it, and say so
-        sample           : how crowns become points; default as in the pipeline
-        limits           : what is still a usable case
-        fetch            : time-outs and retries, where meshes come from a server
-        look             : from when on a tooth is to be looked at
-        raises           : DentalignError where a file is missing or the files do not belong together
+        buccal_axis      : axis that points buccally in the tooth-local frame of the files, "+y" or "-y"
+        find_axis        : True to use the opposite axis for a case where nearly all teeth show it; a note
+                           states it
+        sample           : settings with which crowns become points; by default those of the pipeline
+        limits           : limits of a usable case
+        fetch            : time-outs and retries for meshes on a server
+        look             : thresholds above which a tooth is on the review list
+        raises           : DentalignError if a file is missing or the files do not belong together
         """
         folder = Path(models)
         encoder_file = Path(encoder or folder / "encoder.pt")
@@ -110,8 +112,8 @@ class Predictor:
         sample = sample or Sample(points=self.encoder.config.points)
         if sample.points != self.encoder.config.points:
             raise DentalignError(
-                f"{encoder_file}: made for {self.encoder.config.points} points a tooth; "
-                f"set sample.points to that (it is {sample.points})"
+                f"{encoder_file}: made for {self.encoder.config.points} points per tooth, and sample.points "
+                f"is {sample.points}: set it to {self.encoder.config.points}"
             )
         self.sampler, self.fetch = Sampler(buccal_axis, sample, limits or Limits()), fetch
         self.find_axis = find_axis
@@ -125,11 +127,11 @@ class Predictor:
         extract: Collection[int] = (),
         fixed: Collection[int] = (),
     ) -> Prediction:
-        """Predict one case, see `new_case.read` for the files and `predict_case` for the rest."""
+        """Read and predict one case; parameters as for `new_case.read` and `predict_case`."""
         return self.predict_case(self.read(json_file, meshes, extract), extract=extract, fixed=fixed)
 
     def read(self, json_file: str | Path, meshes: str | Path, extract: Collection[int] = ()) -> NewCase:
-        """Read a case at T1, its crowns as the points that the models work on; see `new_case.read`."""
+        """Read a case at T1, with its crowns as points for the models; see `new_case.read`."""
         return new_case.read(
             json_file, meshes, self.sampler, fetch=self.fetch, extract=extract, find_axis=self.find_axis
         )
@@ -140,10 +142,12 @@ class Predictor:
     ) -> Prediction:
         """Predict a case that has been read.
 
-        extract : FDI numbers, as in the file, of teeth that T2 does without; a plan in the file counts too
-        fixed   : of teeth that must not move, such as implants; the model does not know of them
-        raises  : ParamError for a number that the case does not have or that is in both;
-                  CaseDefect if no tooth is left
+        extract : FDI numbers, as in the file, of teeth to extract, beside those that a plan in the file
+                  extracts
+        fixed   : FDI numbers of teeth that must not move, such as implants. They stay even if the plan
+                  extracts them. The model predicts their neighbours as if these teeth could move
+        raises  : ParamError if the case has no such tooth, or a tooth is in both; CaseDefect if no tooth is
+                  left
         """
         mouth, here = case.mouth, case.mouth.present[T1]
         usable = set(mouth.fdi[here].tolist())
@@ -156,7 +160,7 @@ class Predictor:
         mask = here & ~np.isin(mouth.fdi, sorted(gone))
         unmoved = {fdi: pose for fdi, pose in case.unmoved.items() if fdi not in gone}
         if not mask.any():
-            fix = "see to the teeth planned away or extracted"
+            fix = "check which teeth the plan in the file and --extract remove"
             raise CaseDefect("no_pairs", "no tooth is left at T2", fix)
         latents = None
         if self.alignment_model.uses_latents:
@@ -201,11 +205,11 @@ def _notes(
     notes += [f"Tooth {line.tooth} is not predicted: {line.seen}." for line in case.left_out]
     if unmoved:
         numbers = ", ".join(map(str, sorted(unmoved)))
-        notes.append(f"Without a usable mesh, kept where they stand and unknown to the model: {numbers}.")
+        notes.append(f"Without a usable mesh, so kept in place and not used by the model: {numbers}.")
     if (extracted := case.mouth.present[T1] & ~mask).any():
         notes.append(f"Extracted: {_numbers(case, extracted)}.")
     if held.any():
-        notes.append(f"Fixed, and the model does not know it: {_numbers(case, held)}.")
+        notes.append(f"Fixed; other teeth are predicted as if these could move: {_numbers(case, held)}.")
     return tuple(notes)
 
 

@@ -1,4 +1,4 @@
-"""Review list of a prediction: teeth, or the case as a whole, that a person should look at, and why."""
+"""Review list of a prediction: teeth, or the case as a whole, that a person should check, and why."""
 
 import csv
 import io
@@ -26,12 +26,12 @@ UNLIKE_TRAINING: tuple[Code, ...] = ("few_alike", "one_arch", "not_learnt")
 class ReviewItem:
     """One line of the review list.
 
-    tooth : FDI number, "" for the case as a whole
-    code  : few_alike: (nearly) no training case had the same teeth absent and extracted; one_arch: the other
-            arch is not there; not_learnt: the training had too few of these teeth, so that the model does not
-            move this one; buccal_axis: the case has another one than expected; overlap: the tooth
-            interpenetrates its neighbour; expected_error: the model expects a large error
-    seen  : the same in words, with the numbers
+    tooth : FDI number; "" for the case as a whole
+    code  : reason code. few_alike: hardly a training case has the same teeth absent and extracted; one_arch:
+            an arch has no teeth; not_learnt: the model does not move this tooth, as such teeth were too rare
+            in training; buccal_axis: the file has another one than expected; overlap: the tooth overlaps a
+            neighbour at T2; expected_error: the model expects a large error
+    seen  : the finding in words, with its figures
     fix   : what to do about it
     """
 
@@ -44,7 +44,11 @@ class ReviewItem:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Expected error and overlap with a neighbour above which a tooth is listed, mm."""
+    """Limits above which a tooth is on the review list.
+
+    error_mm   : expected error (expected_add_mm)
+    overlap_mm : overlap with a neighbour at T2
+    """
 
     error_mm: float = 1.0
     overlap_mm: float = 0.5
@@ -59,18 +63,19 @@ def find(
     patterns: ToothPatterns | None,
     thresholds: Thresholds,
 ) -> tuple[ReviewItem, ...]:
-    """Make the review list of a case: the case as a whole first, then its teeth by number.
+    """Make the review list of a case: items of the case as a whole first, then those of teeth by FDI number.
 
-    stays       : (32,) bool, teeth present at T2
+    stays       : (32,) bool, teeth that stand at T2
     pose        : (32, 4, 4), predicted, tooth-local -> head, mm
-    moving      : (M,) int, slots of the teeth that are not fixed
-    expected_mm : (M,), their expected errors, NaN where the model has not learnt the slot; None for a model
-                  that expects none
-    patterns    : absent and extracted teeth of the training cases; None where the model does not say
+    moving      : (M,) int, slots of the teeth that stay and are not fixed
+    expected_mm : (M,), expected errors of the moving teeth, NaN for a slot that the model has not learnt;
+                  None for a model without expected errors
+    patterns    : absent and extracted teeth of the training cases; None if the weights file does not have
+                  them
     """
     items = unlike_training(case, stays, moving, expected_mm, patterns)
     if case.turned:
-        fix = "see in the report that the buccal sides are outside; --buccal-axis names the axis for good"
+        fix = "check in the report that buccal sides are outside; set the axis with --buccal-axis"
         items.append(ReviewItem(case.case_id, "", "buccal_axis", case.turned, fix))
     items += _overlaps(case, stays, pose, thresholds.overlap_mm)
     if expected_mm is not None:
@@ -85,9 +90,10 @@ def unlike_training(
     expected_mm: Array | None,
     patterns: ToothPatterns | None,
 ) -> list[ReviewItem]:
-    """List the reasons why the training says little about this mouth, so that the prediction may be no good.
+    """List how a mouth is unlike those of the training, so that its prediction may be bad.
 
-    These are what the report has at its head and `dentalign predict` prints; parameters as for `find`.
+    These items are at the head of the report and in the output of `dentalign predict`. Parameters as for
+    `find`.
     """
     present = case.mouth.present[T1]
     reasons: list[tuple[str, Code, str, str]] = []
@@ -95,16 +101,16 @@ def unlike_training(
         what = patterns.pattern(present, stays) or "no tooth absent or extracted"
         seen = (
             f"fewer than {FEW_ALIKE} of the {patterns.mouths} training cases are like it (slots: {what}; "
-            "without a usable mesh is absent)"
+            "a tooth without a usable mesh counts as absent)"
         )
         fix = "plan this case by hand, or train on cases with the same teeth absent and extracted"
         reasons.append(("", "few_alike", seen, fix))
     for name, slots in ARCHES.items():
         if not present[slots].any():
-            seen = f"the {name} arch is not there; the model has learnt from both arches"
+            seen = f"the {name} arch has no teeth; the model was trained on both arches"
             reasons.append(("", "one_arch", seen, f"add the {name} arch if there is a scan of it"))
     for slot in [] if expected_mm is None else moving[np.isnan(expected_mm)].tolist():
-        seen, fix = "too few of these in the training; it stays where it is", "plan this tooth by hand"
+        seen, fix = "too few such teeth in the training; it stays where it is", "plan this tooth by hand"
         reasons.append((str(case.mouth.fdi[slot]), "not_learnt", seen, fix))
     return [ReviewItem(case.case_id, *reason) for reason in reasons]
 
@@ -120,7 +126,7 @@ def _overlaps(case: NewCase, stays: NDArray[np.bool_], pose: Array, above_mm: fl
     deep = after > np.maximum(before, above_mm)
     for pair, depth in zip(pairs[deep], after[deep], strict=True):
         for tooth, other in (pair, pair[::-1]):
-            seen, fix = f"overlaps by {depth:.2f} mm with {case.mouth.fdi[other]}", "move one of the two"
+            seen, fix = f"overlaps tooth {case.mouth.fdi[other]} by {depth:.2f} mm", "move one of the two"
             items.append(ReviewItem(case.case_id, str(case.mouth.fdi[tooth]), "overlap", seen, fix))
     return items
 
@@ -139,16 +145,16 @@ def _expected_errors(
 
 
 def warnings(items: Iterable[ReviewItem]) -> tuple[str, ...]:
-    """Say in sentences what `unlike_training` listed."""
+    """Make the sentences of the items that `unlike_training` lists."""
     unlike = [item for item in items if item.code in UNLIKE_TRAINING]
     said = [f"Unlike the training cases: {item.seen}. Fix: {item.fix}." for item in unlike if not item.tooth]
     if teeth := ", ".join(item.tooth for item in unlike if item.tooth):
-        said.append(f"Not moved, too few of these in the training: {teeth}. Fix: plan them by hand.")
+        said.append(f"Not moved, too few such teeth in the training: {teeth}. Fix: plan them by hand.")
     return tuple(said)
 
 
 def in_words(items: Iterable[ReviewItem], thresholds: Thresholds) -> list[str]:
-    """Describe the rest of the list in sentences, one for each reason."""
+    """Make a sentence for each other reason code of the list: buccal_axis, overlap, expected_error."""
     kept = list(items)
     notes = [f"Tooth-local frame: {item.seen}; turned." for item in kept if item.code == "buccal_axis"]
     sentences: tuple[tuple[Code, str], ...] = (
@@ -162,7 +168,7 @@ def in_words(items: Iterable[ReviewItem], thresholds: Thresholds) -> list[str]:
 
 
 def write_csv(path: str | Path, items: Iterable[ReviewItem]) -> None:
-    """Write the list as CSV, only its heading where it is empty."""
+    """Write the review list as CSV; an empty list is the heading only."""
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, [field.name for field in fields(ReviewItem)], lineterminator="\n")
     table.writeheader()

@@ -1,4 +1,4 @@
-"""Stages from T1 to T2 in steps that an aligner can make."""
+"""Treatment stages from T1 to T2, in steps that an aligner can make."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,12 @@ from dentalign.params import PositiveFloat, Section
 
 
 class Predict(Section):
-    """Section `predict`: largest step of a tooth between stages, and thresholds of the review list."""
+    """Section `predict` of params.yaml.
+
+    max_step_mm, max_step_deg : largest movement of a tooth from one treatment stage to the next
+    look_above_mm             : expected error above which a tooth is on the review list
+    look_overlap_mm           : overlap with a neighbour above which a tooth is on the review list
+    """
 
     max_step_mm: PositiveFloat = 0.25
     max_step_deg: PositiveFloat = 2.0
@@ -20,16 +25,16 @@ class Predict(Section):
 def stages(
     before: Array, after: Array, mask: NDArray[np.bool_], points: NDArray[np.float32], limits: Predict
 ) -> Array:
-    """Poses of the stages after the first; the last one is `after`, byte for byte.
+    """Poses at the K treatment stages after T1; those of the last stage are exactly `after`.
 
-    Every tooth moves evenly over all stages: its centroid along a straight line, its rotation about one
-    axis. So each step is the whole movement over their number, and the number is the smallest that keeps
-    the tooth with most to do within the limits.
+    Every tooth moves evenly: its centroid along a straight line, its rotation about one axis. Each of the K
+    steps is 1/K of the whole movement. K is the smallest number that keeps all teeth within the limits.
 
-    before, after : (32, 4, 4) tooth-local -> head, mm
+    before, after : (32, 4, 4), at T1 and T2, tooth-local -> head, mm
     mask          : (32,) bool, teeth that stand at T2
-    points        : (32, P, 3) on the crowns, tooth-local mm
-    returns       : (K, 32, 4, 4), K >= 1; identity where masked
+    points        : (32, P, 3) on the crowns, tooth-local, mm
+    limits        : largest step from one stage to the next
+    returns       : (K, 32, 4, 4), K >= 1; identity where mask is False
     """
     slots = np.flatnonzero(mask)
     centre = points[slots].astype(np.float64).mean(1, keepdims=True)  # (T, 1, 3)

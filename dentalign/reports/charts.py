@@ -1,4 +1,4 @@
-"""Charts by matplotlib: PNG files, and SVG elements in the light or dark colours of the page around them."""
+"""Charts made with matplotlib: PNG files, and SVG elements in the light or dark colours of their page."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -50,13 +50,13 @@ _STYLE = {
 
 
 def style() -> AbstractContextManager[None]:
-    """The style of the reports for charts that are made in the block."""
+    """Context manager that gives the charts made in its block the style of the reports."""
     context: AbstractContextManager[None] = matplotlib.rc_context(_STYLE)
     return context
 
 
 def empty(height_in: float) -> Figure:
-    """An empty figure of the reports' width that finds room for titles, labels and legends by itself."""
+    """Make an empty figure of the reports' width; its layout leaves room for titles, labels and legends."""
     return Figure(figsize=(_WIDTH_IN, height_in), dpi=200, layout="constrained")
 
 
@@ -64,9 +64,10 @@ def empty(height_in: float) -> Figure:
 class Chart:
     """A finished chart.
 
-    name        : of its file; no other chart of the same page has it
-    title       : a short one, shown above it
+    name        : name of its file without ending; unique on a page
+    title       : short heading, shown above the chart
     description : the chart in words, for readers who do not see it
+    drawing     : the figure
     """
 
     name: str
@@ -80,9 +81,9 @@ class Chart:
             save_png(self.drawing, folder / f"{self.name}.png")
 
     def svg(self) -> Markup:
-        """An `<svg>` element without style attributes, which the pages' security policy forbids.
+        """Make an `<svg>` element without style attributes, which the pages' security policy forbids.
 
-        The same chart gives the same text. What carries an id (clip paths, markers) has one made from `name`.
+        The same chart gives the same text. Ids of clip paths and markers are made from `name`.
         """
         buffer = BytesIO()
         with style(), matplotlib.rc_context({"svg.hashsalt": self.name}):

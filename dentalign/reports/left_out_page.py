@@ -1,4 +1,4 @@
-"""The list of what was left out as an HTML page: one file, no network, the same bytes each time."""
+"""HTML page with the list of what was left out: one file, no network, the same bytes each time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from dentalign.reports import page
 
 @dataclass(frozen=True)
 class Reason:
-    """A reason code and how often it occurs.
+    """Reason code, and how often it occurs in the list.
 
-    cases : excluded by it
-    teeth : dropped by it
-    noted : entries that are no teeth of T1
-    fix  : what to do about the first of its lines; others may name other files
+    cases : number of cases that are excluded for this reason
+    teeth : number of teeth that are dropped for this reason
+    noted : number of entries that are no teeth of T1
+    fix   : fix of the first line with this code; other lines may name other files
     """
 
     code: str
@@ -27,7 +27,7 @@ class Reason:
 
 
 def by_reason(lines: Sequence[LeftOut]) -> list[Reason]:
-    """The reasons of a list, the most frequent first."""
+    """Count the lines of a list by reason code, the most frequent first."""
     reasons = []
     for code in {line.code for line in lines}:
         same = sorted(line for line in lines if line.code == code)
@@ -39,7 +39,7 @@ def by_reason(lines: Sequence[LeftOut]) -> list[Reason]:
 
 
 def write(path: str | Path, lines: Sequence[LeftOut], totals: Totals) -> None:
-    """Write the page, all or nothing; everything that comes from the data is escaped."""
+    """Write the page, all or nothing; all text from the data is escaped."""
     scripts = ("tables.js", "filter.js") if lines else ()
     values = {"lines": sorted(lines), "reasons": by_reason(lines), "totals": totals}
     atomic.write_bytes(path, page.render("left_out.html", scripts, **values))

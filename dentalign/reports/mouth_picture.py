@@ -34,10 +34,12 @@ def write(
     coloured: tuple[str, str],
     most_faces: int | None = None,
 ) -> None:
-    """Write a complete picture or none, of T1 and T2 only; the same input gives the same bytes.
+    """Write the picture of a scene, all or nothing; the same input gives the same bytes.
 
-    coloured   : the state whose teeth are coloured, and the figure, mm, that gives the colour
-    most_faces : crowns with more faces are decimated, which saves most of the time; None: no crown is
+    The treatment stages between T1 and T2 (states whose key begins with "stage") are not drawn.
+
+    coloured   : key of the state whose teeth are coloured, and name of the figure (mm) that gives the colour
+    most_faces : crowns with more faces are decimated, which saves most of the time; None to draw all faces
     """
     surfaces = [_surface(tooth, most_faces) for tooth in scene.teeth]
     rows = [

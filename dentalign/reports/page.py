@@ -1,8 +1,8 @@
-"""HTML pages that open from disk: style, scripts, the 3D library and the teeth are all inside the one file.
+"""HTML pages that open from disk: one file has the style, the scripts, the 3D library and the teeth.
 
-The templates are in `assets/`. Everything that comes from data is escaped by the template engine or written
-as JSON that cannot close its element; a content security policy lets only our own scripts run, by their
-hashes, and lets nothing be loaded.
+The templates are in `assets/`. All text from data is escaped by the template engine, or written as JSON that
+cannot close its element. A content security policy allows only the scripts of the page, by their hashes, and
+forbids the page to load anything.
 """
 
 import base64
@@ -35,28 +35,30 @@ _SCALE_ENDS = {"mm": (1.5, 3.0, 6.0, 12.0), "°": (5.0, 15.0, 30.0, 60.0)}
 
 
 def write_case(path: str | Path, scene: Scene, warnings: Sequence[str] = ()) -> None:
-    """Write the 3D report of one case as one self-contained HTML file, all or nothing; warnings come first.
+    """Write the 3D report of one case as one self-contained HTML file, all or nothing.
 
-    A tooth's surface is thinned to `scene_mesh.MOST_FACES`, so that a full mouth stays under 5 MB.
+    The surface of a tooth has at most `scene_mesh.MOST_FACES` faces, so that a full mouth stays under 5 MB.
     The same scene gives the same bytes.
+
+    warnings : sentences at the head of the page
     """
     atomic.write_bytes(path, render_viewer("case.html", [scene], case_id=scene.case_id, warnings=warnings))
 
 
 def render_viewer(template: str, scenes: Sequence[Scene], *, ends: Mapping[str, float] | None = None,
                   **values: Any) -> bytes:  # fmt: skip
-    """A page with the 3D viewer, from a template in `assets/`; the same input gives the same bytes.
+    """Render a page with the 3D viewer, from a template in `assets/`; the same input gives the same bytes.
 
-    scenes : cases to choose from, the first one shown at the start
-    ends   : figure name -> end of its colour scale, for figures whose scale is the same in all reports
-    values : variables of the template, escaped there
+    scenes : cases that the reader can choose; the first one is shown at the start
+    ends   : name of a figure -> end of its colour scale, for scales that are the same in all reports
+    values : variables of the template, which escapes them
     """
     data = page_data(scenes, ends or {})
     return render(template, VIEWER_SCRIPTS, data=data, three_licence=_asset("three/LICENSE"), **values)
 
 
 def render(template: str, scripts: Sequence[str], **values: Any) -> bytes:
-    """A page from a template and scripts in `assets/`; the same input gives the same bytes."""
+    """Render a page from a template and scripts in `assets/`; the same input gives the same bytes."""
     style, sources = _asset("page.css"), [_asset(name) for name in scripts]
     page = environment().get_template(template).render(
         policy=_policy(sources, style),
@@ -70,7 +72,7 @@ def render(template: str, scripts: Sequence[str], **values: Any) -> bytes:
 
 @functools.cache
 def environment(autoescape: bool = True) -> Environment:
-    """The template engine for `assets/`; autoescape=False only for templates that are not HTML."""
+    """Template engine for `assets/`; autoescape=False is only for templates that are not HTML."""
     made = Environment(
         loader=FileSystemLoader(ASSETS),
         autoescape=autoescape,
@@ -85,13 +87,13 @@ def environment(autoescape: bool = True) -> Environment:
 
 
 def plain(text: object) -> str:
-    """Text as one line without control characters, and without those that reorder or hide what is shown."""
+    """Replace the characters of a text that control, reorder or hide what is shown, line breaks included."""
     hidden = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
     return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in hidden else c for c in str(text))
 
 
 def page_data(scenes: Sequence[Scene], ends: Mapping[str, float]) -> dict[str, Any]:
-    """The viewer's input, plain JSON values. Equal lists of faces are written once."""
+    """Make the input of the viewer as plain JSON values; equal lists of faces are written once."""
     faces: dict[bytes, int] = {}
     written = [_scene(scene, faces) for scene in scenes]
     names = dict.fromkeys(name for scene in scenes for name in scene.figure_names())

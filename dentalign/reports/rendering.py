@@ -1,8 +1,9 @@
 """Pictures of teeth on a bare server: no display, no GPU, no OpenGL.
 
-Orthographic views, shaded triangle by triangle and painted from far to near (the painter's algorithm,
-Newell, Newell and Sancha 1972, doi:10.1145/800193.569954) by Pillow, ten times as fast as matplotlib's
-polygons, at three times the resolution and then antialiased. The same bodies give the same bytes.
+The views are orthographic. Triangles are shaded one by one and painted from far to near: the painter's
+algorithm (Newell, Newell and Sancha 1972, doi:10.1145/800193.569954). Pillow paints them at three times the
+final resolution; this takes a tenth of the time of matplotlib's polygons. The same bodies give the same
+bytes.
 """
 
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ _FISSURE = 2.4  # darkening of fissures per unit of concavity
 
 @dataclass(frozen=True)
 class Body:
-    """One closed surface to draw.
+    """Closed surface to draw.
 
     vertices : (V, 3) float, mm, head frame
     faces    : (F, 3) int, counter-clockwise as seen from outside
@@ -58,18 +59,18 @@ class Body:
 
     @cached_property
     def relief(self) -> tuple[Array, Array]:
-        """Smoothed normal (F, 3) and concavity (F,) of each face, computed once."""
+        """Smoothed normals (F, 3) and concavities (F,) of the faces, computed once."""
         return _smooth(self.vertices, self.faces)
 
 
 def draw(axes: Axes, bodies: Sequence[Body], view: str, box: tuple[float, float, float, float]) -> None:
     """Draw bodies into axes as seen from one side; equal scale on both axes, no frame.
 
-    view : "frontal" (patient's right on the picture's left), "left" or "right" (buccal view of that
-           side of the patient), "upper_occlusal" (looking up: incisors at the top) or "lower_occlusal"
-           (looking down: incisors at the bottom); in both occlusal views the patient's right is on the
-           picture's left. Every body given is drawn: for an occlusal view pass one arch.
-    box  : left, right, bottom, top of the part that is shown, mm along the view's axes
+    bodies : all of them are drawn; for an occlusal view, pass one arch
+    view   : key of `VIEWS`. left, right: buccal views of that side of the patient. upper_occlusal: from
+             below, incisors at the top. lower_occlusal: from above, incisors at the bottom. In the frontal
+             and both occlusal views, the patient's right is on the left of the picture
+    box    : left, right, bottom and top of the part that is shown, mm along the axes of the picture
     """
     axes.set_aspect("equal")
     axes.set_axis_off()
@@ -95,7 +96,7 @@ def draw(axes: Axes, bodies: Sequence[Body], view: str, box: tuple[float, float,
 
 
 def save_png(drawn: Figure, path: str | Path) -> None:
-    """Write a figure as PNG, all or nothing, with no software version or time inside."""
+    """Write a figure as PNG, all or nothing, without software version or time."""
     buffer = BytesIO()
     drawn.savefig(buffer, format="png", facecolor="white", metadata={"Software": None})
     atomic.write_bytes(path, buffer.getvalue())

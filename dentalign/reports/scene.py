@@ -1,4 +1,4 @@
-"""The content of a 3D report of one case: teeth, the states they stand in, and their figures.
+"""Content of the 3D report of one case: teeth, their poses in each state (T1, T2, ..), and their figures.
 
 Coordinates are millimetres. A tooth's surface is tooth-local; a pose carries it to the head frame
 (right-handed, x to the patient's left, y to posterior, z up).
@@ -22,13 +22,14 @@ _PRIMARY = ("central incisor", "lateral incisor", "canine", "first molar", "seco
 
 @dataclass(frozen=True)
 class SceneTooth:
-    """One tooth.
+    """One tooth of a scene.
 
-    fdi      : as in the file: a primary tooth keeps its number
-    vertices : (V, 3) float, tooth-local mm
+    fdi      : FDI number in the file; a primary tooth keeps its own number
+    vertices : (V, 3) float, tooth-local, mm
     faces    : (F, 3) int, outward winding
-    poses    : state key -> (4, 4), tooth-local -> head, mm; a tooth may lack a state (extracted)
-    figures  : name -> number, shown when the tooth is chosen; a name ends in its unit, one of `UNITS`
+    poses    : key of a state -> (4, 4), tooth-local -> head, mm; without the states in which there is no
+               tooth
+    figures  : name -> value, shown when the tooth is chosen; the name ends in the unit, a key of `UNITS`
     """
 
     fdi: int
@@ -40,16 +41,16 @@ class SceneTooth:
 
 @dataclass(frozen=True)
 class Scene:
-    """One case, one arch or both.
+    """Case to show in 3D, with one arch or both.
 
     case_id   : any text
-    states    : (key, label) in the order of time; the slider starts at the first. Every other state can be
-                chosen as its end, except those whose key begins with "stage": intermediate stages, which
-                stand before the state they lead to and which the teeth pass on the way
-    teeth     : at least one, each FDI number once
-    colour_by : names of figures that may colour the teeth; the first is on when the report opens
-    notes     : plain sentences shown beside the picture, such as which teeth were left out
-    raises    : ValueError where no tooth has a figure of `colour_by`
+    states    : (key, label) of each state, in the order of time. The slider starts at the first state and
+                ends at one that the reader chooses. A key that begins with "stage" is an intermediate
+                treatment stage: the teeth pass it on the way to the next state, and it cannot be chosen
+    teeth     : at least one; each FDI number once
+    colour_by : names of figures by which the teeth can be coloured; the first is used when the report opens
+    notes     : sentences shown beside the picture, such as which teeth were left out
+    raises    : ValueError if a figure of `colour_by` is in no tooth
     """
 
     case_id: str
@@ -63,14 +64,14 @@ class Scene:
             raise ValueError(f"case {self.case_id!r}: no tooth has the figure {missing[0]!r} to colour by")
 
     def figure_names(self) -> tuple[str, ...]:
-        """Names of the figures that any tooth has, each once, in the order of the teeth."""
+        """Names of all figures of the teeth, each once, in the order of the teeth."""
         return tuple(dict.fromkeys(name for tooth in self.teeth for name in tooth.figures))
 
 
 def label_and_unit(name: str) -> tuple[str, str]:
-    """A figure's name in words, and its unit: "translation_error_mm" -> ("translation error", "mm").
+    """Split the name of a figure into words and unit: "translation_error_mm" -> ("translation error", "mm").
 
-    raises: ValueError where the name does not end in one of `UNITS`
+    raises: ValueError if the name does not end in a key of `UNITS`
     """
     words, _, suffix = name.rpartition("_")
     if not words or suffix not in UNITS:
@@ -79,6 +80,6 @@ def label_and_unit(name: str) -> tuple[str, str]:
 
 
 def tooth_name(fdi: int) -> str:
-    """The name of a tooth (ISO 3950): 16 -> "upper right first molar"; right is the patient's."""
+    """Name of a tooth (ISO 3950): 16 -> "upper right first molar"; right is the patient's."""
     side, kind = _QUADRANTS[(fdi // 10 - 1) % 4], fdi % 10 - 1
     return f"{side} primary {_PRIMARY[kind]}" if fdi in PRIMARY else f"{side} {_PERMANENT[kind]}"

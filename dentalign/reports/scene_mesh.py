@@ -1,4 +1,4 @@
-"""Compact surfaces for a page: welded, decimated, and quantised to a fraction of a micron."""
+"""Compact surfaces for a page: welded, decimated, and quantised to a fraction of a micrometre."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,12 @@ _STEPS = 65_534  # over the longest side: from -32767 to 32767
 
 @dataclass(frozen=True)
 class PackedMesh:
-    """Vertices are `centre_mm + step_mm * steps`.
+    """Surface with quantised vertices, `centre_mm + step_mm * steps`, tooth-local.
 
     steps     : (V, 3) little-endian int16
     faces     : (F, 3) little-endian uint16
-    centre_mm : 3 numbers, tooth-local
+    centre_mm : x, y, z of the centre of the bounding box
+    step_mm   : size of a step
     """
 
     steps: NDArray[np.int16]
@@ -28,7 +29,7 @@ class PackedMesh:
 
 
 def pack(tooth: SceneTooth, most_faces: int = MOST_FACES) -> PackedMesh:
-    """The surface of a tooth, with at most `most_faces` faces; the same input gives the same output."""
+    """Pack the surface of a tooth, with at most `most_faces` faces; the same input gives the same output."""
     vertices, faces = welded(np.asarray(tooth.vertices, dtype=np.float64), np.asarray(tooth.faces, np.int64))
     if len(faces) > most_faces:
         vertices, faces = decimated(vertices, faces, most_faces)
@@ -45,8 +46,8 @@ def welded(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Join equal vertices, such as the corners of an STL's triangles.
 
-    Removes repeated faces, faces with a repeated vertex, and vertices without a face. The order of a surface
-    without equal vertices stays as it is.
+    Repeated faces, faces with a repeated vertex, and vertices without a face are removed. If no vertices are
+    equal, the order of vertices and faces does not change.
     """
     single, which = np.unique(vertices, axis=0, return_inverse=True)
     if len(single) < len(vertices):
@@ -66,15 +67,16 @@ def decimated(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Collapse edges until at most `most_faces` faces are left; for display, not for measuring.
 
-    Quadric error metrics (Garland and Heckbert 1997, "Surface simplification using quadric error metrics",
-    doi:10.1145/258734.258849). They leave the edges of long thin triangles, and of many faces: of such a mesh
-    near vertices are joined before, so that the surface stays whole (Rossignac and Borrel 1993,
-    "Multi-resolution 3D approximations for rendering complex scenes", doi:10.1007/978-3-642-78114-8_29).
+    Quadric error metrics are used (Garland and Heckbert 1997, "Surface simplification using quadric error
+    metrics", doi:10.1145/258734.258849). They cannot collapse edges of long thin triangles, or edges that
+    many faces share. If too many faces are left, near vertices are joined first, so that the surface stays
+    whole (Rossignac and Borrel 1993, "Multi-resolution 3D approximations for rendering complex scenes",
+    doi:10.1007/978-3-642-78114-8_29).
     """
     points, left = _simplified(vertices, faces, most_faces)
     corners = vertices[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    # Cells of this size leave some 4 times the faces wanted.
+    # Cells of this size leave about 4 times `most_faces`.
     cell = max(float(np.sqrt(np.linalg.norm(normals, axis=1).sum() / (4 * most_faces))), 1e-6)
     while not 0 < len(left) <= most_faces:
         points, left = _joined(vertices, faces, cell)

@@ -1,4 +1,4 @@
-"""Reports opened, and copied for others with the git revision, which stage outputs never hold."""
+"""Find the page of a report, and copy reports with the git revision, which pipeline outputs do not hold."""
 
 import html
 import shutil
@@ -11,9 +11,9 @@ from dentalign.reports.page import REVISION_PLACE
 
 
 def page_of(report: str | Path) -> Path:
-    """The HTML file to open, or the folder itself where it holds several and no `index.html`.
+    """Find the HTML file of a report; the folder itself if it has several HTML files and no `index.html`.
 
-    raises: DentalignError where there is no report
+    raises: DentalignError if there is no report
     """
     path = Path(report)
     if path.is_file() and path.suffix.lower() == ".html":
@@ -30,20 +30,21 @@ def page_of(report: str | Path) -> Path:
 
 
 def export(report: str | Path, folder: str | Path) -> Path:
-    """Copy a report and note the git revision of the original in the copied pages; returns what to open.
+    """Copy a report into a new folder, and write the git revision of the original into the copied pages.
 
-    report : `index.html` or a folder is copied with all that lies beside it, hidden files excepted; another
-             HTML file, such as the report of one patient, alone
-    folder : new; it appears when the copy is complete
-    raises : DentalignError where there is no report, or `folder` exists or lies in the report
+    report  : a folder: all of it is copied; an index.html: all of its folder (hidden files excepted in both);
+              any other HTML file, such as the report of one patient: that file only
+    folder  : a folder that does not exist; it appears when the copy is complete
+    returns : the copied page, or folder, to open
+    raises  : DentalignError if there is no report, or `folder` exists or is inside the report
     """
     page, path, out = page_of(report), Path(report), Path(folder)
     source = path if path.is_dir() else page.parent if page.name == "index.html" else page
     if out.exists() or out.resolve().is_relative_to(source.resolve()):
-        raise DentalignError(f"{out}: exists, or lies in the report: name a new folder elsewhere")
+        raise DentalignError(f"{out}: exists, or is inside the report: name a new folder elsewhere")
     with atomic.replacing(out) as part:
         if source.is_dir():
-            # Contents alone: files of DVC's cache may be links, and are read-only.
+            # Contents only, no modes and links: files of DVC's cache may be links, and are read-only.
             shutil.copytree(source, part, ignore=shutil.ignore_patterns(".*"), copy_function=shutil.copyfile)
         else:
             part.mkdir()
@@ -56,9 +57,9 @@ def export(report: str | Path, folder: str | Path) -> Path:
 
 
 def git_revision(folder: Path) -> str:
-    """Commit checked out around a folder, 12 digits, with "(modified)" where tracked files differ from it.
+    """Commit of the repository around a folder, 12 digits, and "(modified)" if tracked files differ from it.
 
-    Empty where there is no git, no repository or no commit.
+    Returns "" if there is no git, no repository or no commit.
     """
     words = ("describe", "--always", "--exclude=*", "--abbrev=12", "--dirty= (modified)")
     try:

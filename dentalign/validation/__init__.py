@@ -1,1 +1,1 @@
-"""Quality of the models on the test split: figures, tables, pictures, the report."""
+"""Validation of the models on the test split: figures, tables, pictures and the report."""

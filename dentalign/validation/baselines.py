@@ -1,4 +1,4 @@
-"""Baseline that a model must beat, beside no movement at all: the mean movement of each slot.
+"""Baseline for the alignment models: the mean movement of each slot.
 
 Poses are tooth-local -> head, mm; a tooth's centroid is that of its points.
 """
@@ -21,9 +21,9 @@ _BATCH_CASES = 64  # bounds the memory, whatever the number of training cases
 class MeanMotion:
     """Mean movement of each slot from T1 to T2, in the head frame.
 
-    translation_mm      : (32, 3), of the tooth's centroid
-    rotation_vector_rad : (32, 3), of the rotation at T2 relative to T1, R2 R1^T
-    teeth               : (32,) int, number of teeth in the mean; a slot without any does not move
+    translation_mm      : (32, 3), mean translation of the centroid
+    rotation_vector_rad : (32, 3), mean rotation vector of R2 R1^T, the rotation from T1 to T2
+    teeth               : (32,) int, number of teeth in the mean; a slot with 0 does not move
     """
 
     translation_mm: Array
@@ -31,11 +31,11 @@ class MeanMotion:
     teeth: NDArray[np.intp]
 
     def predict(self, points: NDArray[np.floating], t1_pose: Array) -> Array:
-        """Poses at T2: each tooth rotated about its centroid and translated by the mean of its slot.
+        """Predict poses at T2: each tooth is rotated about its centroid and translated by its slot's mean.
 
-        points  : (..., 32, P, 3), tooth-local mm
-        t1_pose : (..., 32, 4, 4)
-        returns : (..., 32, 4, 4), rotation R_mean R1, centroid c1 + translation
+        points  : (..., 32, P, 3), tooth-local, mm
+        t1_pose : (..., 32, 4, 4), at T1
+        returns : (..., 32, 4, 4), at T2: rotation R_mean R1, centroid c1 + translation
         """
         centroid = points.mean(-2, dtype=np.float64)  # tooth-local
         rotation = rigid.rotation_matrix(self.rotation_vector_rad) @ t1_pose[..., :3, :3]
@@ -44,7 +44,7 @@ class MeanMotion:
 
 
 def mean_motion(store: MouthStore) -> MeanMotion:
-    """The mean movement of each slot over the train split, teeth present at both T1 and T2.
+    """Compute the mean movement of each slot, over teeth of the train split that are present at T1 and T2.
 
     The mean of rotations is that of their rotation vectors, close to the geodesic mean for the small
     rotations of tooth movement (Gramkow 2001, doi:10.1023/A:1011129215388).

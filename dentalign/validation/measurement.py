@@ -1,4 +1,4 @@
-"""The models measured on the test split, beside two baselines and the true T2."""
+"""Measure the models on the test split, beside two baselines and the true T2."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ _SIGNIFICANT_DIGITS = 6
 
 
 class Validate(Section):
-    """Section `validate` of params.yaml."""
+    """Section `validate` of params.yaml; `batch_cases` is the number of cases predicted at once."""
 
     batch_cases: Positive = 8
     threads: Positive = 2
@@ -41,17 +41,20 @@ class Validate(Section):
 
 @dataclass(frozen=True)
 class Validation:
-    """Measurements of the N cases of the test split; numbers per tooth stand at [case, slot], else NaN.
+    """Measurements of the N cases of the test split; a figure of a tooth is at [case, slot].
 
     metrics   : content of `metrics/validation.json`
-    lineage   : SHA-256, hexadecimal, of the files that the figures come from
-    case_ids  : N
-    rows      : (N,) int, of the cases in the latents file
+    lineage   : name -> SHA-256, hexadecimal, of each file that the figures come from
+    case_ids  : ids of the N cases
+    rows      : (N,) int, row of each case in the latents file
     measured  : (N, 32) bool, teeth present at both T1 and T2
-    predicted : (N, 32, 4, 4), the model's pose tooth-local -> head, mm; identity where it places no tooth
-    figures   : method -> metric of `TOOTH_METRICS` -> (N, 32)
-    reconstruction_mm : (N, 2, 32), of the clouds at T1 and T2
-    expected_add_mm   : (N, 32), the error that the model expects; None for a model that does not estimate it
+    predicted : (N, 32, 4, 4), pose that the model predicts, tooth-local -> head, mm; identity where no
+                tooth stays
+    figures   : method -> metric of `TOOTH_METRICS` -> (N, 32); NaN where `measured` is False
+    reconstruction_mm : (N, 2, 32), distance of the decoded latents from the clouds at T1 and T2; NaN without
+                        a tooth
+    expected_add_mm   : (N, 32), error that the model expects, NaN where `measured` is False; None for a model
+                        without expected errors
     """
 
     metrics: dict[str, Any]
@@ -65,12 +68,12 @@ class Validation:
     expected_add_mm: Array | None = None
 
     def teeth(self, method: str, metric: str = "add_mm") -> Array:
-        """A metric of all T measured teeth (T,), case by case in slot order."""
+        """Values (T,) of a metric for all T measured teeth, case by case in slot order."""
         return self.figures[method][metric][self.measured]
 
 
 def mean(values: Array, axis: int | tuple[int, ...]) -> Array:
-    """Mean over an axis of what is not NaN; NaN where all is."""
+    """Mean over an axis, without NaN; NaN where all values are NaN."""
     number = np.isfinite(values).sum(axis)
     return np.where(number > 0, np.nansum(values, axis) / np.maximum(number, 1), np.nan)
 
@@ -81,12 +84,13 @@ def validate(
     alignment_weights: str | Path,
     settings: Validate,
 ) -> Validation:
-    """Predict every test case, measure it, and measure both baselines on the same teeth.
+    """Predict every test case, and measure the model and both baselines on the same teeth.
 
-    Memory holds one batch of latents; of a measured case it holds poses and a few numbers per tooth.
+    Only one batch of latents is in memory at a time.
 
-    raises: NothingUsable where no test case has a tooth at both T1 and T2; DentalignError where the
-            files do not belong together or a prediction is not finite
+    latents : path of the latents file, which also holds poses and points
+    raises  : NothingUsable if no test case has a tooth at both T1 and T2; DentalignError if the files do not
+              belong together or a prediction is not finite
     """
     torch.set_num_threads(settings.threads)
     device = choose_device(settings.device)
@@ -99,7 +103,7 @@ def validate(
         if not len(rows):
             raise NothingUsable(
                 f"{latents}: no case in the test split, nothing to validate on; it gets about a tenth of the "
-                f"patients, and there are {len(store)} cases in all: more are needed"
+                f"patients, so {len(store)} cases in all are too few"
             )
         present = store.present(rows)
         measured = present[:, T1] & present[:, T2]
@@ -151,7 +155,7 @@ def _check(
     if decoder.config.features != store.layout.features:
         raise DentalignError(
             f"{decoder_weights}: made for {decoder.config.features} features, {store.path} has "
-            f"{store.layout.features}: name the decoder of the encoder that made the latents"
+            f"{store.layout.features}: name the decoder that was trained with the encoder of these latents"
         )
 
 
@@ -267,7 +271,7 @@ def _means(values: dict[str, Array]) -> dict[str, float]:
 
 
 def rounded(value: Any) -> Any:
-    """The same tree with floats rounded to 6 significant digits, which hides rounding errors."""
+    """Round all floats in nested dicts to 6 significant digits, which hides rounding errors."""
     if isinstance(value, dict):
         return {name: rounded(part) for name, part in value.items()}
     return float(f"{value:.{_SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value

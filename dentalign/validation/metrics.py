@@ -1,8 +1,8 @@
 """Errors of predicted teeth; lengths in mm, angles in degrees.
 
-Teeth stand in the first axis: points (T, P, 3) in the head frame, poses (T, 4, 4) tooth-local -> head. A
-metric returns one number per tooth, pooled by the caller. `TOOTH_METRICS`, at the end, lists the metrics of a
-validation: metrics/validation.json, `dvc metrics diff`, the text table and the report take them from there.
+The first axis of all arrays is the T teeth: points (T, P, 3) in the head frame, poses (T, 4, 4) tooth-local
+-> head. A metric returns one number per tooth; the caller takes the mean. `TOOTH_METRICS`, at the end, lists
+the metrics for metrics/validation.json, `dvc metrics diff`, the text table and the report.
 """
 
 from collections.abc import Callable
@@ -27,16 +27,16 @@ def add_mm(predicted: ArrayLike, true: ArrayLike) -> Array:
     returns         : (T,)
 
     Source: Hinterstoisser et al. 2012, "average distance of model points" (ADD),
-    doi:10.1007/978-3-642-37331-2_42. Also the distance of decoded or reconstructed points.
+    doi:10.1007/978-3-642-37331-2_42. Decoded and reconstructed points are measured in the same way.
     """
     distance: Array = np.linalg.norm(_pair(predicted, true), axis=-1).mean(-1)
     return distance
 
 
 def accuracy(add: ArrayLike) -> Array:
-    """Share of teeth with ADD (T,), mm, at or under each of `THRESHOLDS_MM`; (101,) in [0, 1].
+    """Share of teeth with ADD (T,), mm, at or below each of `THRESHOLDS_MM`: (101,) in [0, 1].
 
-    raises: ValueError where there is no tooth
+    raises: ValueError if there is no tooth
     """
     values = np.sort(np.asarray(add, dtype=np.float64))
     if not len(values):
@@ -64,8 +64,8 @@ def translation_error_mm(predicted: ArrayLike, true: ArrayLike) -> Array:
 def pa_add_mm(predicted: ArrayLike, true: ArrayLike, group: ArrayLike) -> Array:
     """ADD after one best rigid fit of each group's predicted points to the true ones, mm.
 
-    A group is an arch of a case: a translation of the whole arch costs nothing here ("Procrustes-aligned",
-    without scale). An arch of a single tooth fits exactly.
+    A group is an arch of a case, so an error in the place of the whole arch does not count
+    ("Procrustes-aligned", without scale). An arch of a single tooth fits exactly.
 
     predicted, true : (T, P, 3)
     group           : (T,) int, equal for the teeth of a group
@@ -86,19 +86,19 @@ def rigidity_residual_mm(decoded: ArrayLike, fitted: ArrayLike) -> Array:
     """Root mean square distance between decoded points and the rigid tooth fitted to them, mm.
 
     decoded, fitted : (T, P, 3)
-    returns         : (T,), 0 where the decoded points are exactly a moved tooth
+    returns         : (T,), 0 if the decoded points are exactly a moved tooth
     """
     residual: Array = np.sqrt(np.square(_pair(decoded, fitted)).sum(-1).mean(-1))
     return residual
 
 
 def confidence(expected_mm: ArrayLike, add: ArrayLike) -> dict[str, float]:
-    """Agreement of the errors that a model expects with those it makes.
+    """Compare the errors that a model expects with its actual errors.
 
-    expected_mm, add : (T,), mm; teeth whose expected error is NaN are counted, and left out of the rest
-    returns          : `teeth_unknown`, the number of those; `expected_add_mm` and `add_mm`, means over the
-                       others; `rank_correlation` (Spearman's, 1: the model knows which teeth are worst, 0: it
-                       does not), where there are 3 teeth or more
+    expected_mm, add : (T,), mm, expected and actual error of each tooth; expected may be NaN
+    returns          : `teeth_unknown`, number of teeth with NaN, left out of the other figures;
+                       `expected_add_mm` and `add_mm`, means; `rank_correlation`, Spearman's, for 3 teeth or
+                       more: 1 if the expected errors order the teeth as the actual errors do, 0 if at random
     """
     from scipy.stats import spearmanr
 
@@ -114,7 +114,7 @@ def confidence(expected_mm: ArrayLike, add: ArrayLike) -> dict[str, float]:
 
 
 def reliability(expected_mm: ArrayLike, add: ArrayLike, groups: int = 10) -> list[dict[str, float]]:
-    """Mean expected and mean actual error, mm, of teeth in groups by increasing expected error."""
+    """Group teeth by increasing expected error: mean expected and actual error, mm, and size of a group."""
     expected, made = np.asarray(expected_mm, dtype=np.float64), np.asarray(add, dtype=np.float64)
     order = np.argsort(expected, kind="stable")[: int(np.isfinite(expected).sum())]  # NaN sorts last
     return [
@@ -137,12 +137,12 @@ def _pair(a: ArrayLike, b: ArrayLike) -> Array:
 
 @dataclass(frozen=True)
 class MeasuredTeeth:
-    """T teeth as one method predicts them, beside the truth; mm, head frame.
+    """T measured teeth: what one method predicts, and the truth; mm, head frame.
 
     pose, true_pose     : (T, 4, 4), tooth-local -> head
     points, true_points : (T, P, 3), the tooth's own points under these poses
-    decoded             : (T, P, 3), the points as a model predicts them, before the rigid fit; `points` for a
-                          method that predicts poses
+    decoded             : (T, P, 3), points that a model predicts, before the rigid fit; for a method that
+                          predicts poses, `points`
     arch                : (T,) int, equal for the teeth of one arch of one case
     """
 
@@ -156,11 +156,11 @@ class MeasuredTeeth:
 
 @dataclass(frozen=True)
 class ToothMetric:
-    """A number per tooth, the less the better; its mean over teeth is reported.
+    """Metric with one number per tooth, smaller is better; its mean over teeth is reported.
 
-    of       : from T teeth to (T,)
-    meaning  : in words, for the report
-    compared : True if the report marks the best of the methods
+    of       : function from `MeasuredTeeth` to (T,)
+    meaning  : the metric in words, for the report
+    compared : True if the report marks the best method
     """
 
     of: Callable[[MeasuredTeeth], Array]
@@ -171,11 +171,11 @@ class ToothMetric:
 TOOTH_METRICS = {  # the unit is in the name; docs/metrics.md has the definitions
     "add_mm": ToothMetric(
         lambda teeth: add_mm(teeth.points, teeth.true_points),
-        "average distance of a tooth's points from their true place",
+        "mean distance of a tooth's points from their true places",
     ),
     "pa_add_mm": ToothMetric(
         lambda teeth: pa_add_mm(teeth.points, teeth.true_points, teeth.arch),
-        "the same distance after one best fit per arch",
+        "add_mm after one best rigid fit per arch",
     ),
     "rotation_error_deg": ToothMetric(
         lambda teeth: rotation_error_deg(teeth.pose, teeth.true_pose),
@@ -200,10 +200,10 @@ TOOTH_METRICS = {  # the unit is in the name; docs/metrics.md has the definition
 _ADD, *_OTHERS = TOOTH_METRICS
 MEANINGS = {  # of all figures of a method, in reading order
     _ADD: TOOTH_METRICS[_ADD].meaning,
-    "add_auc_5mm": "share of teeth within a distance, mean over 0 to 5 mm; 1 is perfect",
+    "add_auc_5mm": "share of teeth with add_mm within a limit, mean over limits of 0 to 5 mm; 1 is perfect",
     **{name: TOOTH_METRICS[name].meaning for name in _OTHERS},
     "overlap_mm": "deepest interpenetration of neighbours",
-    "contact_gap_mm": "smallest distance of neighbours",
+    "contact_gap_mm": "smallest distance between neighbours",
 }
 COMPARED = {name for name, metric in TOOTH_METRICS.items() if metric.compared} | {"add_auc_5mm"}
 BIGGER_IS_BETTER = {"add_auc_5mm"}

@@ -148,7 +148,7 @@ def test_scans_after_that_stand_elsewhere_are_brought_back(tmp_path: Path, mouth
     place = elsewhere(8, turn_deg=120.0, shift_mm=200.0)
     beijing(tmp_path / "in" / "001", mouths[1], place_after=place)
     assert run(tmp_path / "in", tmp_path / "out").cases_new == 1
-    assert "stood elsewhere, and were registered" in (tmp_path / "out" / "import.txt").read_text()
+    assert "registered on the teeth that moved least" in (tmp_path / "out" / "import.txt").read_text()
     among = difference(tmp_path / "out", "beijing-001-final", mouths[1], gum_at=GUM_AT, refit=True)
     assert among.t2_mm < EXACT_MM  # the teeth among each other, exactly
     whole = difference(tmp_path / "out", "beijing-001-final", mouths[1], gum_at=GUM_AT)
@@ -275,7 +275,7 @@ def test_a_folder_of_another_level_is_refused_because_patients_would_be_mixed(
 ) -> None:
     with pytest.raises(DentalignError, match=r"name the folder that holds .*download\?"):
         run(download.parent, tmp_path / "out")
-    with pytest.raises(DentalignError, match="it is one patient"):
+    with pytest.raises(DentalignError, match="it is one patient's"):
         run(download / "001", tmp_path / "out")
     with pytest.raises(NothingUsable, match="unpack the archive"):
         run(download / "001" / "ori", tmp_path / "out")

@@ -243,7 +243,7 @@ REFUSED: dict[str, tuple[Callable[[Made], Made], str]] = {
     "jaws apart": (lower_arch_elsewhere, "export both jaws in occlusion"),
     "inches": (in_inches, "in inches?"),
     "metres": (in_metres, "in metres?"),
-    "mirrored": (mirrored, "left and right are exchanged in the numbers, or the scan is mirrored"),
+    "mirrored": (mirrored, "left and right are exchanged in the tooth numbers, or the scan is mirrored"),
 }
 
 
@@ -263,7 +263,7 @@ def test_one_arch_of_closed_crowns_is_imported_by_its_numbers_and_that_is_said(
     lower = only(made, [fdi for fdi in made.t1 if not is_upper(fdi)])
     write(tmp_path / "in" / "p1", lower)
     imported = run(tmp_path / "in", tmp_path / "out")
-    assert imported.notes["left, right and up: as the numbers say; nothing else tells"] == 1
+    assert imported.notes["left, right and up: from the tooth numbers alone"] == 1
     assert off_mm(tmp_path / "out", "p1", lower.t1, lower.faces) < 2e-3
     assert all(pose[2, 2] > 0.5 for pose in poses_of(tmp_path / "out", "p1").values())
 
@@ -315,14 +315,14 @@ def test_teeth_counted_from_one_are_no_universal_numbers(tmp_path: Path, made: M
     arch = LOWER if by > 0 else UPPER
     jaw = only(made, [fdi for fdi in arch if fdi in made.t1 and int(to_universal(fdi)) + by in range(1, 33)])
     write(tmp_path / "in" / "p1", jaw, lambda fdi: f"tooth_{int(to_universal(fdi)) + by}.stl")
-    with pytest.raises(NothingUsable, match="the sizes of the teeth beside them"):
+    with pytest.raises(NothingUsable, match="by the sizes of the crowns, the tooth numbers"):
         run(tmp_path / "in", tmp_path / "out", "universal")
 
 
 def test_two_files_of_one_tooth_are_named(tmp_path: Path, few: Made) -> None:
     folder = write(tmp_path / "in" / "p1", few)
     shutil.copy(folder / "11.stl", folder / "copy_11.stl")
-    with pytest.raises(NothingUsable, match=r"two files are tooth 11.*leave one of them"):
+    with pytest.raises(NothingUsable, match=r"two files are tooth 11.*keep one of them"):
         run(tmp_path / "in", tmp_path / "out")
 
 

@@ -179,7 +179,7 @@ def test_a_coloured_scan_is_read_by_the_user_s_list_of_colours(
     for jaw, one in scans.items():
         coloured_ply(tmp_path / "in", f"p1_{jaw}", one)
     with pytest.raises(
-        NothingUsable, match=r"which colour is which tooth: .*#00ff00.* give it with --labels"
+        NothingUsable, match=r"colours and no tooth numbers: .*#00ff00.* name it with --labels"
     ):
         run(tmp_path / "in", tmp_path / "out")
     named = {"#{:02x}{:02x}{:02x}".format(*colour_of(fdi)): fdi for fdi in made.t1}
@@ -187,7 +187,7 @@ def test_a_coloured_scan_is_read_by_the_user_s_list_of_colours(
     assert run(tmp_path / "in", tmp_path / "out", labels=tmp_path / "colours.json").cases_new == 1
     assert off_mm(tmp_path / "out", "p1", made) < 2e-3
     (tmp_path / "colours.json").write_text("[1, 2]")
-    with pytest.raises(ParamError, match="a label or colour, and the number of its tooth"):
+    with pytest.raises(ParamError, match="from label or colour to tooth number"):
         run(tmp_path / "in", tmp_path / "out", labels=tmp_path / "colours.json")
 
 

@@ -119,7 +119,7 @@ def test_matrices_that_the_arch_cannot_tell_apart_are_named_and_not_guessed(
 ) -> None:
     small = {2: mouth(2, elsewhere(2, shift_mm=3.0), share=0.02)}  # hardly a rotation, hardly off the origin
     source = write(tmp_path / "in", small)
-    with pytest.raises(NothingUsable, match=r"both origins .* give a plausible arch.* --matrices"):
+    with pytest.raises(NothingUsable, match=r"both origins .* are plausible.* --matrices"):
         run(source, tmp_path / "out")
     [row] = csv.DictReader((tmp_path / "out" / "left_out.csv").read_text(encoding="utf-8").splitlines())
     assert (row["case_id"], row["code"]) == ("teethalign3d-002", "matrix_ambiguous")

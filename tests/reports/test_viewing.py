@@ -128,7 +128,7 @@ def test_an_export_replaces_nothing_and_is_not_made_inside_the_report(folder: Pa
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "mine.txt").write_text("mine")
     for out in (tmp_path / "copy", folder / "copy"):
-        with pytest.raises(DentalignError, match="exists, or lies in the report: name a new folder"):
+        with pytest.raises(DentalignError, match="exists, or is inside the report: name a new folder"):
             viewing.export(folder, out)
     assert [path.name for path in (tmp_path / "copy").iterdir()] == ["mine.txt"]
 

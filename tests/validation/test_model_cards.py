@@ -153,8 +153,8 @@ def test_mouths_that_are_like_no_training_case_are_measured_apart(
 ) -> None:
     said = limits(cards(tmp_path / "cards", found, files)["alignment"])  # only test cases lose a tooth here
     assert re.search(
-        r"that fewer than 4 training cases have in common: mouths with such `add_mm` [\d.]+ mm, .*; "
-        r"the others none in the test split\.",
+        r"with fewer than 4 training cases: mouths with such a pattern `add_mm` [\d.]+ mm, .*; "
+        r"all other mouths none in the test split\.",
         said,
     )
 
@@ -173,7 +173,7 @@ def test_the_card_counts_what_training_cases_lacked_and_is_no_list_of_settings_f
         "|---|---|\n"
         "| nothing particular | 11 |\n"
         "| extracted 14 24 | 5 |\n"
-        "| what fewer than 4 cases have in common | 4 |"
+        "| patterns with fewer than 4 cases | 4 |"
     )
     assert not [row for row in table(card, "Architecture") if row[0].startswith("patterns")]
 

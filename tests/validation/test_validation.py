@@ -201,7 +201,7 @@ def test_a_file_that_holds_no_metrics_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DentalignError, match="no such file"):
         tables.read(tmp_path / "none.json")
     (tmp_path / "x.json").write_text('{"model": 3}')
-    with pytest.raises(DentalignError, match="not the metrics of validate"):
+    with pytest.raises(DentalignError, match="not a metrics/validation"):
         tables.read(tmp_path / "x.json")
 
 

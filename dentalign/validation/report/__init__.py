@@ -1,1 +1,1 @@
-"""Outputs of the stage `validate` for people: the HTML report, pictures, tables, model cards."""
+"""Outputs of the pipeline stage `validate` for people: HTML report, pictures, tables, model cards."""

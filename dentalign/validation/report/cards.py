@@ -1,6 +1,6 @@
-"""Model cards, Markdown: the purpose of each model, its figures, and where not to trust it.
+"""Model cards (Markdown): purpose, figures and known limits of each model.
 
-They hold hashes and figures, no times, paths or case ids: the same files give the same bytes.
+They hold hashes and figures, but no times, paths or case ids, so that the same files give the same bytes.
 """
 
 from collections.abc import Mapping
@@ -27,8 +27,8 @@ from dentalign.validation.report.tables import COLUMNS, number
 CARDS = ("encoder", "decoder", "alignment")
 
 _AUTOENCODER_DATA = (
-    "It learns from those cases of the train split that `autoencoder.cases` of params.yaml lists. Weights of "
-    "the user's own may have learnt from others; the file does not say."
+    "It is trained on the cases of the train split that are in the list `autoencoder.cases` of params.yaml. "
+    "Weights of your own may have been trained on other cases; the file does not name them."
 )
 
 
@@ -42,8 +42,8 @@ def write(
 ) -> None:
     """Write encoder.md, decoder.md and alignment.md into a folder.
 
-    found  : the validation on `latents` of these models
-    raises : DentalignError where a file is missing, or the encoder is not the one that made the latents
+    found  : result of validating these three models on `latents`
+    raises : DentalignError if a file is missing, or the encoder is not the one that made the latents
     """
     encoder = weights.load(encoder_weights, Encoder, EncoderConfig)
     if (sha256 := sha256_file(encoder_weights)) != found.lineage["encoder_sha256"]:
@@ -64,7 +64,7 @@ def write(
         "encoder": {
             **_about("encoder", encoder, encoder_interface(encoder.config), found),
             **autoencoder,
-            "python": "`dentalign.load_encoder(path)`; it makes the neighbour graph itself.",
+            "python": "`dentalign.load_encoder(path)`; the neighbour graph is made inside.",
             "limits": [*tooth_limits, *limits.ENCODER],
         },
         "decoder": {
@@ -77,9 +77,9 @@ def write(
             **_about("alignment", model, model.interface(), found),
             **_alignment(found.metrics),
             "python": "`dentalign.load_alignment_model(path)`; for case files `dentalign.Predictor(folder)`.",
-            "learnt_from": "It learns from the train split; the val split chose the epoch.",
+            "learnt_from": "It is trained on the train split; the epoch is chosen by the val split.",
             "patterns": _patterns(model.patterns),
-            "measured": f"{counts['teeth']} teeth that are there at T1 and T2",
+            "measured": f"{counts['teeth']} teeth that are present at T1 and T2",
             "limits": alignment_limits,
         },
     }
@@ -126,12 +126,12 @@ def _teeth(store: MouthStore, split: str) -> dict[str, int]:
 
 
 def _patterns(patterns: ToothPatterns | None) -> list[tuple[str, int]]:
-    """Patterns of absent and extracted teeth with their number of training cases; the rest last."""
+    """Patterns of absent and extracted teeth with their number of training cases; rare patterns last."""
     if patterns is None:
         return []
     rows = [(name or "nothing particular", count) for name, count in patterns.alike.items()]
     others = patterns.mouths - sum(patterns.alike.values())
-    return [*rows, *([(f"what fewer than {FEW_ALIKE} cases have in common", others)] if others else [])]
+    return [*rows, *([(f"patterns with fewer than {FEW_ALIKE} cases", others)] if others else [])]
 
 
 def _reconstruction(found: Validation) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _alignment(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unit(metric: str) -> str:
-    """The unit of a metric, from its name."""
+    """Unit of a metric, from its name."""
     if metric == "add_auc_5mm":
         return "share, 0 to 1"
     return {"mm": "mm", "deg": "degrees"}.get(metric.rsplit("_", 1)[-1], "none, -1 to 1")

@@ -1,4 +1,4 @@
-"""Charts of a validation, made once for the report's page and for the folder of pictures."""
+"""Charts of a validation, for the page of the report and for the folder of pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ _SPREADS = {
 
 
 def accuracy_chart(found: Validation) -> Chart:
-    """Share of teeth within each threshold, for every method."""
+    """Chart of the share of teeth with an ADD below each threshold, for every method."""
     with style():
         drawing = empty(3.2)
         axes = drawing.subplots()
@@ -48,7 +48,7 @@ def accuracy_chart(found: Validation) -> Chart:
 
 
 def spread_charts(found: Validation) -> list[Chart]:
-    """Distribution of the errors over teeth, for every method."""
+    """Charts of the distribution of three errors over teeth, for every method."""
     return [_spread(found, metric, label) for metric, label in _SPREADS.items()]
 
 
@@ -79,7 +79,7 @@ def _spread(found: Validation, metric: str, label: str) -> Chart:
 
 
 def slot_chart(found: Validation) -> Chart:
-    """Mean ADD of each slot, upper arch above the lower one, the patient's right on the left."""
+    """Chart of the mean ADD of each slot, upper arch above the lower one, the patient's right on the left."""
     means = {method: mean(found.figures[method]["add_mm"], 0) for method in METHODS}
     worst = SLOTS[int(np.nanargmax(means["model"]))]
     with style():
@@ -101,7 +101,7 @@ def slot_chart(found: Validation) -> Chart:
 
 
 def confidence_chart(found: Validation) -> Chart | None:
-    """Actual beside expected errors; None where the model gives no expected ones."""
+    """Chart of actual beside expected errors; None for a model without expected errors."""
     figures = found.metrics.get("confidence")
     if found.expected_add_mm is None or not figures or "add_mm" not in figures:
         return None
@@ -136,10 +136,10 @@ def _bars(axes: Axes, groups: Sequence[tuple[str, Array]], labels: dict[str, str
 
 
 def training_chart(train_log: Path | None) -> Chart | None:
-    """Training loss, and ADD on the validation split, by epoch; None without curves.
+    """Chart of the training loss and of the ADD on the val split, by epoch; None if there are no curves.
 
-    train_log : folder of the training's log
-    raises    : DentalignError where a curve cannot be read
+    train_log : DVCLive's folder of the training
+    raises    : DentalignError if a curve cannot be read
     """
     folder = train_log / "plots" / "metrics" if train_log else None
     if folder is None or not (folder / "loss.tsv").is_file():
@@ -174,7 +174,7 @@ def training_chart(train_log: Path | None) -> Chart | None:
 
 
 def read_curve(path: Path, name: str) -> tuple[Array, Array]:
-    """Steps and values of one of DVCLive's curves; raises DentalignError where the file is no such curve."""
+    """Read the steps and values of a curve of DVCLive; raises DentalignError if the file is no such curve."""
     try:
         rows = csv_table.read(path, ["step"])
         curve = np.array([[float(row["step"]), float(row[name])] for _, row in rows])

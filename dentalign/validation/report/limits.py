@@ -1,4 +1,4 @@
-"""Known limits of the models for their cards, in sentences, from a validation."""
+"""Known limits of the models, as sentences for their model cards, from a validation."""
 
 from collections.abc import Sequence
 
@@ -21,18 +21,18 @@ WORST = 5  # slots that are named
 
 ENCODER = (
     "Latents depend on where a tooth stands: points in another frame or unit give other latents.",
-    "It knows a point by its neighbours alone; the models after it know a point by its place in the fixed "
-    "order, so points in another order are encoded well and misunderstood.",
+    "It does not use the order of the points, but the models after it do: they misread the latents of points "
+    "in another order.",
 )
 DECODER = (
-    "It reads each point's features alone and knows of no tooth: it decodes what no encoder made, too.",
+    "It decodes each point from its features alone, and also features that are no latent of a tooth.",
     "Decoded points are not exactly a rigid tooth (`rigidity_residual_mm` of the alignment model `fc`).",
 )
 _THIRD_MOLAR = np.array([fdi % 10 == 8 for fdi in SLOTS])
 
 
 def of_autoencoder(found: Validation) -> list[str]:
-    """Known limits of encoder plus decoder, in sentences."""
+    """Known limits of encoder plus decoder, as sentences."""
     error = mean(found.reconstruction_mm, (0, 1))
     worst = [slot for slot in _by_decreasing(error) if error[slot] > 0]
     sentences = []
@@ -43,14 +43,16 @@ def of_autoencoder(found: Validation) -> list[str]:
 
 
 def of_alignment_model(found: Validation, store: MouthStore, model: AlignmentModel) -> list[str]:
-    """Limits of an alignment model; `store` holds the cases of its training and of its validation."""
+    """Known limits of an alignment model, as sentences.
+
+    store : the latents file, open; it holds the cases of the training and of the validation
+    """
     train, test = store.present(store.rows_of("train")), store.present(found.rows)
     add, still = (mean(found.figures[method]["add_mm"], 0) for method in ("model", "identity"))
     teeth = found.measured.sum(0)
     enough = teeth >= FEW_TEETH
     sentences = [
-        f"It knows what the {len(train)} cases of its train split show, and nothing of other populations, "
-        "appliances or scanners."
+        f"It was trained on {len(train)} cases, and not tested on other populations, appliances or scanners."
     ]
     if weakest := [slot for slot in _by_decreasing(add) if enough[slot]][:WORST]:
         named = ", ".join(f"{SLOTS[slot]} ({add[slot]:.2f} mm, {teeth[slot]} teeth)" for slot in weakest)
@@ -78,8 +80,8 @@ def of_alignment_model(found: Validation, store: MouthStore, model: AlignmentMod
         f"{_compared(found, ('mouths that lack teeth', lacking), ('full mouths', ~lacking))}.",
         "Extractions (third molars not counted): "
         f"{_compared(found, ('mouths with extractions', losing), ('mouths without', ~losing))}.",
-        f"Absent and extracted teeth that fewer than {FEW_ALIKE} training cases have in common: "
-        f"{_compared(found, ('mouths with such', unusual), ('the others', ~unusual))}.",
+        f"Patterns of absent and extracted teeth with fewer than {FEW_ALIKE} training cases: "
+        f"{_compared(found, ('mouths with such a pattern', unusual), ('all other mouths', ~unusual))}.",
     ]
     one_arch = sum(int((~train[:, T1, slots].any(1)).sum()) for slots in ARCHES.values())
     extracted = int((train[:, T1] & ~train[:, T2]).sum())
@@ -87,8 +89,8 @@ def of_alignment_model(found: Validation, store: MouthStore, model: AlignmentMod
         *sentences,
         f"Cases that have one arch only, in its train split: {one_arch}.",
         f"Extracted teeth: {extracted} in the train split, {found.metrics['counts']['extracted_teeth']} in "
-        "the test split; which teeth go is an input, it does not decide that.",
-        "It knows nothing of roots, bone, gums, bite forces or of teeth that must not move.",
+        "the test split; which teeth are extracted is an input, not a prediction.",
+        "Its inputs have no roots, bone, gums or bite forces, and no teeth that must not move.",
     ]
 
 

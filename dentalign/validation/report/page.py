@@ -1,4 +1,4 @@
-"""The report of a validation in one HTML file: figures, charts, three cases in 3D, and their lineage."""
+"""Report of a validation as one HTML file: figures, charts, three cases in 3D, and the lineage."""
 
 import csv
 import hashlib
@@ -34,12 +34,12 @@ def write(
     """Write the report of a validation as one self-contained HTML file, all or nothing.
 
     path        : the file, usually `reports/validation/index.html`
-    latents     : the file the validation was made on, for the teeth
-    train_log   : folder of the training's curves; None, or a folder without curves: no such chart
-    left_out    : the CSV of what was left out; None, or no such file: the report says that it has none
-    parameters  : section -> values, of params.yaml: shown, with their hash
-    model_cards : model -> its card, as a link from the page; None: no such links
-    raises      : DentalignError where a curve or the list cannot be read
+    latents     : latents file of the validation; the teeth are read from it
+    train_log   : DVCLive's folder of the training; None, or a folder without curves: no chart of the training
+    left_out    : CSV of what was left out; None, or a missing file: the report has a sentence in its place
+    parameters  : section of params.yaml -> its values, shown with their hash
+    model_cards : model -> address of its model card relative to the page; None: no links
+    raises      : DentalignError if a curve or the list cannot be read
     """
     metrics, chosen = found.metrics, chosen_cases(found)
     with MouthStore(latents) as store:
@@ -78,7 +78,7 @@ def write(
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:
-    """One sentence that compares the model's add_mm with both baselines."""
+    """Sentence that compares the model's add_mm with both baselines."""
     model, others = metrics["model"]["add_mm"], [metrics[method]["add_mm"] for method in METHODS[1:]]
     better = sum(model < other for other in others)
     words = ("worse than both baselines", "better than one of two baselines", "better than both baselines")

@@ -1,4 +1,4 @@
-"""Test cases as scenes of a 3D report, and PNG pictures of three of them and of charts."""
+"""Scenes of test cases for the 3D report, and PNG pictures of three cases and of charts."""
 
 from pathlib import Path
 
@@ -23,8 +23,8 @@ COLOUR_BY = ("add_mm", "rotation_error_deg", "predicted_movement_mm", "planned_m
 def write_pictures(folder: Path, found: Validation, latents: str | Path, train_log: Path | None) -> None:
     """Write best.png, median.png, worst.png, accuracy.png, per_slot.png and, with curves, loss.png.
 
-    latents   : the file the validation was made on, for the teeth
-    train_log : folder of the training's curves; None or a folder without `loss.tsv`: no loss.png
+    latents   : latents file of the validation; the teeth are read from it
+    train_log : DVCLive's folder of the training; None, or a folder without `loss.tsv`: no loss.png
     """
     folder.mkdir(parents=True, exist_ok=True)
     with MouthStore(latents) as store:
@@ -36,7 +36,7 @@ def write_pictures(folder: Path, found: Validation, latents: str | Path, train_l
 
 
 def chosen_cases(found: Validation) -> dict[str, int]:
-    """The best, median and worst test case by the mean ADD of its teeth: name -> number of the case."""
+    """Choose the best, median and worst test case by mean ADD: name -> index of the case in `found`."""
     add = mean(found.figures["model"]["add_mm"], 1)
     ranked = np.argsort(add, kind="stable")[: int(np.isfinite(add).sum())]  # NaN, no measured tooth, is last
     chosen = {"best": ranked[0], "median": ranked[(len(ranked) - 1) // 2], "worst": ranked[-1]}
@@ -57,10 +57,10 @@ def _write_case(path: Path, found: Validation, number: int, shown: Scene) -> Non
 
 
 def scene(found: Validation, store: MouthStore, number: int) -> Scene:
-    """The scene of one test case; its surfaces go through the teeth's points, as the store has no meshes.
+    """Make the scene of a test case; the surfaces are made from points, as the latents file has no meshes.
 
-    store  : of the latents file that was validated on
-    number : of the case among the test cases
+    store  : the latents file of the validation, open
+    number : index of the case in `found`
     """
     mouth = store.mouth(int(found.rows[number]), latents=False)
     slots = np.flatnonzero(mouth.present.any(0)).tolist()
@@ -89,8 +89,8 @@ def _tooth(found: Validation, mouth: Mouth, number: int, slot: int) -> SceneToot
 def smooth_surface(points: Array, iterations: int = 1) -> tuple[Array, NDArray[np.int64]]:
     """Closed surface through ordered points (P, 3), subdivided for display; not for measuring.
 
-    Loop's rule for triangle meshes (Loop 1987, "Smooth subdivision surfaces based on triangles") makes four
-    triangles of each and rounds the surface.
+    Each iteration makes four triangles of each triangle and rounds the surface (Loop 1987, "Smooth
+    subdivision surfaces based on triangles").
 
     returns : vertices (V, 3), in the unit of `points`, and faces (4^iterations (2 P - 4), 3), outward winding
     """

@@ -1,4 +1,4 @@
-"""The figures of a validation as a text table, and as CSV files."""
+"""Figures of a validation as a text table and as CSV files."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ COLUMNS = (*METHODS, "true_t2")  # blocks of metrics/validation.json
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The metrics in a file; raises DentalignError where it is missing or not such a file."""
+    """Read metrics/validation.json; raises DentalignError if the file is missing or something else."""
     try:
         metrics = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -28,18 +28,18 @@ def read(path: str | Path) -> dict[str, Any]:
         ) from None
     if not isinstance(metrics, dict) or not all(isinstance(metrics.get(row), dict) for row in METHODS):
         raise DentalignError(
-            f"{path}: not the metrics of validate, which have the blocks {', '.join(METHODS)}; name that file"
+            f"{path}: not a metrics/validation.json, which has the blocks {', '.join(METHODS)}; name it"
         )
     return metrics
 
 
 def number(value: Any, missing: str = "–") -> str:
-    """A figure with three decimals, or a dash where there is none."""
+    """Text of a figure with three decimals, or `missing` if there is no figure."""
     return f"{value:.3f}" if isinstance(value, int | float) else missing
 
 
 def format_table(metrics: dict[str, Any]) -> str:
-    """A row per method, a column per metric, units in the names; '-' where a figure does not exist."""
+    """Make the text table: a row per method, a column per metric; '-' for a figure that does not exist."""
 
     def shown(value: Any) -> str:
         return number(value, "-")
@@ -70,7 +70,7 @@ def format_table(metrics: dict[str, Any]) -> str:
 def write_tables(folder: Path, found: Validation) -> None:
     """Write `per_slot.csv`, `cases.csv`, `accuracy.csv` and `lineage.json` into a folder.
 
-    Also `reliability.csv`, for a model that predicts its own error for each tooth.
+    For a model with expected errors, `reliability.csv` is written, too.
     """
     _write_csv(folder / "per_slot.csv", per_slot(found))
     _write_csv(folder / "cases.csv", per_case(found))
@@ -85,7 +85,7 @@ def write_tables(folder: Path, found: Validation) -> None:
 
 
 def per_slot(found: Validation) -> list[dict[str, Any]]:
-    """A row for each slot with a measured tooth, in slot order; means over its teeth."""
+    """Rows of `per_slot.csv`: means over the teeth of each slot with a measured tooth, in slot order."""
     names = [("model", name, name) for name in ("add_mm", "rotation_error_deg", "translation_error_mm")]
     names += [(method, "add_mm", f"{method}_add_mm") for method in METHODS[1:]]
     means = {column: mean(found.figures[method][metric], 0) for method, metric, column in names}
@@ -98,7 +98,7 @@ def per_slot(found: Validation) -> list[dict[str, Any]]:
 
 
 def per_case(found: Validation) -> list[dict[str, Any]]:
-    """A row for each test case, without figures where no tooth was measured."""
+    """Rows of `cases.csv`, one for each test case; without figures if no tooth was measured."""
     rows = []
     for case, case_id in enumerate(found.case_ids):
         slots = np.flatnonzero(found.measured[case])
