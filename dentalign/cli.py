@@ -115,8 +115,9 @@ def predict_(
     buccal_axis: Annotated[
         Literal["auto", "+y", "-y"],
         typer.Option(
-            help="Buccal axis of the exporter's tooth-local frame; auto: source.buccal_axis of the "
-            "parameters, or the opposite axis in a case where nearly all teeth show it."
+            help="Buccal axis of the exporter's tooth-local frame. auto: source.buccal_axis of the "
+            "parameters, or its opposite for a case in which that axis points inwards in at least 90 % of "
+            "the teeth."
         ),
     ] = "auto",
     device: Annotated[
@@ -127,8 +128,8 @@ def predict_(
 ) -> None:
     """Predict T2 of new patients with the trained models.
 
-    Writes json/, movement/, picture/ and report/ with a file per case, left_out.csv, and to_look_at.csv with
-    the cases and teeth that a clinician should review.
+    Writes json/, movement/, picture/ and report/ with a file per case. Also writes left_out.csv and
+    to_look_at.csv, with the cases and teeth that a clinician should review.
     """
     from dentalign import settings
     from dentalign.prediction import batch
@@ -247,7 +248,14 @@ def import_(
             "labelled scans; teethalign3d, beijing, teeth3ds: downloads of these data sets.",
         ),
     ],
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of the files, with cases below it.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SRC",
+            help="Folder with the data; its subfolders are searched, too. crowns: a subfolder per case; "
+            "scan: files <id>_upper and <id>_lower.",
+        ),
+    ],
     dest: Annotated[
         Path,
         typer.Argument(

@@ -32,5 +32,7 @@ def load(path: str | Path) -> AlignmentModel:
     try:
         _ = model.patterns
     except (TypeError, ValueError) as error:
-        raise DentalignError(f"{path}: `patterns` in its config cannot be read: {error}") from None
+        raise DentalignError(
+            f"{path}: the patterns of absent teeth in its config cannot be read ({error}); train it again"
+        ) from None
     return model

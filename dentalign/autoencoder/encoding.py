@@ -1,4 +1,4 @@
-"""From clouds to latents: encoding of every tooth at T1 and T2, on one graph."""
+"""From clouds to latents: encoding of every tooth at T1 and T2, with one neighbour graph for both."""
 
 import functools
 from contextlib import closing

@@ -1,7 +1,8 @@
 """Parser of the planning system's JSON, with the allow-list of its fields.
 
 Only the fields of the models in this module are kept. Free text is neither kept nor quoted in errors, because
-it may be a name or a date of birth: a value that should be a number and is not becomes null.
+it may be a name or a date of birth. Where a number is expected, anything else becomes null (NaN for T2Stage),
+and so does a number beyond 1e5 or -1e5.
 """
 
 import json

@@ -42,10 +42,15 @@ class Findings:
                 f"{self.dropped} teeth cannot be used, more than "
                 f"limits.max_dropped_teeth = {limits.max_dropped_teeth}"
             )
-            fix = "correct the teeth listed, or raise the limit"
+            fix = "correct the teeth in the other lines of this case, or raise the limit"
             raise CaseDefect("too_many_dropped", seen, fix, file=file)
         if not mouth.present[T1].any():
-            raise CaseDefect("no_teeth", "no usable tooth at T1", "correct the teeth listed", file=file)
+            raise CaseDefect(
+                "no_teeth",
+                "no usable tooth at T1",
+                "correct the teeth in the other lines of this case",
+                file=file,
+            )
         if plan and not np.logical_and(*mouth.present[[T1, T2]]).any():
             seen, fix = "no usable tooth stands at both T1 and T2", "check that T2Stage is the right stage"
             raise CaseDefect("no_pairs", seen, fix, file=file)

@@ -186,9 +186,10 @@ def _first_reasons(lines: Sequence[LeftOut]) -> str:
 
 
 def read_listed(path: str | Path) -> tuple[list[str], list[LeftOut]]:
-    """Read the JSON list of what was left out by fetch_json.
+    """Read the JSON file in which fetch_json listed what it left out.
 
-    returns: rows of the case list (case id or "line N"); the lines of what was left out
+    returns: all rows of the case list, usable or not, each as its case id ("line N" if the row is unusable);
+             the lines of what was left out
     raises : DentalignError if the file is not such a list
     """
     try:

@@ -1,1 +1,1 @@
-"""HDF5 files that pipeline stages exchange: clouds, latents, and all shards joined."""
+"""HDF5 files that pipeline stages exchange: clouds and latents, a file per shard; latents of all shards."""

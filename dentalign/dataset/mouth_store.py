@@ -1,4 +1,4 @@
-"""HDF5 files with one mouth per row: clouds, latents, and joined shards.
+"""HDF5 files with one mouth per row: clouds or latents of a shard, or latents of all shards.
 
 Frames and units are those of `Mouth`: `points` tooth-local mm; `t1/pose`, `t2/pose` tooth-local -> head, mm.
 HDF5 has a checksum (Fletcher-32) of every chunk and of its own structures, so reading a damaged file raises

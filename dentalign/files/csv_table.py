@@ -50,6 +50,7 @@ def read(path: str | Path, required: Sequence[str]) -> Iterator[tuple[int, dict[
     # Excel writes semicolons in some languages, and tabs as "Unicode text".
     delimiter = next((mark for mark in ",;\t" if mark in heading), ",")
     reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
+    latest = 0  # line in which the row before the current one ends
     try:
         for _ in range(first):
             next(reader)
@@ -72,4 +73,7 @@ def read(path: str | Path, required: Sequence[str]) -> Iterator[tuple[int, dict[
                 padded = values + [""] * (len(columns) - len(values))
                 yield latest, {name: value.strip() for name, value in zip(columns, padded, strict=False)}
     except csv.Error as error:
-        raise DentalignError(f"{path}: line {reader.line_num}: not CSV: {error}") from error
+        seen = f"{path}: line {latest + 1}: not CSV ({error})"
+        if reader.line_num > latest + 1 or "unexpected end" in str(error):
+            seen += "; a quoted value begins there and is never closed: close the quote"
+        raise DentalignError(seen) from error

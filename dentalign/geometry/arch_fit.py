@@ -49,7 +49,10 @@ class Arch:
 
     @functools.cached_property
     def frame(self) -> Array:
-        """Rotation matrix (3, 3) with columns nearest to left, back and normal, which must not be None."""
+        """Rotation matrix (3, 3) whose columns are left, back and normal, made exactly perpendicular.
+
+        Only for an arch whose `normal` is not None.
+        """
         assert self.left is not None and self.back is not None and self.normal is not None
         u, _, vt = np.linalg.svd(np.stack([self.left, self.back, self.normal], axis=1))
         return np.asarray(u @ vt)

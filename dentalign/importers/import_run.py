@@ -164,7 +164,11 @@ def _read(importer: Importer, source: SourceFolder, case: FoundCase) -> Imported
     except (ArithmeticError, LookupError, ValueError, np.linalg.LinAlgError) as error:
         # A fault that no check foresaw costs its case, not the whole run.
         seen = f"unexpected error in the importer ({type(error).__name__})"
-        raise CaseDefect("not_understood", seen, "report it, with the name of the case") from error
+        raise CaseDefect(
+            "not_understood",
+            seen,
+            "report this line to the authors of dentalign, if the case id names no person",
+        ) from error
 
 
 def _written(

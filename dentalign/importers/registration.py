@@ -88,8 +88,9 @@ def common_frame(first: Array, second: Array) -> tuple[Array, bool]:
     """Find the motion from the frame of the second scan to that of the first, if they are two frames.
 
     No tooth is sure to have stood still, so the motion is a robust least-squares fit of the centroids, in
-    which the teeth that moved least weigh most. A motion of up to 5 mm and 8 degrees may be treatment: both
-    scans then count as one frame. A larger motion includes any treatment that moved the whole mouth.
+    which the teeth that moved least weigh most. A motion of up to 5 mm and 8 degrees may be treatment, so
+    both scans then count as one frame. A larger motion is returned whole: if treatment moved all teeth
+    together, that shift is part of it, and cannot be told from the change of frame.
 
     first, second : (N, 3), mm, centroids of the same teeth, N >= 3
     returns       : motion (4, 4), mm, and True; if both scans have one frame, the identity and False

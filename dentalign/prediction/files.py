@@ -98,10 +98,11 @@ def _remove(path: Path) -> None:
 
 
 def in_the_file_s_frame(prediction: Prediction, poses: Array) -> dict[int, Array]:
-    """Poses of all teeth that stand at T2, in the tooth-local axes of the input file.
+    """Convert the poses of one treatment stage to the tooth-local axes of the input file.
 
-    poses   : (32, 4, 4), tooth-local -> head, mm, of one treatment stage
-    returns : FDI -> (4, 4), the unmoved teeth included
+    poses   : (32, 4, 4), our tooth-local -> head, mm
+    returns : FDI -> (4, 4), mm, of the teeth that are not extracted; teeth without a usable mesh are added,
+              with their pose of the file
     """
     case = prediction.case
     turned = slots.turned(poses, case.buccal_axis)

@@ -87,8 +87,8 @@ class Predictor:
         encoder, decoder : weights files in place of those in `models`
         device           : auto, cpu or cuda
         buccal_axis      : axis that points buccally in the tooth-local frame of the files, "+y" or "-y"
-        find_axis        : True to use the opposite axis for a case where nearly all teeth show it; a note
-                           states it
+        find_axis        : True to use the opposite axis for a case in which `buccal_axis` points inwards in
+                           at least 90 % of the teeth; a note states it
         sample           : settings with which crowns become points; by default those of the pipeline
         limits           : limits of a usable case
         fetch            : time-outs and retries for meshes on a server
@@ -106,8 +106,8 @@ class Predictor:
             wanted, found = getattr(self.alignment_model.config, f"{part}_sha256"), sha256_file(file)
             if wanted != found:
                 raise DentalignError(
-                    f"{folder / 'alignment.pt'}: trained with the {part} {wanted[:12]}, {file} is "
-                    f"{found[:12]}: take the three files of one training"
+                    f"{folder / 'alignment.pt'}: trained with the {part} of SHA-256 {wanted[:12]}..., "
+                    f"that of {file} is {found[:12]}...: take the three files of one training"
                 )
         sample = sample or Sample(points=self.encoder.config.points)
         if sample.points != self.encoder.config.points:

@@ -84,8 +84,8 @@ class MouthLoss(nn.Module):
     def forward(self, batch: Examples, counts: torch.Tensor, pairs: Neighbours) -> torch.Tensor:
         """Return the loss () of mouths in the canonical frame.
 
-        counts : (N, 32) bool, slots whose tooth counts
-        pairs  : pairs of neighbours, both of which count
+        counts : (N, 32) bool, slots whose tooth counts in the loss
+        pairs  : pairs of neighbours, both of which count in the loss
         """
         rotation, centroid, log_error = self.network(batch.t1, batch.present, batch.stays)
         away = (centroid - batch.t2_centroid)[:, :, None]

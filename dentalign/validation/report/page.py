@@ -101,7 +101,9 @@ def _left_out(path: Path | None) -> dict[str, Any] | None:
             lines = [{name: row[name] for name in ("case_id", "tooth", "stage", "code", "seen", "fix")}
                      for row in csv.DictReader(file)]  # fmt: skip
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
-        raise DentalignError(f"{path}: not the list of what was left out ({error!r})") from None
+        raise DentalignError(
+            f"{path}: not the list of what was left out ({type(error).__name__}); `dvc repro` makes it again"
+        ) from None
     return {
         "lines": lines[:MOST_LEFT_OUT_LINES],
         "more": max(0, len(lines) - MOST_LEFT_OUT_LINES),
