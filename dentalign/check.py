@@ -166,6 +166,8 @@ def locate(source: Path, json: str | None = None, meshes: str | None = None) -> 
         return
     if json is not None:
         raise ParamError("--json is for a case list as SOURCE; a case store has its own folder json/")
+    if source.name == "json" and any(source.glob("*.[jJ][sS][oO][nN]")):
+        raise ParamError(f"{source}: name the folder that holds json/: {source.resolve().parent}")
     if not (source / "json").is_dir():
         raise ParamError(f"{source}: neither a case store (a folder json/ of <case_id>.json) nor a case list")
     cases, bad = case_list.find(source, STAGE)

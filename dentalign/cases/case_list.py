@@ -40,7 +40,7 @@ class ListedCase:
 def check_id(case_id: str, file: str = "") -> None:
     """Raise CaseDefect if an id is not a valid file name on every system; the error does not quote the id."""
     if not _ID.fullmatch(case_id) or len(case_id) > MAX_ID_LENGTH or case_id.endswith("."):
-        raise CaseDefect("bad_case_id", "an id that cannot be a file name", _ID_RULE, file=file)
+        raise CaseDefect("bad_case_id", "an id with other characters, or too long", _ID_RULE, file=file)
     if _WINDOWS_DEVICE.fullmatch(case_id):
         raise CaseDefect("bad_case_id", "an id that names a Windows device", "choose another id", file=file)
 

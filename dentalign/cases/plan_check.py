@@ -1,4 +1,4 @@
-"""Check that a treatment can move the mouth from T1 to T2; a model would also learn from an impossible T2.
+"""Check that a treatment can move the mouth from T1 to T2, because a model would learn an impossible T2, too.
 
 T1 and T2 are in one head frame, so the checks measure movements: of each tooth, of an arch as a whole, and of
 one jaw against the other. The limits (section `limits` of params.yaml) are well above the movements of real
@@ -43,8 +43,9 @@ class ArchMovement:
     slots    : (n,) slots of these teeth
     shift    : (3,) mm in the head frame, median of their translations; 0 if they are fewer than MIN_TEETH
     beyond   : (n,) mm, length of (translation minus `shift`) of each tooth
-    rotation : (2, 3, 32, 3, 3), at T1 and T2, in the axes of the arch at that time: the rotations of all 32
-               slots, their inverses, and their inverses for an exporter with buccal at -y
+    rotation : (2, 3, 32, 3, 3), at [T1 or T2, kind, slot]. Kinds, from the rotation tooth-local -> head: 0 as
+               it is; 1 its inverse; 2 its inverse if the exporter has buccal at -y. Each is turned into the
+               axes of the arch at T1 or T2 (head axes if these are unknown or differ too much)
     turn     : degrees, rotation of the arch as a whole; 0 if its teeth are too few, or almost in a row
     """
 

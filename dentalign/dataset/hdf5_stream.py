@@ -14,7 +14,7 @@ class TellsLater(io.FileIO):
     failure: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Write; after a failure, discard the data and report success."""
+        """Write; keep an error in `failure`, and return as if all was written from then on."""
         view = memoryview(data).cast("B")
         try:
             done = 0
@@ -25,7 +25,7 @@ class TellsLater(io.FileIO):
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
-        """Truncate; after a failure, do nothing and report success."""
+        """Truncate; keep an error in `failure` instead of raising it. Once it is set, do nothing."""
         try:
             return self.tell() if self.failure else super().truncate(size)
         except OSError as error:

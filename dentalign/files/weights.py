@@ -41,7 +41,7 @@ def read(path: str | Path, keys: Sequence[str] = ("config", "state_dict")) -> di
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise DentalignError(f"{path}: no such weights file") from None
+        raise DentalignError(f"{path}: no such weights file; `dvc repro` trains the models") from None
     except Exception as error:  # torch raises many kinds for a damaged or unsafe file
         # torch's own words are left out: some advise to load with weights_only off, which runs code.
         raise DentalignError(

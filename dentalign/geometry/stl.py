@@ -143,7 +143,7 @@ def without_text(data: bytes, *, file: str = "", tooth: int = 0) -> bytes:
 def mesh_sha256(data: bytes) -> str:
     """SHA-256, hexadecimal, of an STL `without_text`, so that headers and names make no difference.
 
-    If the file cannot be read, it is the hash of all bytes; `read_triangles` raises the reason.
+    If the file is no readable STL, the hash of all its bytes, without an error: `read_triangles` raises it.
     """
     try:
         return sha256(without_text(data))

@@ -19,7 +19,7 @@ OFF_SCAN_MM = 1.0
 REACH = 1.5  # times the median distance of a labelled point from the next one
 MIN_FACES = 20
 WHOLE_SHARE = 0.7  # of a label's area: a largest piece with less is no crown
-LABEL_IS_WRONG = "nothing: the label itself is wrong"
+LABEL_IS_WRONG = "label this tooth again in the scan; in a public data set the tooth stays left out"
 
 
 def surface(triangles: Array) -> Trimesh:

@@ -89,6 +89,7 @@ def predict_cases(
             raise  # of the models, the options or the disk: the next case would meet it too
         except Exception as error:  # noqa: BLE001  one case never ends the batch
             command.show_traceback()
+            prediction_files.remove(out, file.stem)
             seen, fix = f"{type(error).__name__} in dentalign", "report it, with the traceback of --debug"
             failure = CaseDefect("internal", seen, fix, file=str(file))
             lines.append(LeftOut.of(file.stem, STAGE, failure))
@@ -105,6 +106,8 @@ def _json_files(cases: Path) -> list[Path]:
     if not cases.is_dir():
         if not cases.exists():
             raise DentalignError(f"{cases}: no such file or folder")
+        if cases.suffix.lower() == ".csv":
+            raise ParamError(f"--case {cases} is a case list: name a JSON file, or a folder of them")
         return [cases]
     folder = cases / "json" if (cases / "json").is_dir() else cases
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".json")

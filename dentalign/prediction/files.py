@@ -66,8 +66,7 @@ def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> lis
     document = planned_document.with_stages(
         case.document, [in_the_file_s_frame(prediction, poses) for poses in after]
     )
-    for name in (f"moved/{case.case_id}", f"picture/{case.case_id}.png", f"report/{case.case_id}.html"):
-        _remove(folder / name)
+    remove(folder, case.case_id)
     files = [folder / "json" / f"{case.case_id}.json", folder / "movement" / f"{case.case_id}.csv"]
     plain = case_document.as_exported(document)
     atomic.write_text(files[0], json.dumps(plain, allow_nan=False, indent=1) + "\n")
@@ -90,11 +89,11 @@ def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> lis
     return files
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def remove(out: str | Path, case_id: str) -> None:
+    """Remove the files of an earlier prediction of a case below a folder, see `write`."""
+    shutil.rmtree(Path(out) / "moved" / case_id, ignore_errors=True)
+    for name in ("json/{}.json", "movement/{}.csv", "picture/{}.png", "report/{}.html"):
+        (Path(out) / name.format(case_id)).unlink(missing_ok=True)
 
 
 def in_the_file_s_frame(prediction: Prediction, poses: Array) -> dict[int, Array]:

@@ -120,8 +120,18 @@ def read(
 
 
 def _is_flat(meshes: str | Path, case_id: str) -> bool:
-    """True if a local folder has no folder for the case: it holds the crowns of one patient."""
-    return "://" not in str(meshes) and Path(meshes).is_dir() and not (Path(meshes) / case_id).is_dir()
+    """True if a local folder has no folder for the case: it holds the crowns of one patient.
+
+    raises: CaseDefect if that patient is another one, because the crowns of the case lie beside the folder
+    """
+    folder = Path(meshes)
+    if "://" in str(meshes) or not folder.is_dir() or (folder / case_id).is_dir():
+        return False
+    own = folder.resolve().parent / case_id
+    if own.is_dir() and own != folder.resolve():
+        seen = f"{folder} is named as the crowns of {case_id}, and the folder {case_id} lies beside it"
+        raise CaseDefect("crowns_of_another_case", seen, f"give --meshes {own}", file=str(folder))
+    return True
 
 
 def _plan(document: CaseDocument, file: str, good_at_t1: Set[int], notes: list[str]) -> StagePoses | None:

@@ -145,7 +145,11 @@ def _expected_errors(
 
 
 def warnings(items: Iterable[ReviewItem]) -> tuple[str, ...]:
-    """Make the sentences of the items that `unlike_training` lists."""
+    """Make the sentences for the head of the report from the items on what is unlike the training cases.
+
+    One sentence for each such item on the whole case, and one that names all teeth that the model left in
+    place. Items with other reason codes are ignored.
+    """
     unlike = [item for item in items if item.code in UNLIKE_TRAINING]
     said = [f"Unlike the training cases: {item.seen}. Fix: {item.fix}." for item in unlike if not item.tooth]
     if teeth := ", ".join(item.tooth for item in unlike if item.tooth):

@@ -79,17 +79,19 @@ def _drawing(
     drawing = Figure(figsize=(15.0, height), dpi=100)
     drawing.text(0.02, 1 - 0.23 / height, title, fontsize=14, weight="bold", va="center")
     drawing.text(0.02, 1 - 0.51 / height, subtitle, fontsize=10, color="0.25", va="center")
-    columns = [[_seen(bodies, view) for _, bodies in rows] for view in _COLUMNS]
-    boxes = [_box(bodies, view) for bodies, view in zip(columns, _COLUMNS, strict=True)]
+    # A mouth of one arch has no occlusal view of the other.
+    shown = {view: [_seen(bodies, view) for _, bodies in rows] for view in _COLUMNS}
+    shown = {view: column for view, column in shown.items() if any(column)}
+    boxes = [_box(column, view) for view, column in shown.items()]
     widths = np.array([box[1] - box[0] for box in boxes])
     widths *= 0.875 / widths.sum()
     lefts = 0.045 + np.concatenate([[0], np.cumsum(widths)[:-1]])
     for number, (label, _) in enumerate(rows):
         bottom = 1 - (_HEAD_IN + _ROW_IN * (number + 1)) / height
         drawing.text(0.022, bottom + 0.45 * row, label, rotation=90, ha="center", va="center", fontsize=12)
-        for view, column, box, left, width in zip(_COLUMNS, columns, boxes, lefts, widths, strict=True):
+        for view, box, left, width in zip(shown, boxes, lefts, widths, strict=True):
             axes = drawing.add_axes((left + 0.004, bottom, width - 0.008, 0.89 * row))
-            draw(axes, column[number], view, box)
+            draw(axes, shown[view][number], view, box)
             if number == 0:
                 centre, top = left + width / 2, 1 - 0.77 / height
                 drawing.text(centre, top, view.replace("_", " "), ha="center", va="bottom", fontsize=10)
@@ -108,7 +110,5 @@ def _seen(bodies: dict[int, Body], view: str) -> list[Body]:
 def _box(states: list[list[Body]], view: str) -> tuple[float, float, float, float]:
     """Left, right, bottom, top, mm, that hold every state in a view, so that rows share a scale."""
     points = [body.vertices @ VIEWS[view][:2].T for bodies in states for body in bodies]
-    if not points:
-        return 0.0, 1.0, 0.0, 1.0
     low, high = np.concatenate(points).min(0) - 1.0, np.concatenate(points).max(0) + 1.0
     return float(low[0]), float(high[0]), float(low[1]), float(high[1])

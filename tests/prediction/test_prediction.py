@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import dentalign
@@ -297,7 +298,7 @@ def test_teeth_planned_away_in_the_file_are_extracted_and_the_plan_is_compared_w
     assert rows[11]["add_mm"] == pytest.approx(np.linalg.norm(distance, axis=1).mean())
 
 
-def test_one_arch_alone_is_predicted_and_said(predictor: Predictor, store: Path) -> None:
+def test_one_arch_alone_is_predicted_and_said(predictor: Predictor, store: Path, tmp_path: Path) -> None:
     content = t1_only(store)
     for spelling in SPELLINGS:
         for fdi in (11, 12, 21, 22):
@@ -311,6 +312,25 @@ def test_one_arch_alone_is_predicted_and_said(predictor: Predictor, store: Path)
         "the upper arch has no teeth; the model was trained on both arches",
     )
     assert any(arch.seen in warning for warning in prediction.warnings)
+    files = prediction_files.write(tmp_path / "out", prediction, OutputOptions())
+    assert [file.parent.name for file in files] == ["json", "movement", "picture", "report"]
+    with Image.open(files[2]) as picture:
+        assert np.ptp(np.asarray(picture.convert("L"))) > 200
+
+
+def test_the_crowns_of_another_case_beside_those_of_the_case_are_refused(
+    predictor: Predictor, store: Path
+) -> None:
+    other = shutil.copytree(store / "stl" / CASE, store / "stl" / "p9")
+    with pytest.raises(CaseDefect, match=f"crowns_of_another_case: .*; give --meshes .*{CASE}"):
+        predictor.predict(store / "json" / f"{CASE}.json", other)
+    assert predict(predictor, store).mask.any()
+
+
+def test_a_case_list_in_place_of_a_case_is_named(predictor: Predictor, store: Path, tmp_path: Path) -> None:
+    (store / "cases.csv").write_text("case_id\np1\n")
+    with pytest.raises(ParamError, match="is a case list: name a JSON file"):
+        predict_cases(store / "cases.csv", store / "stl", tmp_path / "out", predictor, POSES_ONLY)
 
 
 def test_a_tooth_without_a_usable_mesh_stays_in_the_case_where_it_stands(

@@ -1,4 +1,7 @@
-"""Files in the user's own DVC cache and git-annex store; a folder may contain links to these files."""
+"""Test whether a file is an object of the DVC cache or git-annex store of the repository around a folder.
+
+A link that leads out of a folder of cases is followed only to such a file.
+"""
 
 import re
 from functools import cached_property
