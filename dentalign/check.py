@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from dentalign.cases import case_document, case_list, fetch, rigid_transforms
+from dentalign.cases.case_list import Split
 from dentalign.cases.crowns import Sampler
 from dentalign.cases.data_set_check import Remark, remarks
 from dentalign.cases.findings import Findings
@@ -37,11 +38,14 @@ class CheckResult:
     """Result of `check`.
 
     lines   : what would be left out, sorted by case
+    totals  : counts of what was listed, used and left out
+    splits  : number of usable cases in the train, val and test split
     remarks : remarks on the data set as a whole
     """
 
     lines: list[LeftOut]
     totals: Totals
+    splits: dict[Split, int]
     remarks: tuple[Remark, ...] = ()
 
     @property
@@ -131,7 +135,8 @@ def check(
         teeth_used=sum(int(mouth.present[T1].sum()) for mouth in mouths),
         teeth_dropped=len(dropped_teeth(lines)),
     )
-    return CheckResult(sorted(lines), totals, tuple(remarks(mouths, lines, len(rows), limits)))
+    counts = {split: sum(mouth.split == split for mouth in mouths) for split in case_list.SPLITS}
+    return CheckResult(sorted(lines), totals, counts, tuple(remarks(mouths, lines, len(rows), limits)))
 
 
 def _without_t2(json_dir: Path, lines: list[LeftOut], meshes: MeshStore, sampler: Sampler) -> list[LeftOut]:

@@ -228,6 +228,10 @@ def check_(
     for remark in checked.remarks:
         typer.echo(f"check: warning: {remark}", err=True)
     typer.echo(f"check: {checked.totals}", err=True)
+    if checked.totals.cases_used:
+        text = ", ".join(f"{count} {split}" for split, count in checked.splits.items())
+        more = "" if all(checked.splits.values()) else "; the pipeline needs a patient in each: add patients"
+        typer.echo(f"check: split by patient: {text}{more}", err=True)
     if checked.for_predict:
         typer.echo(f"check: {checked.for_predict} cases usable for predict, not for training", err=True)
     elif not checked.totals.cases_used:

@@ -402,6 +402,13 @@ def without_t2(store: Path, case_id: str = "demo-0001") -> Path:
     return file
 
 
+def test_the_split_is_said_and_one_without_a_patient(good: Path) -> None:
+    [split] = [case_list.split_of(file.stem) for file in (good / "json").iterdir()]
+    text = run(good).stderr
+    assert f"1 {split}" in text.partition("split by patient:")[2]
+    assert "the pipeline needs a patient in each: add patients" in text
+
+
 def test_a_case_without_t2_is_usable_for_predict_and_not_for_training(good: Path) -> None:
     file = without_t2(good)
     result = run(good)

@@ -260,5 +260,5 @@ def _corners(line: str) -> set[int]:
 def test_a_file_whose_name_is_no_id_is_to_be_renamed(upper: Path, tmp_path: Path) -> None:
     for suffix in (".obj", ".json"):
         upper.with_suffix(suffix).rename(tmp_path / "in" / f"Erika Muster_upper{suffix}")
-    with pytest.raises(NothingUsable, match="rename the file; an id is"):
+    with pytest.raises(NothingUsable, match="rename the file; use up to 120"):
         run(tmp_path / "in", tmp_path / "out")

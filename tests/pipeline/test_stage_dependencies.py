@@ -140,7 +140,7 @@ def test_the_number_of_shards_is_changed_in_one_place(tmp_path: Path) -> None:
     assert params.load_shards(tmp_path / "params.yaml", 16)[-1] == "shard-015"
     assert pipeline.count("${shards[15]}") == 2
     assert pipeline.count("--shards 16") == 2
-    with pytest.raises(ParamError, match=r"names 16 shards, dvc\.yaml lists 8: `make shards N=16`"):
+    with pytest.raises(ParamError, match=r"shards lists 16 shards, dvc\.yaml lists 8; `make shards N=16`"):
         params.load_shards(tmp_path / "params.yaml", 8)
     set_shards(tmp_path, len(params.load_shards(ROOT / "params.yaml")))
     for name in ("params.yaml", "dvc.yaml"):
