@@ -8,7 +8,7 @@ The cases are made up (`synthetic_cases`), of the real shape; each stage is the 
 of them, in a process of its own. What is printed is the largest resident set of that process (VmHWM of
 Linux; its ru_maxrss would begin with the memory of the program that starts it): its own memory and the pages
 of files it had mapped. The system's cache of files that were read is not in it, and nothing here is mapped
-but programs. Training keeps its mouths in memory: 53 kB each for `attention`, 8 kB a copy for `fc`.
+but programs. Training keeps its mouths in memory: 53 kB each for `attention`, 10 kB a copy for `fc`.
 """
 
 import argparse
