@@ -397,8 +397,11 @@ def repair_(
     """
     from dentalign import repair
 
-    for path in repair.remove_half_written(root):
+    removed = repair.remove_half_written(root)
+    for path in removed:
         typer.echo(f"repair: {path}, left half written by a killed DVC, deleted", err=True)
+    if not removed:
+        typer.echo("repair: nothing is left half written", err=True)
 
 
 @app.command(epilog=command.EPILOG)

@@ -76,7 +76,7 @@ def t2_position(document: CaseDocument, file: str = "") -> int | None:
     stage, count = document.t2_stage, len(document.staging)
     if stage is None:
         return None
-    fix = f"T2Stage must be a whole number from 0 to {count}"
+    fix = f"T2Stage must be a whole number from 1 to {count}"
     if not stage.is_integer():  # also NaN and infinity
         raise CaseDefect("bad_t2_stage", "T2Stage is not a whole number", fix, file=file)
     position = position_of_t2(stage, count)

@@ -88,6 +88,7 @@ def test_whole_files_stay(project: Project) -> None:
     rwlock.write_text(json.dumps({"read": {}, "write": {}}), encoding="utf-8")
     before = project.hashes("dvc.lock", ".dvc/tmp/rwlock")
     assert repair.remove_half_written(project.root) == []
+    assert "nothing is left half written" in project.run("dentalign", "repair").stdout
     assert project.hashes("dvc.lock", ".dvc/tmp/rwlock") == before
 
 

@@ -75,9 +75,7 @@ class MeshStore:
         below = f"{folder}/" if folder else ""
         try:
             listed = self._source.names(folder)
-        except (
-            Unreachable
-        ) as failure:  # the folder is missing or unreadable: the defect of the file will show that
+        except Unreachable as failure:  # of an unreadable folder the defect of the file tells more
             listed = None if failure.code != "not_found" else []
         if listed is None:
             return [f"{below}{fdi}.{extension}" for extension in REMOTE_EXTENSIONS]
@@ -90,6 +88,8 @@ class MeshStore:
             seen = f"several meshes of one tooth: {', '.join(found)}"
             raise ToothDefect("several_meshes", seen, "keep one of them", file=file, tooth=fdi)
         seen, fix = "the mesh is missing", "export the mesh, or take the tooth out of the case"
+        if not listed and folder:
+            seen = f"the mesh is missing: the folder {folder} is missing or empty"
         # What has the number in its name; else what is no crown of another tooth.
         others = [name for name in listed if name not in crowns and not name.startswith(".")]
         near = [name for name in others if re.search(rf"(?<!\d){fdi}(?!\d)", name)] or others

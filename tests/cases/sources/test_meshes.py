@@ -93,7 +93,7 @@ def test_a_missing_mesh_names_what_does_lie_there(
     assert defect.file == f"{tmp_path}/a/11.stl"
 
 
-@pytest.mark.parametrize("there", [["21.stl", "12.ply"], ["._11.stl", ".DS_Store"], []])
+@pytest.mark.parametrize("there", [["21.stl", "12.ply"], ["._11.stl", ".DS_Store"]])
 def test_a_missing_mesh_names_no_crown_of_another_tooth_and_nothing_hidden(
     tmp_path: Path, there: list[str]
 ) -> None:
@@ -113,6 +113,12 @@ def test_a_bad_mesh_has_a_digest_so_that_its_reader_can_say_what_is_wrong(tmp_pa
     (tmp_path / "a" / "11.ply").write_bytes(b"Jane Doe")
     with MeshStore(str(tmp_path), Limits()) as store:
         assert len(store.refresh("a", 11)) == 64
+
+
+def test_a_missing_folder_of_meshes_is_named(tmp_path: Path) -> None:
+    put(tmp_path, "b/11.stl")
+    with MeshStore(str(tmp_path), Limits()) as store:
+        assert defect_of(store).seen == "the mesh is missing: the folder a is missing or empty"
 
 
 # --- a server
