@@ -109,7 +109,7 @@ def far_off(
 
 
 def stray(fdi: int, away_mm: float, file: str = "") -> ToothDefect:
-    """Defect of a tooth that `far_off` found at a distance of `away_mm`."""
+    """Make the defect of a tooth that stands `away_mm` from its expected place, as found by `far_off`."""
     seen = f"it stands {away_mm:.3g} mm from its expected place among the other teeth"
     fix = "correct its pose at T1 and T2 and export again (limits.max_from_arch_mm)"
     return ToothDefect("tooth_far_off", seen, fix, file=file, tooth=fdi)

@@ -32,8 +32,8 @@ def find_buccal_axis(
     """Find the buccal axis of the exporter's tooth-local frame by the teeth of a case at T1.
 
     file     : path or URL of the document, for the errors
-    expected : axis to return, unless it points inwards in a share of MOST_INWARD of the teeth or more; only
-               teeth of an arch that can be fitted are counted
+    expected : axis to return, unless it points inwards in at least the share MOST_INWARD of the teeth whose
+               arch can be fitted: then the opposite one
     leaving  : as for `read_poses`
     returns  : the axis; a text with what was seen if it is not `expected`, else ""
     raises   : CaseDefect if the case cannot be used

@@ -47,8 +47,9 @@ class ExportableAttentionModel(nn.Module):
 
         points         : (N, 32, P, 3) float32, tooth-local, mm
         pose           : (N, 32, 4, 4) float64, at T1, tooth-local -> head, mm
-        present, stays : (N, 32) bool, teeth at T1, and those of them that stay at T2
-        returns        : pose at T2 (N, 32, 4, 4); expected_add_mm (N, 32), NaN where no tooth is moved
+        present, stays : (N, 32) bool, slots with a tooth at T1, and slots whose tooth is there at T2, too
+        returns        : poses at T2 (N, 32, 4, 4), identity without a tooth at T2; expected_add_mm (N, 32),
+                         NaN there and for teeth that the model does not know, which keep their pose at T1
         """
         network, identity = self.model.network, torch.eye(4, dtype=pose.dtype)
         local = points[:, :, :: points.shape[2] // network.points].double()

@@ -51,7 +51,10 @@ class Beijing(Importer):
     missing = f"no folder '{BEFORE}' with another one beside it (such as '{USUAL_AFTER}'); unpack the archive"
 
     def find(self, source: SourceFolder) -> list[FoundCase]:
-        """Find each folder of scans beside a folder `ori`; cases below one top folder have one patient id."""
+        """Find pairs of folders of scans side by side: `ori` (before) and any other (after) make a case.
+
+        An `ori` alone is found, too, to be listed as left out. Cases in one top folder have one patient id.
+        """
         scans: dict[str, list[str]] = defaultdict(list)
         for file in source.find("**/*.*"):
             if file.lower().endswith((".stl", ".json")):
@@ -69,7 +72,10 @@ class Beijing(Importer):
         return sorted(found, key=lambda case: (case.case_id, case.place))
 
     def read(self, source: SourceFolder, case: FoundCase) -> ImportedCase:
-        """Cut the crowns out of the scans, make frames from those before treatment, register each tooth."""
+        """Cut the crowns out of both scans, and register each tooth from the scan before to the scan after.
+
+        The head frame and the tooth-local frames are made from the scan before treatment.
+        """
         file, first = source.location(case.place), f"{case.place.rpartition('/')[0]}/{BEFORE}"
         before, after = _read_mouth(source, first), _read_mouth(source, case.place)
         common = sorted(before.crowns.keys() & after.crowns.keys())

@@ -24,7 +24,7 @@ class SourceFolder:
 
     Files are named by their path relative to the folder.
 
-    again : how to get a new copy of a damaged file, the fix in its defect
+    again : fix named in the defect of a damaged file, such as "download and unpack it again"
     """
 
     def __init__(self, folder: Path, again: str = AGAIN):

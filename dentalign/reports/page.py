@@ -93,7 +93,10 @@ def plain(text: object) -> str:
 
 
 def page_data(scenes: Sequence[Scene], ends: Mapping[str, float]) -> dict[str, Any]:
-    """Make the input of the viewer as plain JSON values; equal lists of faces are written once."""
+    """Make the input of the viewer as plain JSON values; equal lists of faces are written once.
+
+    ends : name of a figure -> end of its colour scale, in its unit; other figures get one by their values
+    """
     faces: dict[bytes, int] = {}
     written = [_scene(scene, faces) for scene in scenes]
     names = dict.fromkeys(name for scene in scenes for name in scene.figure_names())

@@ -140,7 +140,7 @@ class FullyConnectedTask(AlignTask):
         return torch.from_numpy(np.sqrt(variance)).to(network.output_scale)
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        """Yield the loss of each batch; an epoch has each case once, as one of its copies.
+        """Yield the loss of each batch; an epoch has each case once, as a random one of its augmented copies.
 
         Noise in proportion to the movements of the training cases is added at T1, not at T2 (a denoising
         autoencoder, Vincent et al. 2008, doi:10.1145/1390156.1390294), and some teeth are left out.
