@@ -45,7 +45,9 @@ def format_table(metrics: dict[str, Any]) -> str:
         return number(value, "-")
 
     rows = [row for row in COLUMNS if row in metrics]
-    columns = [name for name in MEANINGS if any(name in metrics[row] for row in rows)]
+    order = {name: place for place, name in enumerate(MEANINGS)}
+    names = {name for row in rows for name in metrics[row]}
+    columns = sorted(names, key=lambda name: (order.get(name, len(order)), name))
     cells = [["", *columns]]
     cells += [[row, *(shown(metrics[row].get(name)) for name in columns)] for row in rows]
     widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
