@@ -171,7 +171,7 @@ def test_a_document_that_is_no_case_has_a_reason(data: bytes, code: str) -> None
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 9\n",
             "a Git LFS pointer; run `git lfs",
         ),
-        (gzip.compress(b"{}"), "a gzip file; unpack it"),
+        (gzip.compress(b"{}", mtime=0), "a gzip file; unpack it"),
         (b"PK\x03\x04\x14\x00", "a zip file; unpack it"),
         (b"<html>Log in</html>", "a web page or XML; check the address"),
     ],

@@ -204,7 +204,7 @@ def test_a_file_that_ends_in_its_second_solid_is_truncated(end: bytes) -> None:
 
 
 OTHER_FILES = {
-    "a gzip file": gzip.compress(binary()),
+    "a gzip file": gzip.compress(binary(), mtime=0),
     "a zip archive": b"PK\x03\x04" + binary(),
     "a compressed file": b"BZh9" + binary(),
     "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 76084\n",
