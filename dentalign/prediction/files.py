@@ -1,7 +1,5 @@
 """Files of a prediction: case document with the treatment stages, table, picture, meshes and report."""
 
-import csv
-import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -12,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from dentalign.cases import case_document, slots
-from dentalign.files import atomic
+from dentalign.files import atomic, csv_table
 from dentalign.geometry import movement, stl
 from dentalign.geometry.rigid import Array, apply
 from dentalign.mouth import T1, T2
@@ -214,9 +212,7 @@ def _glb(crowns: Mapping[int, Array]) -> bytes:
 def _csv(rows: list[dict[str, object]]) -> str:
     extra = ["expected_add_mm", "rigidity_residual_mm", "add_mm"]
     names = ["fdi", "fate", *movement.COLUMNS, *[name for name in extra if any(name in row for row in rows)]]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: f"{v:.4f}" if isinstance(v, float) else v for name, v in row.items()})
-    return text.getvalue()
+    return csv_table.text(
+        names,
+        [{name: f"{v:.4f}" if isinstance(v, float) else v for name, v in row.items()} for row in rows],
+    )
