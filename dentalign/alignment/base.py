@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import nn
 
+from dentalign.alignment.conditions import Conditions
 from dentalign.alignment.patterns import ToothPatterns
 from dentalign.autoencoder.decoder import Decoder
 from dentalign.autoencoder.interface import HEAD_FRAME, POINTS, SLOT_ORDER, TOOTH_FRAME, Interface, Port
@@ -54,6 +55,7 @@ class AlignmentConfig:
     encoder_sha256   : SHA-256 of the weights file of the encoder that made the training latents
     decoder_sha256   : SHA-256 of the weights file of the decoder used in training
     patterns         : fields of the `ToothPatterns` of the training mouths; {} if unknown
+    planners         : codes of the planners of the training mouths, sorted
     """
 
     model: str
@@ -63,6 +65,7 @@ class AlignmentConfig:
     encoder_sha256: str
     decoder_sha256: str
     patterns: dict[str, Any] = field(default_factory=dict)
+    planners: tuple[str, ...] = ()
 
 
 class AlignmentModel(nn.Module, ABC):
@@ -89,9 +92,10 @@ class AlignmentModel(nn.Module, ABC):
         return self
 
     @abstractmethod
-    def predict(self, mouths: Mouths) -> PredictedT2:
+    def predict(self, mouths: Mouths, told: Conditions | None = None) -> PredictedT2:
         """Predict the poses at T2 of the teeth that stay; of T2 it reads only `present`, never the poses.
 
+        told   : conditions, axes of the head frame; None if nothing is known
         raises : DentalignError where a predicted number is NaN or infinite; ValueError where latents or the
                  decoder are needed and missing
         """
@@ -167,6 +171,16 @@ class TrainingData:
         """Row numbers of the validation mouths in `store`."""
         return self.store.rows_of("val")[: self.settings.validation_cases]
 
+    @property
+    def planners(self) -> tuple[str, ...]:
+        """Codes of the planners of the training mouths, sorted; the first has the number 1."""
+        return tuple(sorted({self.store.planners[row] for row in self.train_rows} - {""}))
+
+    def planner_numbers(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Number of the planner of each mouth (N,); 0 where unknown, or not among `planners`."""
+        number = {code: k for k, code in enumerate(self.planners, start=1)}
+        return np.array([number.get(self.store.planners[row], 0) for row in rows], np.int64)
+
     def config(self, network: dict[str, Any]) -> AlignmentConfig:
         """Make the config of a model trained on these mouths, from the arguments of its network."""
         patterns = ToothPatterns.of(*self.store.present(self.train_rows).swapaxes(0, 1))
@@ -178,6 +192,7 @@ class TrainingData:
             sha256_file(self.encoder_weights),
             sha256_file(self.decoder_weights),
             asdict(patterns),
+            self.planners,
         )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dentalign.alignment import conditions
 from dentalign.alignment.attention.contact_loss import outward_normals
 from dentalign.alignment.attention.posed_teeth import (
     PosedTeeth,
@@ -31,6 +32,8 @@ class Examples(NamedTuple):
     planned_mm  : (N, 32, 2) penetration depth with each neighbour at T2, see `planned_depth_mm`
     present     : (N, 32) bool, slots with a tooth at T1
     stays       : (N, 32) bool, slots with a tooth at T1 and T2
+    held        : (N, 32) bool, teeth of `stays` that the plan does not move, see `conditions.HELD_MM`
+    planner     : (N,) int64, 0 or the number of the planner
     """
 
     points: torch.Tensor
@@ -42,6 +45,8 @@ class Examples(NamedTuple):
     planned_mm: torch.Tensor
     present: torch.Tensor
     stays: torch.Tensor
+    held: torch.Tensor
+    planner: torch.Tensor
 
     @property
     def t1(self) -> PosedTeeth:
@@ -71,6 +76,8 @@ class Examples(NamedTuple):
             self.planned_mm[:, MIRRORED_SLOT].flip(-1),  # the tooth before is now the one after
             self.present[:, MIRRORED_SLOT],
             self.stays[:, MIRRORED_SLOT],
+            self.held[:, MIRRORED_SLOT],
+            self.planner,
         )
 
     def in_canonical_frame(self, reference: torch.Tensor) -> "Examples":
@@ -85,8 +92,13 @@ class Examples(NamedTuple):
         )
 
 
-def read(store: MouthStore, rows: NDArray[np.intp], points: int) -> Examples:
-    """Read mouths with `points` points per tooth, at their poses in the store; `planned_mm` is all 0."""
+def read(
+    store: MouthStore, rows: NDArray[np.intp], points: int, planner: NDArray[np.int64]
+) -> Examples:
+    """Read mouths with `points` points per tooth, at their poses in the store; `planned_mm` is all 0.
+
+    planner : (N,), number of each mouth's planner, see `Examples`
+    """
     whole: Examples | None = None
     for start in range(0, len(rows), _AT_ONCE):
         mouths = store.mouths(rows[start : start + _AT_ONCE])
@@ -98,6 +110,8 @@ def read(store: MouthStore, rows: NDArray[np.intp], points: int) -> Examples:
             torch.zeros(len(mouths), SLOT_COUNT, 2),
             torch.from_numpy(mouths.present[:, T1]),
             torch.from_numpy(mouths.stays),
+            torch.from_numpy(mouths.stays) & conditions.unmoved(t1[1:], t2[1:]),
+            torch.from_numpy(planner[start : start + _AT_ONCE]),
         )
         if whole is None:  # all of it at once: a list of parts would be in memory twice in the end
             whole = Examples(*(value.new_empty(len(rows), *value.shape[1:]) for value in part))

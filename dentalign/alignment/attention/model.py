@@ -10,6 +10,7 @@ from dentalign.alignment.attention import posed_teeth
 from dentalign.alignment.attention.network import PoseNetwork, ToothAttention, ToothAttentionConfig
 from dentalign.alignment.attention.posed_teeth import PosedTeeth, mirrored_poses
 from dentalign.alignment.base import AlignmentConfig, AlignmentModel, PredictedT2
+from dentalign.alignment.conditions import Conditions
 from dentalign.autoencoder.interface import Interface, Port
 from dentalign.errors import DentalignError
 from dentalign.geometry import rigid, rotations
@@ -29,7 +30,7 @@ class AttentionModel(AlignmentModel):
         self.network = ToothAttention(network)
 
     @torch.inference_mode()
-    def predict(self, mouths: Mouths) -> PredictedT2:
+    def predict(self, mouths: Mouths, told: Conditions | None = None) -> PredictedT2:
         """See `AlignmentModel.predict`; teeth in slots that it has not learnt keep their pose of T1."""
         network, device = self.network, self.network.reference.device
         t1_pose, at_t1 = mouths.pose[:, T1], mouths.present[:, T1]
@@ -39,15 +40,16 @@ class AttentionModel(AlignmentModel):
         teeth = PosedTeeth(*(part.to(device) for part in teeth))
         present = torch.from_numpy(at_t1).to(device) & network.known_at_t1
         stays = torch.from_numpy(mouths.stays).to(device) & present
+        told = (told or Conditions.unknown(len(mouths))).to(device)
         try:
-            found = self(teeth, present, stays)
+            found = self(teeth, present, stays, told)
             finite = all(torch.isfinite(part[stays]).all() for part in found)
         except torch.linalg.LinAlgError:  # NaN has no nearest rotation
             finite = False
         if not finite:
             raise DentalignError("the alignment model predicts numbers that are not finite; train it again")
         rotation, centroid, log_expected_error = found
-        moves = (stays & network.known_at_t2).cpu().numpy()
+        moves = (stays & network.known_at_t2 & ~told.held).cpu().numpy()
         pose = np.where(mouths.stays[..., None, None], t1_pose, np.eye(4))
         exact = rotations.nearest(rotation.cpu()[moves].double()).numpy()
         shift = centroid.cpu()[moves].double().numpy() - (exact @ centre[moves][..., None])[..., 0]
@@ -61,6 +63,7 @@ class AttentionModel(AlignmentModel):
         teeth: PosedTeeth,
         present: torch.Tensor,
         stays: torch.Tensor,
+        told: Conditions,
         nearest: Callable[[torch.Tensor], torch.Tensor] = rotations.nearest,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Predict T2 like `PoseNetwork.forward`, but with input and output in the head frame.
@@ -72,26 +75,31 @@ class AttentionModel(AlignmentModel):
         nearest : replacement for `rotations.nearest`, such as one that can be exported
         """
 
-        def once(teeth: PosedTeeth) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        def once(
+            teeth: PosedTeeth, told: Conditions
+        ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             turned, translation = posed_teeth.to_canonical_frame(
                 teeth.centroid, present, self.network.reference, nearest
             )
             moved = teeth.moved(turned, translation)
-            rotation, centroid, log_error = self.mirror_averaged(moved, present, stays)
+            rotation, centroid, log_error = self.mirror_averaged(moved, present, stays, told.turned(turned))
             return turned.mT[:, None] @ rotation, (centroid - translation[:, None]) @ turned, log_error
 
-        found = once(teeth)
+        found = once(teeth, told)
         if not self.midway:
             return found
-        known = stays & self.network.known_at_t2  # the others stay in place, as their neighbours see them
-        return once(teeth.towards(*found[:2], self.midway * known))
+        # The others stay in place, as their neighbours see them.
+        moves = stays & self.network.known_at_t2 & ~told.held
+        halfway = teeth.towards(*found[:2], self.midway * moves)
+        return once(halfway, told.after(teeth.centroid, halfway.centroid, stays))
 
     def mirror_averaged(
-        self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor
+        self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor, told: Conditions
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Average `PoseNetwork.forward` over mouths in the canonical frame and their mirror images."""
-        rotation, centroid, log_error = self.network(teeth, present, stays)
-        other = self.network(teeth.mirrored(), present[:, MIRRORED_SLOT], stays[:, MIRRORED_SLOT])
+        rotation, centroid, log_error = self.network(teeth, present, stays, told)
+        masks = present[:, MIRRORED_SLOT], stays[:, MIRRORED_SLOT]
+        other = self.network(teeth.mirrored(), *masks, told.mirrored())
         rotation_back, centroid_back = mirrored_poses(*other[:2])
         half = rotations.matrix(0.5 * rotations.vector(rotation.mT @ rotation_back))
         log_error = 0.5 * (log_error + other[2][:, MIRRORED_SLOT])

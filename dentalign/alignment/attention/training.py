@@ -20,6 +20,7 @@ from dentalign.alignment.attention.examples import Examples
 from dentalign.alignment.attention.model import AttentionModel
 from dentalign.alignment.attention.network import PoseNetwork, ToothAttentionConfig
 from dentalign.alignment.attention.posed_teeth import PosedTeeth, mirrored_poses, thinned_count
+from dentalign.alignment.conditions import Conditions, arch_motion, revealed, width_change
 from dentalign.alignment.base import AlignTask, ModelTraining, TrainingData
 from dentalign.errors import ParamError
 from dentalign.geometry import rotations
@@ -64,7 +65,7 @@ class AttentionTraining(ModelTraining):
     def prepare(self, data: TrainingData) -> "AttentionTask":
         """See `ModelTraining.prepare`."""
         torch.manual_seed(data.settings.seed)
-        network = network_config(self, data.store.layout.points)
+        network = network_config(self, data.store.layout.points, len(data.planners))
         model = AttentionModel(data.config(asdict(network)))
         return AttentionTask(data, model.to(data.device), self)
 
@@ -81,13 +82,19 @@ class MouthLoss(nn.Module):
         super().__init__()
         self.network, self.contact = network, contact
 
-    def forward(self, batch: Examples, counts: torch.Tensor, pairs: Neighbours) -> torch.Tensor:
+    def forward(
+        self, batch: Examples, told: Conditions, counts: torch.Tensor, pairs: Neighbours
+    ) -> torch.Tensor:
         """Return the loss () of mouths in the canonical frame.
 
+        told   : conditions of the mouths, in the canonical frame
         counts : (N, 32) bool, slots whose tooth counts in the loss
         pairs  : pairs of neighbours, both of which count in the loss
         """
-        rotation, centroid, log_error = self.network(batch.t1, batch.present, batch.stays)
+        rotation, centroid, log_error = self.network(batch.t1, batch.present, batch.stays, told)
+        held = told.held[..., None]
+        centroid = torch.where(held, batch.t1_centroid, centroid)
+        rotation = torch.where(held[..., None], batch.t1_rotation, rotation)
         away = (centroid - batch.t2_centroid)[:, :, None]
         apart = batch.points @ (rotation - batch.t2_rotation).mT + away
         add = (apart.square().sum(-1) + 1e-6).sqrt().mean(-1)  # (N, 32) mm
@@ -107,7 +114,8 @@ class AttentionTask(AlignTask):
     def __init__(self, data: TrainingData, model: AttentionModel, settings: AttentionTraining):
         self.model, self.settings, self.device = model, settings, data.device
         self.loss = data_parallel.wrap(MouthLoss(model.network, settings.contact))
-        self.examples = examples.read(data.store, data.train_rows, model.network.points)
+        numbers = data.planner_numbers(data.train_rows)
+        self.examples = examples.read(data.store, data.train_rows, model.network.points, numbers)
         self._learn_means()
         self._measure_contacts()
         self.held_out = data.store.mouths(data.held_out_rows)
@@ -153,15 +161,27 @@ class AttentionTask(AlignTask):
             flip = torch.rand(len(chosen), generator=generator) < 0.5
             both = Examples(*map(torch.cat, zip(plain, plain.mirrored(), strict=True)))
             given = both.at(torch.arange(len(chosen)) + len(chosen) * flip)
-            changed, rows = self._changed(given, generator), data_parallel.rows(len(chosen))
+            told = revealed(self._all_conditions(given), generator)
+            changed, rows = self._changed(given, told.held, generator), data_parallel.rows(len(chosen))
             part = changed.at(rows).in_canonical_frame(reference)
-            counts, whole = part.stays & known, changed.stays & known
-            pairs = neighbours(given.stays[rows] & known, counts)
-            loss = self.loss(part.to(self.device), counts.to(self.device), pairs.to(self.device))
+            told = told.at(rows).of(*_moved(part))
+            counted = changed.stays & known & ~told.held
+            pairs = neighbours(given.stays[rows] & known, part.stays & known)
+            loss = self.loss(*(x.to(self.device) for x in (part, told, counted[rows], pairs)))
+            counts, whole = counted[rows], counted
             yield data_parallel.share(loss, counts.sum(), whole.sum())
 
-    def _changed(self, given: Examples, generator: torch.Generator) -> Examples:
+    @staticmethod
+    def _all_conditions(given: Examples) -> Conditions:
+        """Conditions of mouths, all of them known; motions and widths are placeholders."""
+        unknown = Conditions.unknown(len(given.present))
+        none = [torch.zeros_like(part) for part in (unknown.motion, unknown.width)]
+        return Conditions(given.planner, given.held, *none)
+
+    def _changed(self, given: Examples, held: torch.Tensor, generator: torch.Generator) -> Examples:
         """Other mouths that have the same T2, or the same T2 but for their size.
+
+        held : (N, 32) bool, teeth that stay at T1
 
         Half of them stand part of the way from T1 to T2 already. Each tooth is shaken, by an amount drawn for
         the mouth; the mouth is made a little larger or smaller; and some teeth are taken out.
@@ -174,11 +194,12 @@ class AttentionTask(AlignTask):
         def normal(*shape: int) -> torch.Tensor:
             return torch.randn(count, *shape, generator=generator)
 
-        share = settings.midway * uniform(1) * (uniform(1) < 0.5) * given.stays
+        free = ~held
+        share = settings.midway * uniform(1) * (uniform(1) < 0.5) * given.stays * free
         amount = 2 * uniform(1, 1)
         on_the_way = given.t1.towards(given.t2_rotation, given.t2_centroid, share)
-        centroid = on_the_way.centroid + amount * settings.jitter_mm * normal(SLOT_COUNT, 3)
-        shaken = amount * np.radians(settings.jitter_deg) * normal(SLOT_COUNT, 3)
+        centroid = on_the_way.centroid + amount * settings.jitter_mm * normal(SLOT_COUNT, 3) * free[..., None]
+        shaken = amount * np.radians(settings.jitter_deg) * normal(SLOT_COUNT, 3) * free[..., None]
         size = 1 + settings.resize * normal(1, 1)
         keep = uniform(SLOT_COUNT) >= 2 * settings.tooth_dropout * uniform(1)
         return given._replace(
@@ -205,6 +226,12 @@ class AttentionTask(AlignTask):
             self.model.network.expected_error_scale *= float(error[known].mean() / expected[known].mean())
 
 
+def _moved(given: Examples) -> tuple[torch.Tensor, torch.Tensor]:
+    """Motions and changes of width of the arches of mouths, see `Conditions`."""
+    teeth = given.t1_centroid, given.t2_centroid, given.stays
+    return arch_motion(*teeth), width_change(*teeth)
+
+
 def _mean_pose(teeth: PosedTeeth, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean centroid (32, 3) and rotation (32, 3, 3) of each slot over N mouths and their mirror images.
 
@@ -218,7 +245,7 @@ def _mean_pose(teeth: PosedTeeth, mask: torch.Tensor) -> tuple[torch.Tensor, tor
     return mean[:, 9:].float(), rotations.nearest(matrix + 1e-6 * torch.eye(3))
 
 
-def network_config(settings: AttentionTraining, points: int) -> ToothAttentionConfig:
+def network_config(settings: AttentionTraining, points: int, planners: int = 0) -> ToothAttentionConfig:
     """Make the network's config for clouds of `points` points per tooth.
 
     raises: ParamError where thinning them evenly to `settings.points` or fewer leaves less than FEWEST_POINTS
@@ -231,5 +258,5 @@ def network_config(settings: AttentionTraining, points: int) -> ToothAttentionCo
             "the two, such as 64 of 256"
         )
     return ToothAttentionConfig(
-        seen, settings.width, settings.layers, settings.heads, settings.dropout, settings.midway
+        seen, settings.width, settings.layers, settings.heads, settings.dropout, planners, settings.midway
     )

@@ -1,0 +1,172 @@
+"""What is decided before a plan is made: who plans, which teeth stay, how each arch moves as a whole.
+
+A condition is an input that may be unknown. Training computes the conditions from the plans themselves and
+reveals a random part of them (`revealed`); whoever predicts tells what is decided and leaves the rest unknown.
+Arches are in the order of `dentalign.teeth.ARCHES`: lower, upper.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from dentalign.geometry import rotations
+from dentalign.teeth import ARCHES, MIRRORED_SLOT, SLOT_COUNT, SLOT_INDEX
+
+ARCH_COUNT = len(ARCHES)
+HELD_MM, HELD_DEG = 0.5, 3.0  # a tooth of a plan stays in place if it moves less than both
+_WIDTHS = [[(33, 43), (36, 46)], [(13, 23), (16, 26)]]  # teeth whose distance is a width, per arch
+_WIDTH_SLOTS = np.array([[[SLOT_INDEX[fdi] for fdi in pair] for pair in arch] for arch in _WIDTHS])
+_ARCH_OF_SLOT = np.concatenate([np.full(len(slots), k) for k, slots in enumerate(ARCHES.values())])
+_SMALLEST_MM2 = 0.05  # keeps the rotation of an arch of one or two teeth at 0
+FIELD = 3 + 3 + 6 + 2 + 2 + 1  # numbers of a tooth in `field`
+
+
+class Conditions(NamedTuple):
+    """Conditions of N mouths; NaN, False and 0 stand for unknown.
+
+    planner : (N,) int64, 0 or the number of a planner from 1 on
+    held    : (N, 32) bool, teeth that keep their pose of T1
+    motion  : (N, 2, 6), motion of each arch as a whole from T1 to T2: translation of the centroid of its teeth,
+              mm, and rotation vector about it, radians; axes of the frame that the mouths are in
+    width   : (N, 2, 2), mm, change of the distances 3-3 and 6-6 between centroids in each arch
+    """
+
+    planner: torch.Tensor
+    held: torch.Tensor
+    motion: torch.Tensor
+    width: torch.Tensor
+
+    @classmethod
+    def unknown(cls, count: int) -> "Conditions":
+        """Make conditions of `count` mouths of which nothing is known."""
+        nan = torch.nan
+        return cls(
+            torch.zeros(count, dtype=torch.long),
+            torch.zeros(count, SLOT_COUNT, dtype=torch.bool),
+            torch.full((count, ARCH_COUNT, 6), nan),
+            torch.full((count, ARCH_COUNT, 2), nan),
+        )
+
+    def to(self, device: torch.device) -> "Conditions":
+        """Return the conditions on another device."""
+        return Conditions(*(part.to(device) for part in self))
+
+    def at(self, rows: torch.Tensor | slice) -> "Conditions":
+        """Select mouths by row."""
+        return Conditions(*(part[rows] for part in self))
+
+    def mirrored(self) -> "Conditions":
+        """Mirror all mouths, x -> -x: translations become (-x, y, z), rotation vectors (x, -y, -z)."""
+        flip = torch.tensor([-1.0, 1.0, 1.0, 1.0, -1.0, -1.0]).to(self.motion)
+        return self._replace(held=self.held[:, MIRRORED_SLOT], motion=self.motion * flip)
+
+    def turned(self, rotation: torch.Tensor) -> "Conditions":
+        """Turn the frame of the mouths by rotations (N, 3, 3).
+
+        A vector of which some components are unknown cannot be turned; it is taken as it is, which is right
+        for small angles.
+        """
+        vectors = self.motion.unflatten(-1, (2, 3))
+        turned = vectors @ rotation.mT[:, None]
+        whole = torch.isfinite(vectors).all(-1, keepdim=True)
+        return self._replace(motion=torch.where(whole, turned, vectors).flatten(-2))
+
+    def of(self, motion: torch.Tensor, width: torch.Tensor) -> "Conditions":
+        """Replace the known motions and widths by others, such as those of mouths that have been changed."""
+        known = [torch.isfinite(part) for part in (self.motion, self.width)]
+        return self._replace(
+            motion=torch.where(known[0], motion, torch.nan), width=torch.where(known[1], width, torch.nan)
+        )
+
+    def after(self, before: torch.Tensor, now: torch.Tensor, stays: torch.Tensor) -> "Conditions":
+        """Return what is left of the motions and widths when teeth have moved from `before` to `now`.
+
+        before, now, stays : see `arch_motion`
+        """
+        motion, width = arch_motion(before, now, stays), width_change(before, now, stays)
+        return self._replace(motion=self.motion - motion, width=self.width - width)
+
+
+def arch_motion(before: torch.Tensor, after: torch.Tensor, stays: torch.Tensor) -> torch.Tensor:
+    """Best rigid motion (N, 2, 6) of each arch, see `Conditions.motion`; 0 for an arch without teeth.
+
+    before, after : (N, 32, 3) centroids, mm
+    stays         : (N, 32) bool, teeth that count
+
+    Kabsch 1976, doi:10.1107/S0567739476001873, on the centroids.
+    """
+    motions = []
+    for slots in ARCHES.values():
+        weight = stays[:, slots, None].to(before)
+        weight = weight / weight.sum(1, keepdim=True).clamp(min=1)
+        start, end = ((weight * part[:, slots]).sum(1, keepdim=True) for part in (before, after))
+        covariance = (weight * (after[:, slots] - end)).mT @ (before[:, slots] - start)
+        rotation = rotations.nearest(covariance + _SMALLEST_MM2 * torch.eye(3).to(covariance))
+        motions.append(torch.cat([(end - start)[:, 0], rotations.vector(rotation)], -1))
+    return torch.stack(motions, 1)
+
+
+def width_change(before: torch.Tensor, after: torch.Tensor, stays: torch.Tensor) -> torch.Tensor:
+    """Change (N, 2, 2), mm, of the widths of each arch, see `Conditions.width`; NaN where a tooth is missing.
+
+    before, after, stays : as for `arch_motion`
+    """
+    one, other = _WIDTH_SLOTS[..., 0], _WIDTH_SLOTS[..., 1]
+    change = (after[:, one] - after[:, other]).norm(dim=-1) - (before[:, one] - before[:, other]).norm(dim=-1)
+    return torch.where(stays[:, one] & stays[:, other], change, torch.nan)
+
+
+def unmoved(
+    before: tuple[torch.Tensor, torch.Tensor], after: tuple[torch.Tensor, torch.Tensor]
+) -> torch.Tensor:
+    """Find the teeth (N, 32) that move less than HELD_MM and HELD_DEG, bool.
+
+    before, after : rotation (N, 32, 3, 3) and centroid (N, 32, 3), mm
+    """
+    angle = rotations.vector(before[0].mT @ after[0]).norm(dim=-1)
+    near: torch.Tensor = (after[1] - before[1]).norm(dim=-1) < HELD_MM
+    return near & (angle < np.radians(HELD_DEG))
+
+
+def field(told: Conditions, centroid: torch.Tensor, stays: torch.Tensor) -> torch.Tensor:
+    """Features (N, 32, FIELD) of each tooth from the conditions of its arch: mm, radians, 1 where known.
+
+    A tooth has the displacement and the rotation vector that the motion of its arch gives it, with unknown
+    components taken as 0, the changes of width, whether each of these is known, and whether it is held.
+
+    centroid : (N, 32, 3), at T1, mm, in the frame of the conditions
+    stays    : (N, 32) bool
+    """
+    motion, width = (part.nan_to_num(0.0) for part in (told.motion, told.width))
+    known = [torch.isfinite(part).to(centroid) for part in (told.motion, told.width)]
+    displaced = torch.zeros_like(centroid)
+    for k, slots in enumerate(ARCHES.values()):
+        weight = stays[:, slots, None].to(centroid)
+        middle = (weight * centroid[:, slots]).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1)
+        away = centroid[:, slots] - middle
+        turned = away @ rotations.matrix(motion[:, k, 3:]).mT - away
+        displaced[:, slots] = turned + motion[:, k, None, :3]
+    of_arch = torch.cat([motion[..., 3:], *known, width], -1)[:, _ARCH_OF_SLOT]
+    return torch.cat([displaced, of_arch, told.held[..., None].to(centroid)], -1)
+
+
+def revealed(told: Conditions, generator: torch.Generator) -> Conditions:
+    """Hide a random part of the conditions, so that a network learns to do with any part of them."""
+    count = len(told.planner)
+
+    def chance(share: float, *shape: int) -> torch.Tensor:
+        return torch.rand(count, *shape, generator=generator) < share
+
+    def some(shape: tuple[int, ...], share: float) -> torch.Tensor:
+        """All of a mouth's values in half of the mouths, else each with a chance of `share`."""
+        one = (1,) * len(shape)
+        return chance(0.5, *one) | chance(share, *shape)
+
+    planner = told.planner * chance(0.5)
+    held = told.held & chance(0.4, 1) & some((SLOT_COUNT,), 0.5)
+    moves = chance(0.5, 1, 1) & some((ARCH_COUNT, 1), 0.5) & some((ARCH_COUNT, 6), 0.6)
+    widens = chance(0.3, 1, 1) & some((ARCH_COUNT, 2), 0.5)
+    return Conditions(
+        planner, held, told.motion.masked_fill(~moves, torch.nan), told.width.masked_fill(~widens, torch.nan)
+    )
