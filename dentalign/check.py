@@ -104,13 +104,14 @@ def check(
                 limits=limits,
             )
             splits = dict(case_list.read_splits(folder / "cases.csv"))
+            planners = case_list.read_planners(folder / "cases.csv")
         except NothingUsable:  # the reasons are in left_out.json
-            splits = {}
+            splits, planners = {}, {}
         rows, lines = rigid_transforms.read_listed(folder / "left_out.json")
         rows += [line.case_id for line in places.unusable]
         lines += places.unusable
         entries, found = rigid_transforms.read_cases(
-            folder / "json", splits, source=source, fetch=patient, limits=limits
+            folder / "json", splits, planners, source=source, fetch=patient, limits=limits
         )
         lines += found
         manifest = Manifest(STAGE, tuple(entries), tuple(lines), len(rows))

@@ -18,6 +18,8 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 MAX_ID_LENGTH = 120
 
+PLANNER_CODE = re.compile(r"planner-(0[1-9]|[1-9][0-9]{1,3})")
+
 _NOT_GIVEN = {"n/a", "na", "nan", "none", "null"}  # in upper or lower case
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
@@ -149,9 +151,16 @@ def for_autoencoder(cases: Iterable[ListedCase], count: int) -> list[ListedCase]
     return sorted(sorted(train, key=lambda case: _digest(case.case_id))[:count])
 
 
-def write_splits(path: str | Path, splits: Mapping[str, str]) -> None:
-    """Write case id -> split as the CSV `case_id,split`, sorted by id."""
-    csv_table.write(path, ["case_id", "split"], sorted(splits.items()))
+def write_splits(
+    path: str | Path, splits: Mapping[str, str], planners: Mapping[str, str] | None = None
+) -> None:
+    """Write case id -> split as the CSV `case_id,split`, sorted by id.
+
+    planners : case id -> code of the planner; if there are any, the CSV has a column `planner`, too
+    """
+    rows = [[case_id, split, (planners or {}).get(case_id, "")] for case_id, split in sorted(splits.items())]
+    columns = 3 if planners else 2
+    csv_table.write(path, ["case_id", "split", "planner"][:columns], (row[:columns] for row in rows))
 
 
 def read_splits(path: str | Path) -> dict[str, Split]:
@@ -169,6 +178,17 @@ def read_splits(path: str | Path) -> dict[str, Split]:
         check_id(row["case_id"], f"{path}:{line}")
         splits[row["case_id"]] = known[0]
     return splits
+
+
+def read_planners(path: str | Path) -> dict[str, str]:
+    """Read case id -> code of the planner from a CSV of `write_splits`, of the cases with a known planner.
+
+    raises: DentalignError if the file is not such a table, or a planner is no code
+    """
+    planners = {row["case_id"]: row.get("planner", "") for _, row in csv_table.read(path, ["case_id"])}
+    if not all(PLANNER_CODE.fullmatch(code) for code in planners.values() if code):
+        raise DentalignError(f"{path}: a planner is no code such as planner-01: run fetch_json again")
+    return {case_id: code for case_id, code in planners.items() if code}
 
 
 def _digest(text: str) -> bytes:
