@@ -91,6 +91,12 @@ def predict_(
             "files in the parameters encoder.weights and decoder.weights."
         ),
     ] = None,
+    prescription: Annotated[
+        Path | None,
+        typer.Option(
+            help="Wishes for the plan (YAML, docs/prescription.md); --extract and --fixed add to them."
+        ),
+    ] = None,
     extract: Annotated[str, typer.Option(help="FDI numbers of teeth to extract, such as 14,24.")] = "",
     fixed: Annotated[
         str, typer.Option(help="FDI numbers of teeth that must not move, such as implants: 36,46.")
@@ -132,12 +138,15 @@ def predict_(
     to_look_at.csv, with the cases and teeth that a clinician should review.
     """
     from dentalign import settings
+    from dentalign.planning.prescription import Prescription
+    from dentalign.planning.prescription import read as read_prescription
     from dentalign.prediction import batch
     from dentalign.prediction.files import OutputOptions
     from dentalign.prediction.predictor import Predictor
     from dentalign.prediction.review import UNLIKE_TRAINING, Thresholds
 
-    numbers = {"extract": _teeth(extract, "--extract"), "fixed": _teeth(fixed, "--fixed")}
+    rx = read_prescription(prescription) if prescription else Prescription()
+    rx = rx.joined(extract=_teeth(extract, "--extract"), fixed=_teeth(fixed, "--fixed"))
     sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "predict")
     given = settings.load(params_file, *sections)
     predictor = Predictor(
@@ -153,7 +162,7 @@ def predict_(
         look=Thresholds(given.predict.look_above_mm, given.predict.look_overlap_mm),
     )
     wanted = OutputOptions(stages, moved, not poses_only, given.predict)
-    done = batch.predict_cases(case, meshes, out, predictor, wanted, **numbers)
+    done = batch.predict_cases(case, meshes, out, predictor, wanted, rx)
     _print_left_out(done.left_out)
     for look in done.to_look_at:
         if not look.tooth or look.code in UNLIKE_TRAINING:
@@ -174,11 +183,13 @@ def _print_left_out(lines: Iterable["LeftOut"]) -> None:
 
 
 def _teeth(text: str, option: str) -> tuple[int, ...]:
-    """Parse a list of FDI numbers such as 14,24."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not all(word.isascii() and word.isdigit() for word in words):
-        raise typer.BadParameter(f"must be FDI numbers separated by commas, got {text!r}", param_hint=option)
-    return tuple(sorted({int(word) for word in words}))
+    """Parse a list of FDI numbers such as 14,24 or 13-23."""
+    from dentalign.planning.prescription import parse_teeth
+
+    try:
+        return parse_teeth(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 @app.command("check", epilog=command.EPILOG)

@@ -1,5 +1,6 @@
 """Reader of params.yaml, section by section; the type of a section is in the package that uses it."""
 
+import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -68,8 +69,25 @@ def parse(values: dict[str, Any], section: type[SectionType], where: str) -> Sec
         return section.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        parameter = ".".join(str(part) for part in first["loc"])
+        parameter = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        if first["type"] == "extra_forbidden":
+            raise ParamError(f"{where}{parameter}: unknown key{_nearest(section, first['loc'])}") from None
+        if first["type"] == "value_error":  # of a validator, whose message names the value
+            said = first["msg"].removeprefix("Value error, ")
+            raise ParamError(f"{where}{parameter}{': ' if parameter else ''}{said}") from None
         raise ParamError(f"{where}{parameter}: {first['msg']}, got {first['input']!r}") from None
+
+
+def _nearest(section: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """The keys that an unknown one could be: the nearest, else all of its section."""
+    for part in location[:-1]:
+        inner = section.model_fields[str(part)].annotation if part in section.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return ""
+        section = inner
+    known = [field.alias or name for name, field in section.model_fields.items()]
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"; the nearest known one is {near[0]}" if near else f"; known are {', '.join(known)}"
 
 
 def load_shards(path: str | Path, listed: int | None = None) -> tuple[str, ...]:

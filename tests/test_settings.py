@@ -75,7 +75,10 @@ def test_check_and_predict_go_on_beside_another_project_s_params_yaml(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("limits:\n  max_teeth: 4\n", "params.yaml: limits.max_teeth: Extra inputs are not permitted, got 4"),
+        (
+            "limits:\n  max_teeth: 4\n",
+            "params.yaml: limits.max_teeth: unknown key; the nearest known one is max_dropped_teeth",
+        ),
         ("limits: 5\n", "params.yaml: limits: Input should be a valid dictionary"),
         ("- limits\n", "params.yaml: must be a mapping of sections"),
         (

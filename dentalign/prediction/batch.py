@@ -1,12 +1,12 @@
 """Predict one case or a folder of cases; a case that fails is listed, and the next one is predicted."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from dentalign.cases import left_out
 from dentalign.cases.left_out import LeftOut
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ParamError
+from dentalign.planning.prescription import Prescription
 from dentalign.prediction import files as prediction_files
 from dentalign.prediction import new_case, review
 from dentalign.prediction.files import OutputOptions
@@ -42,9 +42,7 @@ def predict_cases(
     out: str | Path,
     predictor: Predictor,
     wanted: OutputOptions,
-    *,
-    extract: Collection[int] = (),
-    fixed: Collection[int] = (),
+    prescription: Prescription | None = None,
 ) -> BatchResult:
     """Predict cases and write their files below `out`; a bad case does not stop the others.
 
@@ -53,16 +51,17 @@ def predict_cases(
     cases          : a `<case_id>.json`, a folder of such files, or a case store
     meshes         : folder or URL of the crowns, see `new_case.read`
     wanted         : options of what is written
-    extract, fixed : FDI numbers, see `Predictor.predict_case`; for a single case only
+    prescription   : wishes for the plan; `extract` and `fixed` for a single case only
     raises         : NothingUsable if no case could be predicted, with the reason of the first one;
-                     DentalignError if there is no such file or folder, or if `extract` or `fixed` is used
-                     with several cases; ParamError if `out` would overwrite an input file
+                     DentalignError if there is no such file or folder, or if `extract` or `fixed` names
+                     teeth and there are several cases; ParamError if `out` would overwrite an input file
     """
+    rx = prescription or Prescription()
     files = _json_files(Path(cases))
     for file in files:
         if (Path(out) / "json" / file.name).resolve() == file.resolve():
             raise ParamError(f"--out {out} would replace {file}: choose another folder")
-    if len(files) > 1 and (extract or fixed):
+    if len(files) > 1 and (rx.extract or rx.fixed):
         raise DentalignError("--extract and --fixed name teeth of one case: give one JSON as --case")
     written: list[tuple[Path, ...]] = []
     lines: list[LeftOut] = []
@@ -74,12 +73,12 @@ def predict_cases(
                 meshes,
                 predictor.sampler,
                 fetch=predictor.fetch,
-                extract=extract,
+                extract=rx.extract,
                 flat=len(files) == 1,
                 find_axis=predictor.find_axis,
                 lines=lines,
             )
-            prediction = predictor.predict_case(case, extract=extract, fixed=fixed)
+            prediction = predictor.predict_case(case, rx)
             written.append(tuple(prediction_files.write(out, prediction, wanted)))
             looks += prediction.to_look_at
         except CaseDefect as defect:

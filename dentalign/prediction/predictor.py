@@ -19,6 +19,7 @@ from dentalign.files.hashing import sha256_file
 from dentalign.geometry import rigid
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, Mouths
+from dentalign.planning.prescription import Prescription
 from dentalign.prediction import new_case, review
 from dentalign.prediction.new_case import NewCase
 from dentalign.prediction.review import ReviewItem, Thresholds
@@ -123,12 +124,17 @@ class Predictor:
         self,
         json_file: str | Path,
         meshes: str | Path,
+        prescription: Prescription | None = None,
         *,
         extract: Collection[int] = (),
         fixed: Collection[int] = (),
     ) -> Prediction:
-        """Read and predict one case; parameters as for `new_case.read` and `predict_case`."""
-        return self.predict_case(self.read(json_file, meshes, extract), extract=extract, fixed=fixed)
+        """Read and predict one case; parameters as for `new_case.read` and `predict_case`.
+
+        extract, fixed : teeth that are added to those of the prescription
+        """
+        rx = (prescription or Prescription()).joined(extract=extract, fixed=fixed)
+        return self.predict_case(self.read(json_file, meshes, rx.extract), rx)
 
     def read(self, json_file: str | Path, meshes: str | Path, extract: Collection[int] = ()) -> NewCase:
         """Read a case at T1, with its crowns as points for the models; see `new_case.read`."""
@@ -137,24 +143,20 @@ class Predictor:
         )
 
     @torch.inference_mode()
-    def predict_case(
-        self, case: NewCase, *, extract: Collection[int] = (), fixed: Collection[int] = ()
-    ) -> Prediction:
+    def predict_case(self, case: NewCase, prescription: Prescription | None = None) -> Prediction:
         """Predict a case that has been read.
 
-        extract : FDI numbers, as in the file, of teeth to extract, beside those that a plan in the file
-                  extracts
-        fixed   : FDI numbers of teeth that must not move, such as implants. They stay even if the plan
-                  extracts them. The model predicts their neighbours as if these teeth could move
-        raises  : ParamError if the case has no such tooth, or a tooth is in both; CaseDefect if no tooth is
-                  left
+        prescription : wishes for the plan. Its FDI numbers are those of the file. Teeth of `extract` are
+                       extracted beside those that a plan in the file extracts; teeth of `fixed` stay even if
+                       that plan extracts them
+        raises       : ParamError if the case has no such tooth; CaseDefect if no tooth is left
         """
+        rx = prescription or Prescription()
+        extract, fixed = rx.extract, rx.fixed
         mouth, here = case.mouth, case.mouth.present[T1]
         usable = set(mouth.fdi[here].tolist())
         _refuse_unknown(case, extract, "extract", usable | case.unmoved.keys())
         _refuse_unknown(case, fixed, "fixed", usable)
-        if twice := sorted(set(extract) & set(fixed)):
-            raise ParamError(f"teeth {', '.join(map(str, twice))} cannot be both extracted and fixed")
         gone = set(extract) | (case.planned_away - set(fixed))
         held = np.isin(mouth.fdi, sorted(fixed)) & here
         mask = here & ~np.isin(mouth.fdi, sorted(gone))

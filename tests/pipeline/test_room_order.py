@@ -11,6 +11,7 @@ ORDER = (
     "running",
     "geometry",
     "mouth",
+    "planning",
     "cases",
     "dataset",
     "training",

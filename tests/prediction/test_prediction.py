@@ -23,6 +23,7 @@ from dentalign.cases.settings import Sample
 from dentalign.cases.slots import slot_of
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ParamError
 from dentalign.geometry import rigid, stl
+from dentalign.planning.prescription import Prescription
 from dentalign.prediction import files as prediction_files
 from dentalign.prediction import review
 from dentalign.prediction.batch import predict_cases
@@ -151,7 +152,7 @@ def test_an_extraction_that_no_training_case_had_is_to_be_looked_at(
     assert strange.warnings == (f"Unlike the training cases: {said}. Fix: {look.fix}.",)
     assert plain.warnings == ()
     done = predict_cases(
-        store / "json", store / "stl", tmp_path / "out", predictor, POSES_ONLY, extract=(11,)
+        store / "json", store / "stl", tmp_path / "out", predictor, POSES_ONLY, Prescription(extract=(11,))
     )
     assert done.to_look_at == strange.to_look_at
     with open(tmp_path / "out" / "to_look_at.csv", newline="", encoding="utf-8") as file:
