@@ -1,6 +1,7 @@
 """Base classes of alignment models, of their training and of their sections in params.yaml."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, ClassVar, Self
 
@@ -11,6 +12,7 @@ from pydantic import Field
 from torch import nn
 
 from dentalign.alignment.conditions import Conditions
+from dentalign.alignment.error_bound import ErrorBound
 from dentalign.alignment.patterns import ToothPatterns
 from dentalign.autoencoder.decoder import Decoder
 from dentalign.autoencoder.interface import HEAD_FRAME, POINTS, SLOT_ORDER, TOOTH_FRAME, Interface, Port
@@ -21,6 +23,8 @@ from dentalign.mouth import T2, Mouths
 from dentalign.params import Device, NotNegative, Positive, PositiveFloat, Section
 from dentalign.teeth import SLOT_COUNT
 from dentalign.training.loop import Metrics, Schedule, Task
+
+CALIBRATION_BATCH = 16  # mouths that are in memory at a time
 
 MASKS = (
     Port("present", "bool", ("N", SLOT_COUNT), "true or false", "whether the slot has a tooth at T1"),
@@ -38,11 +42,14 @@ class PredictedT2:
     expected_add_mm : (N, 32) float64, expected ADD of each tooth. NaN where no tooth stays, or where the
                       model has not learnt the slot and the tooth keeps its pose of T1. None for a model that
                       predicts no errors
+    add_mm_90       : (N, 32) float64, upper bound of each tooth's ADD that holds for 90 of 100 teeth; NaN where
+                      `expected_add_mm` is, and where too few teeth were there to calibrate it
     """
 
     pose: NDArray[np.float64]
     points: NDArray[Any] | None = None
     expected_add_mm: NDArray[np.float64] | None = None
+    add_mm_90: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ class AlignmentModel(nn.Module, ABC):
 
     uses_latents : True if `predict` needs `Mouths.latents`, and the decoder
     network      : the part that is trained
+    error_bound  : turns expected errors into bounds
     """
 
     uses_latents: ClassVar[bool] = False
@@ -81,6 +89,7 @@ class AlignmentModel(nn.Module, ABC):
     def __init__(self, config: AlignmentConfig):
         super().__init__()
         self.config = config
+        self.error_bound = ErrorBound()
 
     @property
     def patterns(self) -> ToothPatterns | None:
@@ -99,6 +108,9 @@ class AlignmentModel(nn.Module, ABC):
         raises : DentalignError where a predicted number is NaN or infinite; ValueError where latents or the
                  decoder are needed and missing
         """
+
+    def scale_expected_error(self, factor: float) -> None:
+        """Multiply the expected errors by a factor; for a model that predicts no errors, do nothing."""
 
     def interface(self) -> Interface:
         """Describe inputs and outputs of the exported model; the default is for models like `attention`."""
@@ -168,8 +180,15 @@ class TrainingData:
 
     @property
     def held_out_rows(self) -> NDArray[np.intp]:
-        """Row numbers of the validation mouths in `store`."""
-        return self.store.rows_of("val")[: self.settings.validation_cases]
+        """Row numbers of the validation mouths in `store` on which epochs are compared: half, or fewer."""
+        rows = self.store.rows_of("val")
+        return rows[: min(self.settings.validation_cases, (len(rows) + 1) // 2)]
+
+    @property
+    def calibration_rows(self) -> NDArray[np.intp]:
+        """Row numbers of the other validation mouths, which choose no epoch; if there are none, of all."""
+        rows = self.store.rows_of("val")
+        return rows[len(self.held_out_rows) :] if len(rows) > 1 else rows
 
     @property
     def planners(self) -> tuple[str, ...]:
@@ -180,6 +199,12 @@ class TrainingData:
         """Number of the planner of each mouth (N,); 0 where unknown, or not among `planners`."""
         number = {code: k for k, code in enumerate(self.planners, start=1)}
         return np.array([number.get(self.store.planners[row], 0) for row in rows], np.int64)
+
+    def calibration_mouths(self, latents: bool) -> Iterator[Mouths]:
+        """Read the calibration mouths in parts, with their latents if `latents`."""
+        rows = self.calibration_rows
+        for start in range(0, len(rows), CALIBRATION_BATCH):
+            yield self.store.mouths(rows[start : start + CALIBRATION_BATCH], latents=latents)
 
     def config(self, network: dict[str, Any]) -> AlignmentConfig:
         """Make the config of a model trained on these mouths, from the arguments of its network."""
@@ -217,13 +242,39 @@ class AlignTask(Task, ABC):
 
     def held_out_add_mm(self, pose: NDArray[np.float64]) -> NDArray[np.float64]:
         """ADD (T,), mm, of predicted poses (N, 32, 4, 4) for the T validation teeth that stay."""
-        held, stays = self.held_out, self.held_out.stays
-        apart = rigid.apply(pose[stays] - held.pose[:, T2][stays], held.points[stays])
-        add: NDArray[np.float64] = np.linalg.norm(apart, axis=-1).mean(-1)
-        return add
+        return _add_mm(self.held_out, pose)
 
-    def finish(self) -> None:
-        """Complete the model when its network has the weights of the best epoch; by default, do nothing."""
+    def finish(self, calibration: Iterable[Mouths]) -> None:
+        """Complete the model when its network has the weights of the best epoch.
+
+        The expected errors are scaled so that their mean on the calibration mouths is that of the actual ones,
+        and their bounds are calibrated.
+
+        calibration : parts of the mouths, with their plans, which neither trained the network nor chose the epoch
+        """
+        self.network.eval()
+        expected, add = [], []
+        for mouths in calibration:
+            predicted = self.model.predict(mouths.without_plan())
+            if predicted.expected_add_mm is None:
+                return
+            expected.append(predicted.expected_add_mm)
+            add.append(np.full(mouths.stays.shape, np.nan))
+            add[-1][mouths.stays] = _add_mm(mouths, predicted.pose)
+        ratio = np.concatenate(add) / (all_expected := np.concatenate(expected))
+        known = np.isfinite(ratio)
+        if known.any():
+            scale = float(np.concatenate(add)[known].mean() / all_expected[known].mean())
+            self.model.scale_expected_error(scale)
+            self.model.error_bound.calibrate(ratio / scale)
+
+
+def _add_mm(mouths: Mouths, pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    """ADD (T,), mm, of predicted poses (N, 32, 4, 4) for the T teeth that stay."""
+    stays = mouths.stays
+    apart = rigid.apply(pose[stays] - mouths.pose[:, T2][stays], mouths.points[stays])
+    add: NDArray[np.float64] = np.linalg.norm(apart, axis=-1).mean(-1)
+    return add
 
 
 class ModelTraining(Section):

@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from dentalign.geometry import rotations
+from dentalign.geometry import rigid, rotations
+from dentalign.mouth import T1, T2, Mouths
 from dentalign.teeth import ARCHES, MIRRORED_SLOT, SLOT_COUNT, SLOT_INDEX
 
 ARCH_COUNT = len(ARCHES)
@@ -47,6 +49,24 @@ class Conditions(NamedTuple):
             torch.full((count, ARCH_COUNT, 6), nan),
             torch.full((count, ARCH_COUNT, 2), nan),
         )
+
+    @classmethod
+    def of_plan(cls, mouths: Mouths, planner: NDArray[np.int64]) -> "Conditions":
+        """Compute all conditions of N mouths from their poses at T2, axes of the head frame.
+
+        planner : (N,), number of who plans each mouth, 0 if unknown
+        """
+        stays = torch.from_numpy(mouths.stays)
+        centre = mouths.points.mean(2, dtype=np.float64)[:, None, :, None]
+        centroid = torch.from_numpy(rigid.apply(mouths.pose, centre)[..., 0, :]).float()
+        rotation = torch.from_numpy(mouths.pose[..., :3, :3]).float()
+        (before, after), teeth = centroid.unbind(1), (centroid[:, T1], centroid[:, T2], stays)
+        held = stays & unmoved((rotation[:, T1], before), (rotation[:, T2], after))
+        return cls(torch.from_numpy(planner), held, arch_motion(*teeth), width_change(*teeth))
+
+    def only(self, *names: str) -> "Conditions":
+        """Keep the conditions of these names and make the others unknown."""
+        return Conditions.unknown(len(self.planner))._replace(**{name: getattr(self, name) for name in names})
 
     def to(self, device: torch.device) -> "Conditions":
         """Return the conditions on another device."""
@@ -158,15 +178,15 @@ def revealed(told: Conditions, generator: torch.Generator) -> Conditions:
     def chance(share: float, *shape: int) -> torch.Tensor:
         return torch.rand(count, *shape, generator=generator) < share
 
-    def some(shape: tuple[int, ...], share: float) -> torch.Tensor:
-        """All of a mouth's values in half of the mouths, else each with a chance of `share`."""
-        one = (1,) * len(shape)
-        return chance(0.5, *one) | chance(share, *shape)
+    def some(*shape: int) -> torch.Tensor:
+        """All of a mouth's values in half of the mouths, in the others each with a chance of one half."""
+        return chance(0.5, *(1,) * len(shape)) | chance(0.5, *shape)
 
+    translation = (torch.arange(6) < 3) & chance(0.3, 1, 1)  # told alone, as `arch_shift_mm` does
     planner = told.planner * chance(0.5)
-    held = told.held & chance(0.4, 1) & some((SLOT_COUNT,), 0.5)
-    moves = chance(0.5, 1, 1) & some((ARCH_COUNT, 1), 0.5) & some((ARCH_COUNT, 6), 0.6)
-    widens = chance(0.3, 1, 1) & some((ARCH_COUNT, 2), 0.5)
+    held = told.held & chance(0.4, 1) & some(SLOT_COUNT)
+    moves = chance(0.5, 1, 1) & some(ARCH_COUNT, 1) & (translation | some(ARCH_COUNT, 6))
+    widens = chance(0.3, 1, 1) & some(ARCH_COUNT, 2)
     return Conditions(
         planner, held, told.motion.masked_fill(~moves, torch.nan), told.width.masked_fill(~widens, torch.nan)
     )

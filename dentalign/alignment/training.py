@@ -68,13 +68,14 @@ def train_align(
         for split in ("train", "val"):
             if not len(store.rows_of(split)):
                 raise NothingUsable(f"{latents}: no case in the {split} split; more cases are needed")
-        task = own.prepare(TrainingData(store, encoder_weights, decoder_weights, device, settings))
+        data = TrainingData(store, encoder_weights, decoder_weights, device, settings)
+        task = own.prepare(data)
         schedule = own.schedule(settings.epochs, settings.patience)
         on_epoch = training_log.epoch if training_log else None
         outcome = train(task, schedule, settings.seed, f"align/{key}", on_epoch)
         if training_log:
             task.network.load_state_dict(outcome.best_state)
-            task.finish()
+            task.finish(data.calibration_mouths(task.model.uses_latents))
             weights.save(out, task.model)
             training_log.summary({"best_epoch": outcome.best_epoch, **outcome.best})
     return outcome

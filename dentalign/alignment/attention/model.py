@@ -56,7 +56,11 @@ class AttentionModel(AlignmentModel):
         pose[moves] = rigid.from_rotation(exact, shift)
         expected = (log_expected_error.exp() * network.expected_error_scale).cpu().numpy().astype(np.float64)
         expected[~moves] = np.nan
-        return PredictedT2(pose, expected_add_mm=expected)
+        return PredictedT2(pose, expected_add_mm=expected, add_mm_90=self.error_bound(expected))
+
+    def scale_expected_error(self, factor: float) -> None:
+        """See `AlignmentModel.scale_expected_error`."""
+        self.network.expected_error_scale *= factor
 
     def forward(
         self,

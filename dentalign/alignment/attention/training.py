@@ -212,19 +212,6 @@ class AttentionTask(AlignTask):
             stays=given.stays & keep,
         )
 
-    def finish(self) -> None:
-        """Scale the expected errors so that their mean on the validation mouths is that of the actual errors.
-
-        The result is a little too small, because the best epoch was chosen on these mouths, too.
-        """
-        self.network.eval()
-        predicted = self.model.predict(self.held_out)
-        assert predicted.expected_add_mm is not None
-        error, expected = self.held_out_add_mm(predicted.pose), predicted.expected_add_mm[self.held_out.stays]
-        known = np.isfinite(expected)
-        if known.any():
-            self.model.network.expected_error_scale *= float(error[known].mean() / expected[known].mean())
-
 
 def _moved(given: Examples) -> tuple[torch.Tensor, torch.Tensor]:
     """Motions and changes of width of the arches of mouths, see `Conditions`."""
