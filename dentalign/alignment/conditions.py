@@ -21,7 +21,7 @@ _WIDTHS = [[(33, 43), (36, 46)], [(13, 23), (16, 26)]]  # teeth whose distance i
 _WIDTH_SLOTS = np.array([[[SLOT_INDEX[fdi] for fdi in pair] for pair in arch] for arch in _WIDTHS])
 _ARCH_OF_SLOT = np.concatenate([np.full(len(slots), k) for k, slots in enumerate(ARCHES.values())])
 _SMALLEST_MM2 = 0.05  # keeps the rotation of an arch of one or two teeth at 0
-FIELD = 3 + 3 + 6 + 2 + 2 + 1  # numbers of a tooth in `field`
+FIELD = 3 + 3 + 6 + 2 + 2 + 2  # numbers of a tooth in `field`
 
 
 class Conditions(NamedTuple):
@@ -29,6 +29,7 @@ class Conditions(NamedTuple):
 
     planner : (N,) int64, 0 or the number of a planner from 1 on
     held    : (N, 32) bool, teeth that keep their pose of T1
+    moves   : (N, 32) bool, teeth of which it is known that they are not held
     motion  : (N, 2, 6), motion of each arch as a whole from T1 to T2: translation of the centroid of its teeth,
               mm, and rotation vector about it, radians; axes of the frame that the mouths are in
     width   : (N, 2, 2), mm, change of the distances 3-3 and 6-6 between centroids in each arch
@@ -36,6 +37,7 @@ class Conditions(NamedTuple):
 
     planner: torch.Tensor
     held: torch.Tensor
+    moves: torch.Tensor
     motion: torch.Tensor
     width: torch.Tensor
 
@@ -45,6 +47,7 @@ class Conditions(NamedTuple):
         nan = torch.nan
         return cls(
             torch.zeros(count, dtype=torch.long),
+            torch.zeros(count, SLOT_COUNT, dtype=torch.bool),
             torch.zeros(count, SLOT_COUNT, dtype=torch.bool),
             torch.full((count, ARCH_COUNT, 6), nan),
             torch.full((count, ARCH_COUNT, 2), nan),
@@ -62,7 +65,7 @@ class Conditions(NamedTuple):
         rotation = torch.from_numpy(mouths.pose[..., :3, :3]).float()
         (before, after), teeth = centroid.unbind(1), (centroid[:, T1], centroid[:, T2], stays)
         held = stays & unmoved((rotation[:, T1], before), (rotation[:, T2], after))
-        return cls(torch.from_numpy(planner), held, arch_motion(*teeth), width_change(*teeth))
+        return cls(torch.from_numpy(planner), held, stays & ~held, arch_motion(*teeth), width_change(*teeth))
 
     def only(self, *names: str) -> "Conditions":
         """Keep the conditions of these names and make the others unknown."""
@@ -79,7 +82,9 @@ class Conditions(NamedTuple):
     def mirrored(self) -> "Conditions":
         """Mirror all mouths, x -> -x: translations become (-x, y, z), rotation vectors (x, -y, -z)."""
         flip = torch.tensor([-1.0, 1.0, 1.0, 1.0, -1.0, -1.0]).to(self.motion)
-        return self._replace(held=self.held[:, MIRRORED_SLOT], motion=self.motion * flip)
+        return self._replace(
+            held=self.held[:, MIRRORED_SLOT], moves=self.moves[:, MIRRORED_SLOT], motion=self.motion * flip
+        )
 
     def turned(self, rotation: torch.Tensor) -> "Conditions":
         """Turn the frame of the mouths by rotations (N, 3, 3).
@@ -168,7 +173,8 @@ def field(told: Conditions, centroid: torch.Tensor, stays: torch.Tensor) -> torc
         turned = away @ rotations.matrix(motion[:, k, 3:]).mT - away
         displaced[:, slots] = turned + motion[:, k, None, :3]
     of_arch = torch.cat([motion[..., 3:], *known, width], -1)[:, _ARCH_OF_SLOT]
-    return torch.cat([displaced, of_arch, told.held[..., None].to(centroid)], -1)
+    of_tooth = torch.stack([told.held, told.moves], -1).to(centroid)
+    return torch.cat([displaced, of_arch, of_tooth], -1)
 
 
 def revealed(told: Conditions, generator: torch.Generator) -> Conditions:
@@ -182,11 +188,19 @@ def revealed(told: Conditions, generator: torch.Generator) -> Conditions:
         """All of a mouth's values in half of the mouths, in the others each with a chance of one half."""
         return chance(0.5, *(1,) * len(shape)) | chance(0.5, *shape)
 
-    translation = (torch.arange(6) < 3) & chance(0.3, 1, 1)  # told alone, as `arch_shift_mm` does
     planner = told.planner * chance(0.5)
-    held = told.held & chance(0.4, 1) & some(SLOT_COUNT)
-    moves = chance(0.5, 1, 1) & some(ARCH_COUNT, 1) & (translation | some(ARCH_COUNT, 6))
+    stated = chance(0.4, 1)
+    all_stated = chance(0.5, 1)  # as `only` does; else some of the held teeth, as `fixed` does
+    held = told.held & stated & (all_stated | chance(0.5, SLOT_COUNT))
+    moves = told.moves & stated & all_stated
+    how = torch.rand(count, 1, 1, generator=generator)
+    parts = chance(0.5, ARCH_COUNT, 1) & some(6)[:, None]
+    shown = (how < 0.3) | (how < 0.4) & (torch.arange(6) < 3) | (how < 0.5) & parts
     widens = chance(0.3, 1, 1) & some(ARCH_COUNT, 2)
     return Conditions(
-        planner, held, told.motion.masked_fill(~moves, torch.nan), told.width.masked_fill(~widens, torch.nan)
+        planner,
+        held,
+        moves,
+        told.motion.masked_fill(~shown, torch.nan),
+        told.width.masked_fill(~widens, torch.nan),
     )

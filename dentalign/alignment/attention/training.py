@@ -176,7 +176,7 @@ class AttentionTask(AlignTask):
         """Conditions of mouths, all of them known; motions and widths are placeholders."""
         unknown = Conditions.unknown(len(given.present))
         none = [torch.zeros_like(part) for part in (unknown.motion, unknown.width)]
-        return Conditions(given.planner, given.held, *none)
+        return Conditions(given.planner, given.held, given.stays & ~given.held, *none)
 
     def _changed(self, given: Examples, held: torch.Tensor, generator: torch.Generator) -> Examples:
         """Other mouths that have the same T2, or the same T2 but for their size.
