@@ -1,7 +1,7 @@
 """Base classes of alignment models, of their training and of their sections in params.yaml."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, ClassVar, Self
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import nn
 
-from dentalign.alignment.conditions import Conditions
+from dentalign.alignment.conditions import ARCH_COUNT, Conditions
 from dentalign.alignment.error_bound import ErrorBound
 from dentalign.alignment.patterns import ToothPatterns
 from dentalign.autoencoder.decoder import Decoder
@@ -42,8 +42,8 @@ class PredictedT2:
     expected_add_mm : (N, 32) float64, expected ADD of each tooth. NaN where no tooth stays, or where the
                       model has not learnt the slot and the tooth keeps its pose of T1. None for a model that
                       predicts no errors
-    add_mm_90       : (N, 32) float64, upper bound of each tooth's ADD that holds for 90 of 100 teeth; NaN where
-                      `expected_add_mm` is, and where too few teeth were there to calibrate it
+    add_mm_90       : (N, 32) float64, upper bound of each tooth's ADD that holds for 90 of 100 teeth; NaN
+                      where `expected_add_mm` is, and where too few teeth were there to calibrate it
     """
 
     pose: NDArray[np.float64]
@@ -81,15 +81,19 @@ class AlignmentModel(nn.Module, ABC):
     uses_latents : True if `predict` needs `Mouths.latents`, and the decoder
     network      : the part that is trained
     error_bound  : turns expected errors into bounds
+    motion_mode  : (2, 6), mm and radians, commonest error of the predicted motions of both arches, see
+                   `conditions.arch_motion`; 0 as long as it is unknown
     """
 
     uses_latents: ClassVar[bool] = False
     network: nn.Module
+    motion_mode: torch.Tensor
 
     def __init__(self, config: AlignmentConfig):
         super().__init__()
         self.config = config
         self.error_bound = ErrorBound()
+        self.register_buffer("motion_mode", torch.zeros(ARCH_COUNT, 6))
 
     @property
     def patterns(self) -> ToothPatterns | None:
@@ -221,6 +225,14 @@ class TrainingData:
         )
 
 
+def add_mm(mouths: Mouths, pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    """ADD (T,), mm, of predicted poses (N, 32, 4, 4) for the T teeth that stay."""
+    stays = mouths.stays
+    apart = rigid.apply(pose[stays] - mouths.pose[:, T2][stays], mouths.points[stays])
+    add: NDArray[np.float64] = np.linalg.norm(apart, axis=-1).mean(-1)
+    return add
+
+
 class AlignTask(Task, ABC):
     """Base class of tasks for `training.loop.train` that train an alignment model.
 
@@ -242,39 +254,7 @@ class AlignTask(Task, ABC):
 
     def held_out_add_mm(self, pose: NDArray[np.float64]) -> NDArray[np.float64]:
         """ADD (T,), mm, of predicted poses (N, 32, 4, 4) for the T validation teeth that stay."""
-        return _add_mm(self.held_out, pose)
-
-    def finish(self, calibration: Iterable[Mouths]) -> None:
-        """Complete the model when its network has the weights of the best epoch.
-
-        The expected errors are scaled so that their mean on the calibration mouths is that of the actual ones,
-        and their bounds are calibrated.
-
-        calibration : parts of the mouths, with their plans, which neither trained the network nor chose the epoch
-        """
-        self.network.eval()
-        expected, add = [], []
-        for mouths in calibration:
-            predicted = self.model.predict(mouths.without_plan())
-            if predicted.expected_add_mm is None:
-                return
-            expected.append(predicted.expected_add_mm)
-            add.append(np.full(mouths.stays.shape, np.nan))
-            add[-1][mouths.stays] = _add_mm(mouths, predicted.pose)
-        ratio = np.concatenate(add) / (all_expected := np.concatenate(expected))
-        known = np.isfinite(ratio)
-        if known.any():
-            scale = float(np.concatenate(add)[known].mean() / all_expected[known].mean())
-            self.model.scale_expected_error(scale)
-            self.model.error_bound.calibrate(ratio / scale)
-
-
-def _add_mm(mouths: Mouths, pose: NDArray[np.float64]) -> NDArray[np.float64]:
-    """ADD (T,), mm, of predicted poses (N, 32, 4, 4) for the T teeth that stay."""
-    stays = mouths.stays
-    apart = rigid.apply(pose[stays] - mouths.pose[:, T2][stays], mouths.points[stays])
-    add: NDArray[np.float64] = np.linalg.norm(apart, axis=-1).mean(-1)
-    return add
+        return add_mm(self.held_out, pose)
 
 
 class ModelTraining(Section):

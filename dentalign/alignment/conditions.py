@@ -1,11 +1,11 @@
 """What is decided before a plan is made: who plans, which teeth stay, how each arch moves as a whole.
 
 A condition is an input that may be unknown. Training computes the conditions from the plans themselves and
-reveals a random part of them (`revealed`); whoever predicts tells what is decided and leaves the rest unknown.
+reveals a random part of them (`revealed`); a prediction is told what is decided, and the rest is unknown.
 Arches are in the order of `dentalign.teeth.ARCHES`: lower, upper.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,8 +30,8 @@ class Conditions(NamedTuple):
     planner : (N,) int64, 0 or the number of a planner from 1 on
     held    : (N, 32) bool, teeth that keep their pose of T1
     moves   : (N, 32) bool, teeth of which it is known that they are not held
-    motion  : (N, 2, 6), motion of each arch as a whole from T1 to T2: translation of the centroid of its teeth,
-              mm, and rotation vector about it, radians; axes of the frame that the mouths are in
+    motion  : (N, 2, 6), motion of each arch as a whole from T1 to T2: translation of the centroid of its
+              teeth, mm, and rotation vector about it, radians; axes of the frame that the mouths are in
     width   : (N, 2, 2), mm, change of the distances 3-3 and 6-6 between centroids in each arch
     """
 
@@ -60,10 +60,9 @@ class Conditions(NamedTuple):
         planner : (N,), number of who plans each mouth, 0 if unknown
         """
         stays = torch.from_numpy(mouths.stays)
-        centre = mouths.points.mean(2, dtype=np.float64)[:, None, :, None]
-        centroid = torch.from_numpy(rigid.apply(mouths.pose, centre)[..., 0, :]).float()
+        before, after = (centroids(mouths.points, mouths.pose[:, stage]) for stage in (T1, T2))
         rotation = torch.from_numpy(mouths.pose[..., :3, :3]).float()
-        (before, after), teeth = centroid.unbind(1), (centroid[:, T1], centroid[:, T2], stays)
+        teeth = before, after, stays
         held = stays & unmoved((rotation[:, T1], before), (rotation[:, T2], after))
         return cls(torch.from_numpy(planner), held, stays & ~held, arch_motion(*teeth), width_change(*teeth))
 
@@ -111,6 +110,12 @@ class Conditions(NamedTuple):
         """
         motion, width = arch_motion(before, now, stays), width_change(before, now, stays)
         return self._replace(motion=self.motion - motion, width=self.width - width)
+
+
+def centroids(points: NDArray[np.floating[Any]], pose: NDArray[np.float64]) -> torch.Tensor:
+    """Centroids (N, 32, 3) float32, head, mm, of tooth-local points (N, 32, P, 3) at poses (N, 32, 4, 4)."""
+    centre = points.mean(2, dtype=np.float64)[:, :, None]
+    return torch.from_numpy(rigid.apply(pose, centre)[:, :, 0]).float()
 
 
 def arch_motion(before: torch.Tensor, after: torch.Tensor, stays: torch.Tensor) -> torch.Tensor:

@@ -1,8 +1,8 @@
 """Upper bounds of the errors of predicted teeth, by split conformal prediction.
 
 On calibration mouths, which neither train nor choose an epoch, the actual error of each tooth is divided by
-the error that the model expects. The 90 % quantile of these ratios, for each kind of tooth, times the expected
-error of a tooth of a new mouth is a bound that 90 of 100 teeth keep, if the mouths are of the same kind
+the error that the model expects. The 90 % quantile of these ratios, for each kind of tooth, times the
+expected error of a tooth of a new mouth is a bound that 90 of 100 teeth keep, if the mouths are alike
 (Vovk et al. 2005, doi:10.1007/b106715; Lei et al. 2018, doi:10.1080/01621459.2017.1307116).
 """
 
@@ -17,7 +17,12 @@ from dentalign.teeth import SLOT_COUNT, SLOTS
 
 SHARE = 0.9  # of the teeth whose error is below the bound
 FEWEST = 30  # teeth of a kind; with fewer, all kinds are taken together
-KINDS = {"incisor": (1, 2), "canine": (3,), "premolar": (4, 5), "molar": (6, 7, 8)}  # last digit of FDI numbers
+KINDS = {
+    "incisor": (1, 2),
+    "canine": (3,),
+    "premolar": (4, 5),
+    "molar": (6, 7, 8),
+}  # last digit of FDI numbers
 _KIND_OF_SLOT = np.array(
     [next(k for k, digits in enumerate(KINDS.values()) if fdi % 10 in digits) for fdi in SLOTS]
 )

@@ -92,9 +92,7 @@ class Examples(NamedTuple):
         )
 
 
-def read(
-    store: MouthStore, rows: NDArray[np.intp], points: int, planner: NDArray[np.int64]
-) -> Examples:
+def read(store: MouthStore, rows: NDArray[np.intp], points: int, planner: NDArray[np.int64]) -> Examples:
     """Read mouths with `points` points per tooth, at their poses in the store; `planned_mm` is all 0.
 
     planner : (N,), number of each mouth's planner, see `Examples`

@@ -79,9 +79,7 @@ class AttentionModel(AlignmentModel):
         nearest : replacement for `rotations.nearest`, such as one that can be exported
         """
 
-        def once(
-            teeth: PosedTeeth, told: Conditions
-        ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        def once(teeth: PosedTeeth, told: Conditions) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             turned, translation = posed_teeth.to_canonical_frame(
                 teeth.centroid, present, self.network.reference, nearest
             )

@@ -75,7 +75,9 @@ class Block(nn.Module):
         """
         n, slots, width = x.shape
         scale, shift, scale_mlp, shift_mlp = self.planner_scale_shift(planner).chunk(4, -1)
-        qkv = self.qkv(self.norm_attention(x) * (1 + scale) + shift).view(n, slots, 3, self.heads, width // self.heads)
+        qkv = self.qkv(self.norm_attention(x) * (1 + scale) + shift).view(
+            n, slots, 3, self.heads, width // self.heads
+        )
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         # As `scaled_dot_product_attention`, which takes a quarter longer where the mask has a gradient.
         scores = (query * (width // self.heads) ** -0.5) @ key.mT + self.attention_bias + padding_mask
@@ -183,7 +185,11 @@ class ToothAttention(PoseNetwork):
         kept = self.deviation_kept + self.planner_kept[told.planner]
         centroid = self.t2_centroid + kept[..., :1] * deviation
         along = teeth.centroid + field[..., :3] - centroid  # to where the motion of the arch brings the tooth
-        centroid = centroid + self.arch_kept * field[..., 6:12].mean(-1, keepdim=True) * along + _MM * motion[..., :3]
+        centroid = (
+            centroid
+            + self.arch_kept * field[..., 6:12].mean(-1, keepdim=True) * along
+            + _MM * motion[..., :3]
+        )
         vector = kept[..., 1:] * vector + _RADIANS * motion[..., 3:]
         rotation = self.t2_rotation @ rotations.matrix(vector)
         return rotation, centroid, self.error_head(x.detach())[..., 0]

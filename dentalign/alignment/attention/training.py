@@ -20,8 +20,8 @@ from dentalign.alignment.attention.examples import Examples
 from dentalign.alignment.attention.model import AttentionModel
 from dentalign.alignment.attention.network import PoseNetwork, ToothAttentionConfig
 from dentalign.alignment.attention.posed_teeth import PosedTeeth, mirrored_poses, thinned_count
-from dentalign.alignment.conditions import Conditions, arch_motion, revealed, width_change
 from dentalign.alignment.base import AlignTask, ModelTraining, TrainingData
+from dentalign.alignment.conditions import Conditions, arch_motion, revealed, width_change
 from dentalign.errors import ParamError
 from dentalign.geometry import rotations
 from dentalign.params import Positive
