@@ -1,9 +1,9 @@
 """Command `dentalign`; modules are imported inside the subcommands that use them, so that --help is quick."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -13,6 +13,7 @@ from dentalign.running import command
 if TYPE_CHECKING:
     from dentalign.cases.left_out import LeftOut
 
+T = TypeVar("T")
 _PARAMS_HELP = "Parameters (YAML). Default: params.yaml in the working folder, if there is one."
 
 app = typer.Typer(
@@ -93,14 +94,28 @@ def predict_(
     ] = None,
     prescription: Annotated[
         Path | None,
-        typer.Option(
-            help="Wishes for the plan (YAML, docs/prescription.md); --extract and --fixed add to them."
-        ),
+        typer.Option(help="Wishes for the plan (YAML, docs/prescription.md); the options below add to them."),
     ] = None,
     extract: Annotated[str, typer.Option(help="FDI numbers of teeth to extract, such as 14,24.")] = "",
     fixed: Annotated[
         str, typer.Option(help="FDI numbers of teeth that must not move, such as implants: 36,46.")
     ] = "",
+    only: Annotated[
+        str, typer.Option(help="Teeth that may move, the others stay, such as 13-23,33-43.")
+    ] = "",
+    planner: Annotated[
+        str | None, typer.Option(help="Code of the planner whose plans are to be followed, planner-01.")
+    ] = None,
+    arch_shift: Annotated[
+        str,
+        typer.Option(
+            help="Shift of an arch as a whole, x,y,z in mm (x patient's left, y back, z up), or free: "
+            "upper:0,3,0 is 3 mm back."
+        ),
+    ] = "",
+    proposals: Annotated[
+        int, typer.Option(min=1, max=5, help="Most plans per case; the second and further in proposals/.")
+    ] = 1,
     stages: Annotated[
         bool,
         typer.Option(
@@ -138,7 +153,7 @@ def predict_(
     to_look_at.csv, with the cases and teeth that a clinician should review.
     """
     from dentalign import settings
-    from dentalign.planning.prescription import Prescription
+    from dentalign.planning.prescription import Prescription, parse_arch_shift, parse_teeth
     from dentalign.planning.prescription import read as read_prescription
     from dentalign.prediction import batch
     from dentalign.prediction.files import OutputOptions
@@ -146,7 +161,13 @@ def predict_(
     from dentalign.prediction.review import UNLIKE_TRAINING, Thresholds
 
     rx = read_prescription(prescription) if prescription else Prescription()
-    rx = rx.joined(extract=_teeth(extract, "--extract"), fixed=_teeth(fixed, "--fixed"))
+    rx = rx.joined(
+        extract=_parsed(parse_teeth, extract, "--extract"),
+        fixed=_parsed(parse_teeth, fixed, "--fixed"),
+        only=_parsed(parse_teeth, only, "--only"),
+        arch_shift_mm=_parsed(parse_arch_shift, arch_shift, "--arch-shift"),
+        planner=planner,
+    )
     sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "predict")
     given = settings.load(params_file, *sections)
     predictor = Predictor(
@@ -162,7 +183,7 @@ def predict_(
         look=Thresholds(given.predict.look_above_mm, given.predict.look_overlap_mm),
     )
     wanted = OutputOptions(stages, moved, not poses_only, given.predict)
-    done = batch.predict_cases(case, meshes, out, predictor, wanted, rx)
+    done = batch.predict_cases(case, meshes, out, predictor, wanted, rx, proposals)
     _print_left_out(done.left_out)
     for look in done.to_look_at:
         if not look.tooth or look.code in UNLIKE_TRAINING:
@@ -182,12 +203,10 @@ def _print_left_out(lines: Iterable["LeftOut"]) -> None:
         typer.echo(f"left out: case {line.case_id}{tooth}: {line.seen}; {line.fix} [{line.file}]", err=True)
 
 
-def _teeth(text: str, option: str) -> tuple[int, ...]:
-    """Parse a list of FDI numbers such as 14,24 or 13-23."""
-    from dentalign.planning.prescription import parse_teeth
-
+def _parsed(parse: Callable[[str], T], text: str, option: str) -> T:
+    """Parse the text of an option; what it cannot read is a wrong use of that option."""
     try:
-        return parse_teeth(text)
+        return parse(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None
 

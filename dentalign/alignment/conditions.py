@@ -17,8 +17,9 @@ from dentalign.teeth import ARCHES, MIRRORED_SLOT, SLOT_COUNT, SLOT_INDEX
 
 ARCH_COUNT = len(ARCHES)
 HELD_MM, HELD_DEG = 0.5, 3.0  # a tooth of a plan stays in place if it moves less than both
-_WIDTHS = [[(33, 43), (36, 46)], [(13, 23), (16, 26)]]  # teeth whose distance is a width, per arch
-_WIDTH_SLOTS = np.array([[[SLOT_INDEX[fdi] for fdi in pair] for pair in arch] for arch in _WIDTHS])
+WIDTHS = ("3-3", "6-6")  # names of the widths of an arch
+_WIDTH_TEETH = [[(33, 43), (36, 46)], [(13, 23), (16, 26)]]  # per arch, the teeth whose distance they are
+_WIDTH_SLOTS = np.array([[[SLOT_INDEX[fdi] for fdi in pair] for pair in arch] for arch in _WIDTH_TEETH])
 _ARCH_OF_SLOT = np.concatenate([np.full(len(slots), k) for k, slots in enumerate(ARCHES.values())])
 _SMALLEST_MM2 = 0.05  # keeps the rotation of an arch of one or two teeth at 0
 FIELD = 3 + 3 + 6 + 2 + 2 + 2  # numbers of a tooth in `field`
@@ -193,9 +194,9 @@ def revealed(told: Conditions, generator: torch.Generator) -> Conditions:
         """All of a mouth's values in half of the mouths, in the others each with a chance of one half."""
         return chance(0.5, *(1,) * len(shape)) | chance(0.5, *shape)
 
-    planner = told.planner * chance(0.5)
-    stated = chance(0.4, 1)
-    all_stated = chance(0.5, 1)  # as `only` does; else some of the held teeth, as `fixed` does
+    planner = told.planner * chance(0.65)
+    stated = chance(0.5, 1)
+    all_stated = chance(0.7, 1)  # as `only` does; else some of the held teeth, as `fixed` does
     held = told.held & stated & (all_stated | chance(0.5, SLOT_COUNT))
     moves = told.moves & stated & all_stated
     how = torch.rand(count, 1, 1, generator=generator)

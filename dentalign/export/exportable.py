@@ -7,6 +7,7 @@ from torch import nn
 
 from dentalign.alignment.attention.model import AttentionModel
 from dentalign.alignment.attention.posed_teeth import PosedTeeth
+from dentalign.alignment.conditions import Conditions
 
 _SQUARINGS = 32
 
@@ -34,7 +35,10 @@ def gathered_bag(
 
 
 class ExportableAttentionModel(nn.Module):
-    """Module that computes `AttentionModel.predict` from tensors, with operations that ONNX has."""
+    """Module that computes `AttentionModel.predict` from tensors, with operations that ONNX has.
+
+    It is told no conditions.
+    """
 
     def __init__(self, model: AttentionModel):
         super().__init__()
@@ -60,7 +64,11 @@ class ExportableAttentionModel(nn.Module):
         there = stays & present
         known, moves = present & network.known_at_t1, there & network.known_at_t1 & network.known_at_t2
         found = self.model.forward(
-            teeth, known, there & known, lambda matrix: nearest_rotation(matrix.double()).float()
+            teeth,
+            known,
+            there & known,
+            Conditions.unknown(points.shape[0]),
+            lambda matrix: nearest_rotation(matrix.double()).float(),
         )
         exact = nearest_rotation(found[0].double())
         moved = torch.cat([exact, found[1].double()[..., None] - exact @ centre.mT], -1)

@@ -43,6 +43,7 @@ def predict_cases(
     predictor: Predictor,
     wanted: OutputOptions,
     prescription: Prescription | None = None,
+    proposals: int = 1,
 ) -> BatchResult:
     """Predict cases and write their files below `out`; a bad case does not stop the others.
 
@@ -51,7 +52,8 @@ def predict_cases(
     cases          : a `<case_id>.json`, a folder of such files, or a case store
     meshes         : folder or URL of the crowns, see `new_case.read`
     wanted         : options of what is written
-    prescription   : wishes for the plan; `extract` and `fixed` for a single case only
+    prescription   : wishes for the plan; `extract`, `fixed` and `only` for a single case only
+    proposals      : most plans per case
     raises         : NothingUsable if no case could be predicted, with the reason of the first one;
                      DentalignError if there is no such file or folder, or if `extract` or `fixed` names
                      teeth and there are several cases; ParamError if `out` would overwrite an input file
@@ -61,8 +63,8 @@ def predict_cases(
     for file in files:
         if (Path(out) / "json" / file.name).resolve() == file.resolve():
             raise ParamError(f"--out {out} would replace {file}: choose another folder")
-    if len(files) > 1 and (rx.extract or rx.fixed):
-        raise DentalignError("--extract and --fixed name teeth of one case: give one JSON as --case")
+    if len(files) > 1 and (rx.extract or rx.fixed or rx.only):
+        raise DentalignError("--extract, --fixed and --only name teeth of one case: give one JSON as --case")
     written: list[tuple[Path, ...]] = []
     lines: list[LeftOut] = []
     looks: list[ReviewItem] = []
@@ -78,9 +80,9 @@ def predict_cases(
                 find_axis=predictor.find_axis,
                 lines=lines,
             )
-            prediction = predictor.predict_case(case, rx)
-            written.append(tuple(prediction_files.write(out, prediction, wanted)))
-            looks += prediction.to_look_at
+            first, *others = predictor.propose_case(case, rx, proposals)
+            written.append(tuple(prediction_files.write(out, first, wanted, others)))
+            looks += first.to_look_at
         except CaseDefect as defect:
             defect.file = defect.file or str(file)
             lines.append(LeftOut.of(file.stem, STAGE, defect))
@@ -95,9 +97,9 @@ def predict_cases(
     left_out.write_csv(Path(out) / "left_out.csv", lines)
     review.write_csv(Path(out) / "to_look_at.csv", looks)
     if not written:
-        first = min(line for line in lines if line.whole_case)
+        worst = min(line for line in lines if line.whole_case)
         more = next((f"; first: {line.seen} [{line.file}]" for line in sorted(lines) if line.tooth), "")
-        raise NothingUsable(f"case {first.case_id}: {first.seen}; {first.fix} [{first.file}]{more}")
+        raise NothingUsable(f"case {worst.case_id}: {worst.seen}; {worst.fix} [{worst.file}]{more}")
     return BatchResult(tuple(written), tuple(sorted(lines)), tuple(looks))
 
 

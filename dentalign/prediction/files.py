@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from dentalign.prediction import planned_document, staging
 from dentalign.prediction.predictor import Prediction
 from dentalign.prediction.staging import Predict
 from dentalign.reports.scene import Scene, SceneTooth
+from dentalign.teeth import ARCHES
 from dentalign.validation.metrics import add_mm
 
 Moved = Literal["none", "stl", "glb"]
@@ -41,8 +42,13 @@ class OutputOptions:
     limits: Predict = field(default_factory=Predict)
 
 
-def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> list[Path]:
+def write(
+    out: str | Path, prediction: Prediction, wanted: OutputOptions, others: Sequence[Prediction] = ()
+) -> list[Path]:
     """Write the files of a prediction below a folder, which may hold those of other cases.
+
+    others : further proposals for the case; the report shows them, too. Their files are below
+             proposals/2, proposals/3, ... in the same layout
 
     json/<case_id>.json      case document with T1, the treatment stages in between if wanted, and T2
     movement/<case_id>.csv   a row per tooth, see `table`
@@ -81,14 +87,18 @@ def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> lis
         from dentalign.reports import page
 
         files += [folder / "picture" / f"{case.case_id}.png", folder / "report" / f"{case.case_id}.html"]
-        shown = scene(prediction, after[:-1])
+        shown = scene(prediction, after[:-1], others)
         picture.write(files[-2], shown)
         page.write_case(files[-1], shown, prediction.warnings)
+    for rank, other in enumerate(others, start=2):
+        write(folder / "proposals" / str(rank), other, wanted)
     return files
 
 
 def remove(out: str | Path, case_id: str) -> None:
     """Remove the files of an earlier prediction of a case below a folder, see `write`."""
+    for folder in (Path(out) / "proposals").glob("[0-9]*"):
+        remove(folder, case_id)
     shutil.rmtree(Path(out) / "moved" / case_id, ignore_errors=True)
     for name in ("json/{}.json", "movement/{}.csv", "picture/{}.png", "report/{}.html"):
         (Path(out) / name.format(case_id)).unlink(missing_ok=True)
@@ -115,6 +125,7 @@ def table(prediction: Prediction) -> list[dict[str, object]]:
     `movement.movement` and, in mm:
 
     expected_add_mm      : error that the model expects
+    add_mm_90            : bound of the error, which 90 of 100 teeth keep; empty where it is unknown
     rigidity_residual_mm : RMS distance of the decoded points from the rigid tooth, for a model that expects
                            none
     add_mm               : mean distance of the tooth's points from those at T2 of the input's plan, if any
@@ -144,6 +155,8 @@ def figures(prediction: Prediction, slot: int) -> dict[str, float]:
         found["rigidity_residual_mm"] = float(prediction.rigidity_residual_mm[slot])
     elif np.isfinite(prediction.expected_add_mm[slot]):
         found["expected_add_mm"] = float(prediction.expected_add_mm[slot])
+    if prediction.add_mm_90 is not None and np.isfinite(prediction.add_mm_90[slot]):
+        found["add_mm_90"] = float(prediction.add_mm_90[slot])
     if case.mouth.present[T2, slot]:
         there, planned = apply(prediction.pose[slot], local), apply(case.mouth.pose[T2, slot], local)
         found["add_mm"] = float(add_mm(there[None], planned[None])[0])
@@ -155,28 +168,52 @@ def _not_learnt(prediction: Prediction, slot: int) -> bool:
     return expected is not None and bool(np.isnan(expected[slot]))
 
 
-def scene(prediction: Prediction, between: Array) -> Scene:
+def scene(prediction: Prediction, between: Array, others: Sequence[Prediction] = ()) -> Scene:
     """Make the scene of the 3D report.
 
     between : (K, 32, 4, 4), poses at the treatment stages between T1 and T2, tooth-local -> head, mm
+    others  : further proposals for the case
     """
     case = prediction.case
     has_plan = case.has_plan
     steps = [(f"stage-{k:03d}", f"stage {k}") for k in range(1, len(between) + 1)]
-    states = [("t1", "T1"), *steps, ("predicted", "predicted T2")] + [("t2", "T2 of the file")] * has_plan
+    proposals = [(f"proposal-{rank}", f"proposal {rank}") for rank in range(2, 2 + len(others))]
+    states = [("t1", "T1"), *steps, ("predicted", "predicted T2"), *proposals]
+    states += [("t2", "T2 of the file")] * has_plan
     teeth = []
     for slot in np.flatnonzero(case.mouth.present[T1]).tolist():
         poses = {"t1": case.mouth.pose[T1, slot]}
         if prediction.mask[slot]:
             poses |= {key: step[slot] for (key, _), step in zip(steps, between, strict=True)}
             poses["predicted"] = prediction.pose[slot]
+            poses |= {key: other.pose[slot] for (key, _), other in zip(proposals, others, strict=True)}
         if case.mouth.present[T2, slot]:
             poses["t2"] = case.mouth.pose[T2, slot]
         vertices, faces = stl.merged(case.crowns[slot])
         teeth.append(SceneTooth(int(case.mouth.fdi[slot]), vertices, faces, poses, figures(prediction, slot)))
     doubt = "rigidity_residual_mm" if prediction.expected_add_mm is None else "expected_add_mm"
     colour_by = (*COLOUR_BY, doubt, *(["add_mm"] if has_plan else []))
-    return Scene(case.case_id, tuple(states), tuple(teeth), colour_by, prediction.notes)
+    notes = (*prediction.notes, *(_difference(prediction, k, other) for k, other in enumerate(others, 2)))
+    return Scene(case.case_id, tuple(states), tuple(teeth), colour_by, notes)
+
+
+def _difference(first: Prediction, rank: int, other: Prediction) -> str:
+    """Sentence on how a proposal differs from the first one: on average, and the arches as wholes."""
+    points, mask = first.case.mouth.points.astype(np.float64), first.mask
+    one, two = (apply(plan.pose[mask], points[mask]) for plan in (first, other))
+    shift = (two - one).mean(1)
+    arches = []
+    for name, of_arch in ARCHES.items():
+        here = np.isin(np.flatnonzero(mask), of_arch)
+        back = float(shift[here, 1].mean()) if here.any() else 0.0
+        if abs(back) >= 0.05:
+            arches.append(f"{name} arch {abs(back):.1f} mm further {'back' if back > 0 else 'forward'}")
+    apart = float(add_mm(two, one).mean())
+    return (
+        f"Proposal {rank} differs by {apart:.1f} mm on average"
+        + "".join(f"; {part}" for part in arches)
+        + "."
+    )
 
 
 def _write_moved(folder: Path, prediction: Prediction, after: Array, kind: Moved) -> None:
@@ -210,7 +247,7 @@ def _glb(crowns: Mapping[int, Array]) -> bytes:
 
 
 def _csv(rows: list[dict[str, object]]) -> str:
-    extra = ["expected_add_mm", "rigidity_residual_mm", "add_mm"]
+    extra = ["expected_add_mm", "add_mm_90", "rigidity_residual_mm", "add_mm"]
     names = ["fdi", "fate", *movement.COLUMNS, *[name for name in extra if any(name in row for row in rows)]]
     return csv_table.text(
         names,

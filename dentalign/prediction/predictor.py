@@ -1,6 +1,6 @@
 """Predict T2 from a new patient's teeth at T1 with the trained models."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from dentalign.alignment import registry
+from dentalign.alignment.base import PredictedT2
+from dentalign.alignment.conditions import WIDTHS, Conditions
+from dentalign.alignment.proposals import propose
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.autoencoder.encoding import ToothEncoder
 from dentalign.cases.crowns import Sampler
@@ -18,13 +21,13 @@ from dentalign.files import weights
 from dentalign.files.hashing import sha256_file
 from dentalign.geometry import rigid
 from dentalign.geometry.rigid import Array
-from dentalign.mouth import T1, Mouths
+from dentalign.mouth import T1, Mouth, Mouths
 from dentalign.planning.prescription import Prescription
 from dentalign.prediction import new_case, review
 from dentalign.prediction.new_case import NewCase
 from dentalign.prediction.review import ReviewItem, Thresholds
 from dentalign.running.device import choose_device
-from dentalign.teeth import SLOT_COUNT
+from dentalign.teeth import ARCHES, SLOT_COUNT
 from dentalign.validation.metrics import rigidity_residual_mm
 
 
@@ -43,6 +46,8 @@ class Prediction:
     expected_add_mm : (32,), error that the model expects, mm; NaN for fixed teeth, where mask is False, and
                       for slots too rare in training, whose teeth stay in place; None for a model without
                       expected errors
+    add_mm_90  : (32,), upper bound of each tooth's error, mm, which 90 of 100 teeth keep; NaN where it is
+                 unknown, as where `expected_add_mm` is; None for a model without expected errors
     to_look_at : review items, on teeth or on the case as a whole
     warnings   : sentences on why the prediction may be bad, see `review.unlike_training`
     notes      : further sentences for the report, those on the other review items included
@@ -55,6 +60,7 @@ class Prediction:
     unmoved: Mapping[int, Array]
     rigidity_residual_mm: Array
     expected_add_mm: Array | None
+    add_mm_90: Array | None
     to_look_at: tuple[ReviewItem, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
@@ -142,25 +148,31 @@ class Predictor:
             json_file, meshes, self.sampler, fetch=self.fetch, extract=extract, find_axis=self.find_axis
         )
 
-    @torch.inference_mode()
     def predict_case(self, case: NewCase, prescription: Prescription | None = None) -> Prediction:
-        """Predict a case that has been read.
+        """Predict a case that has been read: the first plan of `propose_case`."""
+        return self.propose_case(case, prescription)[0]
+
+    @torch.inference_mode()
+    def propose_case(
+        self, case: NewCase, prescription: Prescription | None = None, count: int = 1
+    ) -> tuple[Prediction, ...]:
+        """Predict up to `count` plans of a case that has been read, the most likely one first.
+
+        The plans differ by a mean ADD of `proposals.APART_MM` or more; there may be fewer than `count`.
 
         prescription : wishes for the plan. Its FDI numbers are those of the file. Teeth of `extract` are
                        extracted beside those that a plan in the file extracts; teeth of `fixed` stay even if
                        that plan extracts them
-        raises       : ParamError if the case has no such tooth; CaseDefect if no tooth is left
+        raises       : ParamError if the case has no such tooth, or the model knows no such planner;
+                       CaseDefect if no tooth is left
         """
         rx = prescription or Prescription()
-        extract, fixed = rx.extract, rx.fixed
         mouth, here = case.mouth, case.mouth.present[T1]
         usable = set(mouth.fdi[here].tolist())
-        _refuse_unknown(case, extract, "extract", usable | case.unmoved.keys())
-        _refuse_unknown(case, fixed, "fixed", usable)
-        gone = set(extract) | (case.planned_away - set(fixed))
-        held = np.isin(mouth.fdi, sorted(fixed)) & here
+        _refuse_unknown(case, rx.extract, "extract", usable | case.unmoved.keys())
+        _refuse_unknown(case, rx.fixed, "fixed", usable)
+        gone = set(rx.extract) | (case.planned_away - set(rx.fixed))
         mask = here & ~np.isin(mouth.fdi, sorted(gone))
-        unmoved = {fdi: pose for fdi, pose in case.unmoved.items() if fdi not in gone}
         if not mask.any():
             fix = "check which teeth the plan in the file and --extract remove"
             raise CaseDefect("no_pairs", "no tooth is left at T2", fix)
@@ -168,27 +180,73 @@ class Predictor:
         if self.alignment_model.uses_latents:
             latents = self.encoder.encode(mouth.points, mouth.pose[:1], mouth.present[:1])
         given = Mouths.at_t1(mouth.points[None], mouth.pose[:1], here[None], mask[None], latents)
+        told = conditions_of(rx, mouth, mask, self.alignment_model.config.planners)
         try:
-            placed = self.alignment_model.predict(given)
+            plans = propose(self.alignment_model, given, told, count)
         except DentalignError as error:
             raise DentalignError(f"case {case.case_id}: {error}") from error
+        held = told.held[0].numpy()
+        return tuple(self._prediction(case, mask, held, gone, plan) for plan, there in plans if there[0])
+
+    def _prediction(
+        self,
+        case: NewCase,
+        mask: NDArray[np.bool_],
+        held: NDArray[np.bool_],
+        gone: Collection[int],
+        plan: PredictedT2,
+    ) -> Prediction:
+        """Complete one plan of a case; held (32,) bool, gone: FDI numbers of extracted teeth."""
+        mouth = case.mouth
+        unmoved = {fdi: pose for fdi, pose in case.unmoved.items() if fdi not in gone}
         moving = np.flatnonzero(mask & ~held)
         pose = np.where(mask[:, None, None], mouth.pose[T1], np.eye(4))
-        pose[moving] = placed.pose[0, moving]
+        pose[moving] = plan.pose[0, moving]
         residual = np.zeros(SLOT_COUNT)
-        if placed.points is not None:
+        if plan.points is not None:
             posed = rigid.apply(pose[moving], mouth.points[moving].astype(np.float64))
-            residual[moving] = rigidity_residual_mm(placed.points[0, moving], posed)
-        expected = (
-            None if placed.expected_add_mm is None else np.where(held, np.nan, placed.expected_add_mm[0])
+            residual[moving] = rigidity_residual_mm(plan.points[0, moving], posed)
+        expected, bound = (
+            None if part is None else np.where(held, np.nan, part[0])
+            for part in (plan.expected_add_mm, plan.add_mm_90)
         )
         looks = review.find(
             case, mask, pose, moving, None if expected is None else expected[moving],
             self.alignment_model.patterns, self.look,
         )  # fmt: skip
         notes = (*_notes(case, mask, held, unmoved), *review.in_words(looks, self.look))
-        warnings = review.warnings(looks)
-        return Prediction(case, mask, pose, mask & held, unmoved, residual, expected, looks, warnings, notes)
+        return Prediction(
+            case, mask, pose, mask & held, unmoved, residual, expected, bound, looks,
+            review.warnings(looks), notes,
+        )  # fmt: skip
+
+
+def conditions_of(
+    rx: Prescription, mouth: Mouth, mask: NDArray[np.bool_], planners: Sequence[str]
+) -> Conditions:
+    """Make the conditions of one mouth from a prescription.
+
+    mask     : (32,) bool, teeth that stand at T2
+    planners : codes of the planners that the model knows
+    raises   : ParamError if the planner is none of them
+    """
+    told = Conditions.unknown(1)
+    if rx.planner is not None:
+        if rx.planner not in planners:
+            known = ", ".join(planners) or "none: it was trained on cases without a column planner"
+            raise ParamError(f"--planner {rx.planner}: the model does not know this planner, but {known}")
+        told.planner[0] = 1 + planners.index(rx.planner)
+    for slot in np.flatnonzero(mask).tolist():
+        free = rx.may_move(int(mouth.fdi[slot]))
+        told.held[0, slot] = not free
+        told.moves[0, slot] = free and bool(rx.only)
+    for arch, shift in rx.arch_shift_mm.items():
+        values = [torch.nan if value is None else value for value in shift]
+        told.motion[0, list(ARCHES).index(arch), :3] = torch.tensor(values)
+    for arch, widths in rx.arch_width_mm.items():
+        for name, change in widths.items():
+            told.width[0, list(ARCHES).index(arch), WIDTHS.index(name)] = change
+    return told
 
 
 def _refuse_unknown(case: NewCase, numbers: Collection[int], option: str, known: set[int]) -> None:
@@ -211,7 +269,7 @@ def _notes(
     if (extracted := case.mouth.present[T1] & ~mask).any():
         notes.append(f"Extracted: {_numbers(case, extracted)}.")
     if held.any():
-        notes.append(f"Fixed; other teeth are predicted as if these could move: {_numbers(case, held)}.")
+        notes.append(f"Fixed, and the other teeth planned round them: {_numbers(case, held)}.")
     return tuple(notes)
 
 
