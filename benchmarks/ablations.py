@@ -107,8 +107,8 @@ ROWS = {
                 Edit(_ATTENTION, "generator=generator) < 0.5", "generator=generator) < 0.0"),
                 Edit(
                     _POSES,
-                    "self.mirror_averaged(moved, present, stays)",
-                    "self.network(moved, present, stays)",
+                    "self.mirror_averaged(moved, present, stays, told.turned(turned))",
+                    "self.network(moved, present, stays, told.turned(turned))",
                 ),
             ),
         ),

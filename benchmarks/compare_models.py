@@ -27,6 +27,8 @@ from dentalign.alignment.attention.model import AttentionModel
 from dentalign.alignment.attention.network import PoseNetwork, ToothAttention, ToothAttentionConfig
 from dentalign.alignment.attention.training import AttentionTask, AttentionTraining, network_config
 from dentalign.alignment.base import AlignmentConfig, TrainingData, TrainSection
+from dentalign.alignment.calibration import calibrate
+from dentalign.alignment.conditions import Conditions
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.geometry import rigid
 from dentalign.mouth import T1, T2
@@ -35,15 +37,19 @@ from dentalign.validation import metrics
 
 NETWORKS: dict[str, Callable[[ToothAttentionConfig], PoseNetwork]] = {
     "attention": ToothAttention,
-    "token_transformer": lambda config: TokenTransformer(config.points),
-    "pointnet_graph": lambda config: PointNetGraph(config.points),
+    "token_transformer": lambda config: TokenTransformer(config.points, config.planners),
+    "pointnet_graph": lambda config: PointNetGraph(config.points, config.planners),
 }
 
 
-def made(model: str, settings: AttentionTraining, points: int) -> AttentionModel:
+def made(
+    model: str, settings: AttentionTraining, points: int, planners: tuple[str, ...] = ()
+) -> AttentionModel:
     """An untrained alignment model around one of the networks."""
-    config = network_config(settings, points)
-    alignment_model = AttentionModel(AlignmentConfig("attention", points, 1, asdict(config), "", ""))
+    config = network_config(settings, points, len(planners))
+    alignment_model = AttentionModel(
+        AlignmentConfig("attention", points, 1, asdict(config), "", "", planners=planners)
+    )
     alignment_model.network = NETWORKS[model](config)
     return alignment_model
 
@@ -63,16 +69,26 @@ class CasesForFew(MouthStore):
 
 def measured(store: MouthStore, alignment_model: AttentionModel) -> dict[str, float]:
     """The figures of the test split."""
-    mouths = store.mouths(store.rows_of("test"))
+    rows = store.rows_of("test")
+    mouths = store.mouths(rows)
     both = mouths.stays
+    known = list(alignment_model.config.planners)
+    planner = [known.index(code) + 1 if code in known else 0 for code in np.array(store.planners)[rows]]
     placed = alignment_model.predict(mouths.without_plan())
+    told = alignment_model.predict(
+        mouths.without_plan(), Conditions.of_plan(mouths, np.array(planner, np.int64)).only("planner")
+    )
     points, true_pose = mouths.points[both], mouths.pose[:, T2][both]
     true, still = rigid.apply(true_pose, points), rigid.apply(mouths.pose[:, T1][both], points)
-    add, none = metrics.add_mm(rigid.apply(placed.pose[both], points), true), metrics.add_mm(still, true)
+    add, add_told, none = (
+        metrics.add_mm(places, true)
+        for places in (*(rigid.apply(plan.pose[both], points) for plan in (placed, told)), still)
+    )
     assert placed.expected_add_mm is not None
     return {
         "add_mm": float(add.mean()),
         "add_vs_identity": float(add.mean() / none.mean()),
+        "planner_told_add_vs_identity": float(add_told.mean() / none.mean()),
         "rotation_error_deg": float(metrics.rotation_error_deg(placed.pose[both], true_pose).mean()),
         "rank_correlation": metrics.confidence(placed.expected_add_mm[both], add).get(
             "rank_correlation", np.nan
@@ -114,10 +130,10 @@ def one(
     started = time.monotonic()
     torch.manual_seed(seed)
     with CasesForFew(latents, most) as store:
-        alignment_model = made(model, settings, store.layout.points)
-        alignment_model.midway *= twice
         section = TrainSection(model="attention", seed=seed, threads=torch.get_num_threads())
         data = TrainingData(store, "", "", torch.device("cpu"), section)
+        alignment_model = made(model, settings, store.layout.points, data.planners)
+        alignment_model.midway *= twice
         task = AttentionTask(data, alignment_model, settings)
         schedule = settings.schedule(epochs, epochs)
         networks = sorted(Path(__file__).with_name("peers").glob("*.py"))
@@ -128,7 +144,7 @@ def one(
         )
         outcome = train(task, schedule, seed, f"compare/{key}")
         alignment_model.network.load_state_dict(outcome.best_state)
-        task.finish()
+        calibrate(alignment_model.eval(), data.calibration_mouths(latents=False))
         figures = measured(store, alignment_model)
         return {
             "model": model,

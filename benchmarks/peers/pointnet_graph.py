@@ -12,6 +12,7 @@ from torch import nn
 
 from dentalign.alignment.attention.network import PoseNetwork
 from dentalign.alignment.attention.posed_teeth import PosedTeeth
+from dentalign.alignment.conditions import Conditions
 from dentalign.geometry import rotations
 from dentalign.teeth import ARCHES, SLOT_COUNT
 from peers.tooth_pointnet import ToothPointNet
@@ -32,12 +33,13 @@ class PointNetGraph(PoseNetwork):
 
     edges: torch.Tensor
 
-    def __init__(self, points: int, width: int = 256, rounds: int = 3):
+    def __init__(self, points: int, planners: int = 0, width: int = 256, rounds: int = 3):
         super().__init__(points)
         self.rounds = rounds
         self.register_buffer("edges", _mouth_graph())
         self.shape = ToothPointNet(width)
         self.place = nn.Linear(3 + 9 + SLOT_COUNT + 2, width)
+        self.planner = nn.Embedding(1 + planners, width)
         self.message, self.update = nn.Linear(width, width), nn.GRUCell(width, width)
         self.head = nn.Sequential(
             nn.Linear(3 * width, 2 * width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(2 * width, 6)
@@ -49,7 +51,7 @@ class PointNetGraph(PoseNetwork):
         nn.init.zeros_(last.bias)
 
     def forward(
-        self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor
+        self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor, told: Conditions
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See `PoseNetwork.forward`; the motion is away from T1."""
         n = len(present)
@@ -58,6 +60,7 @@ class PointNetGraph(PoseNetwork):
         there = torch.stack([present, stays], -1).to(posed)
         place = [teeth.centroid / 20.0, teeth.rotation.flatten(2), which, there]
         own = self.shape(posed, present) + self.place(torch.cat(place, -1))
+        own = own + self.planner(told.planner)[:, None]
         own = torch.relu(own) * present[..., None]
         edges = self.edges * present[:, None, :]
         edges = edges / edges.sum(2, keepdim=True).clamp(min=1)

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from dentalign.alignment.attention.network import PoseNetwork
 from dentalign.alignment.attention.posed_teeth import PosedTeeth
+from dentalign.alignment.conditions import Conditions
 from dentalign.teeth import SLOT_COUNT
 from peers.tooth_pointnet import ToothPointNet
 
@@ -20,10 +21,11 @@ from peers.tooth_pointnet import ToothPointNet
 class TokenTransformer(PoseNetwork):
     """PyTorch's own encoder layers on tooth tokens."""
 
-    def __init__(self, points: int, width: int = 192, layers: int = 6, heads: int = 6):
+    def __init__(self, points: int, planners: int = 0, width: int = 192, layers: int = 6, heads: int = 6):
         super().__init__(points)
         self.shape = ToothPointNet(width)
         self.place = nn.Linear(3 + 9 + 2, width)
+        self.planner = nn.Embedding(1 + planners, width)
         self.slot = nn.Parameter(0.02 * torch.randn(SLOT_COUNT, width))
         layer = nn.TransformerEncoderLayer(
             width, heads, 2 * width, dropout=0.1, activation="gelu", batch_first=True, norm_first=True
@@ -40,13 +42,14 @@ class TokenTransformer(PoseNetwork):
             nn.init.zeros_(last.bias)
 
     def forward(
-        self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor
+        self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor, told: Conditions
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See `PoseNetwork.forward`; the motion is away from T1."""
         shape = self.shape(teeth.points @ teeth.rotation.mT / 4.0, present)
         there = torch.stack([present, stays], -1).to(shape)
         place = [teeth.centroid / 20.0, teeth.rotation.flatten(2), there]
         x = shape + self.place(torch.cat(place, -1)) + self.slot
+        x = x + self.planner(told.planner)[:, None]
         x = self.mix(x, src_key_padding_mask=~present)
         six = 0.25 * self.rotation(x) + torch.tensor([1.0, 0, 0, 0, 1, 0]).to(x)
         first = functional.normalize(six[..., :3], dim=-1)

@@ -35,9 +35,9 @@ class ToothAttentionConfig:
     layers  : number of attention layers
     heads   : number of attention heads per layer
     dropout : share of hidden units set to 0 in training
-    planners : number of planners that the model knows
     midway  : teeth are moved by this share of the way to a first prediction, then a second one is made;
               0: there is only one prediction
+    planners : number of planners that the model knows
     """
 
     points: int
@@ -45,8 +45,8 @@ class ToothAttentionConfig:
     layers: int
     heads: int
     dropout: float
-    planners: int = 0
     midway: float = 0.0
+    planners: int = 0
 
 
 class Block(nn.Module):

@@ -245,5 +245,5 @@ def network_config(settings: AttentionTraining, points: int, planners: int = 0) 
             "the two, such as 64 of 256"
         )
     return ToothAttentionConfig(
-        seen, settings.width, settings.layers, settings.heads, settings.dropout, planners, settings.midway
+        seen, settings.width, settings.layers, settings.heads, settings.dropout, settings.midway, planners
     )

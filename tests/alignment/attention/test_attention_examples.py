@@ -24,7 +24,7 @@ def test_what_is_read_is_what_the_store_holds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(examples, "_AT_ONCE", at_once)
-    found = examples.read(store, store.rows_of("train"), 8)
+    found = examples.read(store, rows := store.rows_of("train"), 8, np.zeros(len(rows), np.int64))
     mouths = store.mouths(store.rows_of("train"))
     t1, t2 = (from_poses(mouths.points, mouths.pose[:, stage], 8)[0] for stage in (T1, T2))
     for wanted, got in ((t1, found.t1), (t2, found.t2)):
@@ -36,7 +36,9 @@ def test_what_is_read_is_what_the_store_holds(
 
 
 def test_normals_point_outwards_in_a_mouth_and_in_its_mirror_image(store: MouthStore) -> None:  # noqa: F811
-    read = examples.read(store, store.rows_of("train"), 8).at(slice(0, 20))
+    read = examples.read(store, rows := store.rows_of("train"), 8, np.zeros(len(rows), np.int64)).at(
+        slice(0, 20)
+    )
     for mouths in (read, read.mirrored()):
         outwards = (mouths.normals * torch.nn.functional.normalize(mouths.points, dim=-1)).sum(-1)
         assert outwards[mouths.present].min() > 0.3
@@ -48,7 +50,7 @@ def test_normals_point_outwards_in_a_mouth_and_in_its_mirror_image(store: MouthS
 
 
 def test_the_mirror_twice_is_the_mouth(store: MouthStore) -> None:  # noqa: F811
-    read = examples.read(store, store.rows_of("train"), 8)
+    read = examples.read(store, rows := store.rows_of("train"), 8, np.zeros(len(rows), np.int64))
     for mine, twice in zip(read, read.mirrored().mirrored(), strict=True):
         assert torch.equal(mine, twice)
 

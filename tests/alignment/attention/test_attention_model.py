@@ -30,14 +30,15 @@ SLOT = 7  # any
 class TorchsAttention(Block):
     """A block whose attention is torch's own."""
 
-    def forward(self, x: torch.Tensor, padding_mask: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, padding_mask: torch.Tensor, planner: torch.Tensor) -> torch.Tensor:
         n, slots, width = x.shape
-        qkv = self.qkv(self.norm_attention(x)).view(n, slots, 3, self.heads, -1)
+        scale, shift, scale_mlp, shift_mlp = self.planner_scale_shift(planner).chunk(4, -1)
+        qkv = self.qkv(self.norm_attention(x) * (1 + scale) + shift).view(n, slots, 3, self.heads, -1)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         mask = self.attention_bias + padding_mask
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         x = x + self.proj(mixed.transpose(1, 2).reshape(n, slots, width))
-        out: torch.Tensor = x + self.mlp(self.norm_mlp(x))
+        out: torch.Tensor = x + self.mlp(self.norm_mlp(x) * (1 + scale_mlp) + shift_mlp)
         return out
 
 
@@ -51,7 +52,8 @@ def test_a_block_attends_as_torch_does() -> None:
     padding_mask = torch.zeros(3, 1, 1, 32).double()
     padding_mask[0, ..., :20] = padding_mask[1, ..., 5] = -1e4
     x = torch.randn(3, 32, 48).double()
-    torch.testing.assert_close(block(x, padding_mask), torchs(x, padding_mask))
+    planner = torch.randn(3, 1, 16).double()
+    torch.testing.assert_close(block(x, padding_mask, planner), torchs(x, padding_mask, planner))
 
 
 def random_model(midway: float = 0.5) -> AttentionModel:
