@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -12,14 +12,15 @@ from pydantic import Field
 from torch import nn
 
 from dentalign.alignment.conditions import ARCH_COUNT, Conditions
-from dentalign.alignment.error_bound import ErrorBound
+from dentalign.alignment.error_model import ErrorModel, features
 from dentalign.alignment.patterns import ToothPatterns
 from dentalign.autoencoder.decoder import Decoder
 from dentalign.autoencoder.interface import HEAD_FRAME, POINTS, SLOT_ORDER, TOOTH_FRAME, Interface, Port
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.files.hashing import sha256_file
 from dentalign.geometry import rigid
-from dentalign.mouth import T2, Mouths
+from dentalign.geometry.rigid import Array
+from dentalign.mouth import T1, T2, Mouths
 from dentalign.params import Device, NotNegative, Positive, PositiveFloat, Section
 from dentalign.teeth import SLOT_COUNT
 from dentalign.training.loop import Metrics, Schedule, Task
@@ -80,7 +81,7 @@ class AlignmentModel(nn.Module, ABC):
 
     uses_latents : True if `predict` needs `Mouths.latents`, and the decoder
     network      : the part that is trained
-    error_bound  : turns expected errors into bounds
+    error_model  : expected errors of the teeth, and their bounds
     motion_mode  : (2, 6), mm and radians, commonest error of the predicted motions of both arches, see
                    `conditions.arch_motion`; 0 as long as it is unknown
     """
@@ -92,7 +93,7 @@ class AlignmentModel(nn.Module, ABC):
     def __init__(self, config: AlignmentConfig):
         super().__init__()
         self.config = config
-        self.error_bound = ErrorBound()
+        self.error_model = ErrorModel()
         self.register_buffer("motion_mode", torch.zeros(ARCH_COUNT, 6))
 
     @property
@@ -104,7 +105,6 @@ class AlignmentModel(nn.Module, ABC):
         """Attach the decoder used in training, if the model needs it; returns the model, ready for use."""
         return self
 
-    @abstractmethod
     def predict(self, mouths: Mouths, told: Conditions | None = None) -> PredictedT2:
         """Predict the poses at T2 of the teeth that stay; of T2 it reads only `present`, never the poses.
 
@@ -112,9 +112,36 @@ class AlignmentModel(nn.Module, ABC):
         raises : DentalignError where a predicted number is NaN or infinite; ValueError where latents or the
                  decoder are needed and missing
         """
+        told = told or Conditions.unknown(len(mouths))
+        plan = self.place(mouths, told)
+        given = self.error_features(mouths, told, plan)
+        if given is None:
+            return plan
+        known = (told.planner > 0).numpy().astype(np.intp)
+        expected = self.error_model.expected_mm(known, given)
+        return replace(plan, expected_add_mm=expected, add_mm_90=self.error_model.bound_mm(known, expected))
 
-    def scale_expected_error(self, factor: float) -> None:
-        """Multiply the expected errors by a factor; for a model that predicts no errors, do nothing."""
+    @abstractmethod
+    def place(self, mouths: Mouths, told: Conditions) -> PredictedT2:
+        """Predict as `predict` does, with the errors that the network expects, not calibrated."""
+
+    def error_features(self, mouths: Mouths, told: Conditions, plan: PredictedT2) -> Array | None:
+        """Features (N, 32, 4) of the teeth for `error_model`; None for a model that expects no errors.
+
+        plan : result of `place`
+        """
+        if plan.expected_add_mm is None:
+            return None
+        here = rigid.apply(plan.pose, mouths.points)
+        moved = _apart_mm(here, rigid.apply(mouths.pose[:, T1], mouths.points))
+        spread = np.zeros_like(moved)
+        planners, unknown = len(self.config.planners), told.planner == 0
+        if planners > 1 and unknown.any():
+            for number in range(1, 1 + planners):
+                one = told._replace(planner=torch.where(unknown, number, told.planner))
+                there = rigid.apply(self.place(mouths, one).pose, mouths.points)
+                spread += _apart_mm(here, there) / planners
+        return features(plan.expected_add_mm, moved, spread)
 
     def interface(self) -> Interface:
         """Describe inputs and outputs of the exported model; the default is for models like `attention`."""
@@ -204,11 +231,15 @@ class TrainingData:
         number = {code: k for k, code in enumerate(self.planners, start=1)}
         return np.array([number.get(self.store.planners[row], 0) for row in rows], np.int64)
 
-    def calibration_mouths(self, latents: bool) -> Iterator[Mouths]:
-        """Read the calibration mouths in parts, with their latents if `latents`."""
+    def calibration_mouths(self, latents: bool) -> Iterator[tuple[Mouths, NDArray[np.int64]]]:
+        """Read the calibration mouths in parts, and the numbers of their planners.
+
+        latents : True to read their latents, too
+        """
         rows = self.calibration_rows
         for start in range(0, len(rows), CALIBRATION_BATCH):
-            yield self.store.mouths(rows[start : start + CALIBRATION_BATCH], latents=latents)
+            part = rows[start : start + CALIBRATION_BATCH]
+            yield self.store.mouths(part, latents=latents), self.planner_numbers(part)
 
     def config(self, network: dict[str, Any]) -> AlignmentConfig:
         """Make the config of a model trained on these mouths, from the arguments of its network."""
@@ -223,6 +254,12 @@ class TrainingData:
             asdict(patterns),
             self.planners,
         )
+
+
+def _apart_mm(here: Array, there: Array) -> Array:
+    """Mean distances (N, 32), mm, between points (N, 32, P, 3)."""
+    apart: Array = np.linalg.norm(here - there, axis=-1).mean(-1)
+    return apart
 
 
 def add_mm(mouths: Mouths, pose: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,34 +7,37 @@ import torch
 from numpy.typing import NDArray
 
 from dentalign.alignment.base import AlignmentModel, add_mm
-from dentalign.alignment.conditions import arch_motion, centroids
+from dentalign.alignment.conditions import Conditions, arch_motion, centroids
 from dentalign.mouth import T2, Mouths
 
 _LEVER_MM = 15.0  # makes a rotation of an arch comparable with a translation: half of its width, about
 
 
-def calibrate(model: AlignmentModel, mouths: Iterable[Mouths]) -> None:
-    """Set `motion_mode`, the scale of the expected errors and their bounds from the model's errors.
+def calibrate(model: AlignmentModel, parts: Iterable[tuple[Mouths, NDArray[np.int64]]]) -> None:
+    """Set `motion_mode` and `error_model` of a model from its errors.
 
-    mouths : parts of the calibration mouths, with their plans
+    parts : parts of the calibration mouths, with their plans, and the number of each mouth's planner
     """
     motions = []
-    ratios: list[NDArray[np.float64]] = []
-    total = np.zeros(2)
-    for part in mouths:
-        predicted = model.predict(part.without_plan())
-        motions.append(_motion_error(part, predicted.pose))
-        if (expected := predicted.expected_add_mm) is not None:
-            add = np.full(expected.shape, np.nan)
-            add[part.stays] = add_mm(part, predicted.pose)
-            ratios.append(add / expected)
-            known = np.isfinite(ratios[-1])
-            total += add[known].sum(), expected[known].sum()
+    seen: tuple[list[tuple[NDArray[np.float64], ...]], ...] = ([], [])
+    for mouths, planner in parts:
+        given = mouths.without_plan()
+        for known, told in enumerate((np.zeros_like(planner), planner)):
+            if known and not told.any():
+                continue
+            conditions = Conditions.unknown(len(mouths))._replace(planner=torch.from_numpy(told))
+            plan = model.place(given, conditions)
+            add = np.full(mouths.stays.shape, np.nan)
+            add[mouths.stays] = add_mm(mouths, plan.pose)
+            if not known:
+                motions.append(_motion_error(mouths, plan.pose))
+            if (features := model.error_features(given, conditions, plan)) is not None:
+                rows = told > 0 if known else np.ones(len(told), np.bool_)
+                seen[known].append((features[rows], add[rows]))
     model.motion_mode.copy_(_mode(torch.cat(motions)))
-    if total[1]:
-        scale = float(total[0] / total[1])
-        model.scale_expected_error(scale)
-        model.error_bound.calibrate(np.concatenate(ratios) / scale)
+    for known, found in enumerate(seen):
+        if found:
+            model.error_model.calibrate(known, *(np.concatenate(part) for part in zip(*found, strict=True)))
 
 
 def _motion_error(mouths: Mouths, pose: NDArray[np.float64]) -> torch.Tensor:

@@ -10,6 +10,7 @@ from pydantic import create_model, field_validator
 from dentalign.alignment import registry
 from dentalign.alignment.base import ModelTraining, TrainingData, TrainSection
 from dentalign.alignment.calibration import calibrate
+from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.files import weights
@@ -76,8 +77,9 @@ def train_align(
         outcome = train(task, schedule, settings.seed, f"align/{key}", on_epoch)
         if training_log:
             task.network.load_state_dict(outcome.best_state)
-            task.network.eval()
-            calibrate(task.model, data.calibration_mouths(task.model.uses_latents))
+            decoder = weights.load(decoder_weights, Decoder, DecoderConfig).to(device)
+            model = task.model.with_decoder(decoder).eval()
+            calibrate(model, data.calibration_mouths(task.model.uses_latents))
             weights.save(out, task.model)
             training_log.summary({"best_epoch": outcome.best_epoch, **outcome.best})
     return outcome

@@ -75,7 +75,7 @@ class ExportableAttentionModel(nn.Module):
         moved = torch.cat([moved, identity[3:].expand(*exact.shape[:-2], 1, 4)], -2)
         pose_t2 = torch.where(moves[..., None, None], moved, pose)
         pose_t2 = torch.where(there[..., None, None], pose_t2, identity)
-        return pose_t2, torch.where(moves, found[2].exp() * network.expected_error_scale, torch.nan)
+        return pose_t2, torch.where(moves, found[2].exp(), torch.nan)
 
 
 def _rotation(quaternion: torch.Tensor) -> torch.Tensor:

@@ -30,8 +30,8 @@ class AttentionModel(AlignmentModel):
         self.network = ToothAttention(network)
 
     @torch.inference_mode()
-    def predict(self, mouths: Mouths, told: Conditions | None = None) -> PredictedT2:
-        """See `AlignmentModel.predict`; teeth in slots that it has not learnt keep their pose of T1."""
+    def place(self, mouths: Mouths, told: Conditions) -> PredictedT2:
+        """See `AlignmentModel.place`; teeth in slots that it has not learnt keep their pose of T1."""
         network, device = self.network, self.network.reference.device
         t1_pose, at_t1 = mouths.pose[:, T1], mouths.present[:, T1]
         here = at_t1[..., None, None]
@@ -40,7 +40,7 @@ class AttentionModel(AlignmentModel):
         teeth = PosedTeeth(*(part.to(device) for part in teeth))
         present = torch.from_numpy(at_t1).to(device) & network.known_at_t1
         stays = torch.from_numpy(mouths.stays).to(device) & present
-        told = (told or Conditions.unknown(len(mouths))).to(device)
+        told = told.to(device)
         try:
             found = self(teeth, present, stays, told)
             finite = all(torch.isfinite(part[stays]).all() for part in found)
@@ -54,13 +54,9 @@ class AttentionModel(AlignmentModel):
         exact = rotations.nearest(rotation.cpu()[moves].double()).numpy()
         shift = centroid.cpu()[moves].double().numpy() - (exact @ centre[moves][..., None])[..., 0]
         pose[moves] = rigid.from_rotation(exact, shift)
-        expected = (log_expected_error.exp() * network.expected_error_scale).cpu().numpy().astype(np.float64)
+        expected = log_expected_error.exp().cpu().numpy().astype(np.float64)
         expected[~moves] = np.nan
-        return PredictedT2(pose, expected_add_mm=expected, add_mm_90=self.error_bound(expected))
-
-    def scale_expected_error(self, factor: float) -> None:
-        """See `AlignmentModel.scale_expected_error`."""
-        self.network.expected_error_scale *= factor
+        return PredictedT2(pose, expected_add_mm=expected)
 
     def forward(
         self,

@@ -96,7 +96,6 @@ class PoseNetwork(nn.Module, ABC):
     known_at_t1 : (32,) bool, slots with enough training teeth at T1; the teeth of other slots are ignored
     known_at_t2 : (32,) bool, slots with enough training teeth that stay; the teeth of other slots keep their
                   poses of T1
-    expected_error_scale : () factor of the expected errors, calibrated on the validation mouths
     points      : number of points per tooth
     """
 
@@ -107,7 +106,6 @@ class PoseNetwork(nn.Module, ABC):
     t2_rotation: torch.Tensor
     known_at_t1: torch.Tensor
     known_at_t2: torch.Tensor
-    expected_error_scale: torch.Tensor
 
     def __init__(self, points: int):
         super().__init__()
@@ -117,7 +115,6 @@ class PoseNetwork(nn.Module, ABC):
             self.register_buffer(f"{stage}_centroid", torch.zeros(SLOT_COUNT, 3))
             self.register_buffer(f"{stage}_rotation", torch.eye(3).repeat(SLOT_COUNT, 1, 1))
             self.register_buffer(f"known_at_{stage}", torch.zeros(SLOT_COUNT, dtype=torch.bool))
-        self.register_buffer("expected_error_scale", torch.ones(()))
 
     @abstractmethod
     def forward(

@@ -43,14 +43,14 @@ class AttentionTraining(ModelTraining):
     width: Positive = 128
     layers: Positive = 5
     heads: Positive = 8
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     midway: Annotated[float, Field(ge=0, lt=1)] = 0.5
     jitter_mm: Annotated[float, Field(ge=0)] = 0.24
     jitter_deg: Annotated[float, Field(ge=0)] = 1.7
     resize: Annotated[float, Field(ge=0, le=0.1)] = 0.03
     tooth_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.03
     contact: Annotated[float, Field(ge=0)] = 0.5
-    batch_cases: Positive = 32
+    batch_cases: Positive = 16
     warm_up: Positive = 200
     decay_steps: Positive = 2000
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from dentalign.alignment.base import MASKS, AlignmentConfig, AlignmentModel, PredictedT2
+from dentalign.alignment.conditions import Conditions
 from dentalign.alignment.fc.latent_basis import LatentBasis
 from dentalign.alignment.fc.network import FullyConnected
 from dentalign.autoencoder.decoder import Decoder
@@ -66,8 +67,8 @@ class FullyConnectedModel(AlignmentModel):
         return self.basis.add(latents, change)
 
     @torch.inference_mode()
-    def predict(self, mouths: Mouths) -> PredictedT2:
-        """See `AlignmentModel.predict`; the pose of a tooth is the best rigid fit to its decoded points."""
+    def place(self, mouths: Mouths, told: Conditions) -> PredictedT2:
+        """See `AlignmentModel.place`; the pose of a tooth is the best rigid fit to its decoded points."""
         if mouths.latents is None:
             raise ValueError("model 'fc' needs latents, and `mouths.latents` is None")
         if self.decoder is None:
