@@ -22,6 +22,10 @@ _WIDTH_TEETH = [[(33, 43), (36, 46)], [(13, 23), (16, 26)]]  # per arch, the tee
 _WIDTH_SLOTS = np.array([[[SLOT_INDEX[fdi] for fdi in pair] for pair in arch] for arch in _WIDTH_TEETH])
 _ARCH_OF_SLOT = np.concatenate([np.full(len(slots), k) for k, slots in enumerate(ARCHES.values())])
 _SMALLEST_MM2 = 0.05  # keeps the rotation of an arch of one or two teeth at 0
+_MM_OR_RADIANS = torch.tensor(
+    [2.0, 2.0, 2.0, 0.1, 0.1, 0.1]
+)  # of motions in treatments: brings them to order 1
+OF_MOUTH = 2 * SLOT_COUNT + 2 * ARCH_COUNT * (6 + 2)  # numbers of a mouth in `of_mouth`
 FIELD = 3 + 3 + 6 + 2 + 2 + 2  # numbers of a tooth in `field`
 
 
@@ -158,6 +162,17 @@ def unmoved(
     angle = rotations.vector(before[0].mT @ after[0]).norm(dim=-1)
     near: torch.Tensor = (after[1] - before[1]).norm(dim=-1) < HELD_MM
     return near & (angle < np.radians(HELD_DEG))
+
+
+def of_mouth(told: Conditions) -> torch.Tensor:
+    """Features (N, OF_MOUTH) of each mouth: held and moving teeth, motions, widths, and which are known."""
+    parts = [told.held, told.moves]
+    for values, unit in (
+        (told.motion.flatten(1), _MM_OR_RADIANS.to(told.motion.device).repeat(ARCH_COUNT)),
+        (told.width.flatten(1), 2.0),
+    ):
+        parts += [values.nan_to_num(0.0) / unit, torch.isfinite(values)]
+    return torch.cat([part.to(told.motion.dtype) for part in parts], -1)
 
 
 def field(told: Conditions, centroid: torch.Tensor, stays: torch.Tensor) -> torch.Tensor:

@@ -141,6 +141,7 @@ class ToothAttention(PoseNetwork):
         features = 2 * 3 * config.points + 3 + 9 + 3 + 2 + conditions.FIELD
         self.embed = nn.Sequential(nn.Linear(features, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.planner_embedding = nn.Embedding(1 + config.planners, _PLANNER)
+        self.told = nn.Linear(conditions.OF_MOUTH, _PLANNER, bias=False)
         self.planner_token = nn.Linear(_PLANNER, width, bias=False)
         self.slot_embedding = nn.Parameter(0.02 * torch.randn(SLOT_COUNT, width))
         self.blocks = nn.ModuleList(Block(width, config.heads, config.dropout) for _ in range(config.layers))
@@ -152,7 +153,11 @@ class ToothAttention(PoseNetwork):
         self.error_head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1))
         # Planners begin nearly alike, so that one with few cases stays close to the others.
         nn.init.normal_(self.planner_embedding.weight, std=0.3)
-        for parameter in (*self.head.parameters(), *self.error_head[-1].parameters()):
+        for parameter in (
+            *self.told.parameters(),
+            *self.head.parameters(),
+            *self.error_head[-1].parameters(),
+        ):
             nn.init.zeros_(parameter)
 
     def forward(
@@ -171,7 +176,7 @@ class ToothAttention(PoseNetwork):
             torch.stack([present, stays], -1).to(deviation),
             field := conditions.field(told, teeth.centroid, stays),
         ]
-        planner = self.planner_embedding(told.planner)[:, None]
+        planner = (self.planner_embedding(told.planner) + self.told(conditions.of_mouth(told)))[:, None]
         x = self.embed(torch.cat(features, -1)) + self.slot_embedding
         x = (x + self.planner_token(planner)) * present[..., None]
         padding_mask = torch.where(present, 0.0, _NOT_PRESENT)[:, None, None, :].to(x)
