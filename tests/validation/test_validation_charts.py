@@ -9,7 +9,7 @@ import pytest
 
 from dentalign.teeth import SLOT_INDEX
 from dentalign.validation import metrics
-from dentalign.validation.measurement import METHODS, Validation, validate
+from dentalign.validation.measurement import COMPARED_METHODS, METHODS, Validation, validate
 from dentalign.validation.report import charts
 from tests.support.report_validation import SETTINGS, small_latents, small_models
 
@@ -53,7 +53,7 @@ def test_slots_stand_as_in_a_dental_chart_and_slots_without_teeth_have_no_bar(fo
     for axes, first, last in ((upper, 18, 28), (lower, 48, 38)):
         shown = [int(label.get_text()) for label in axes.get_xticklabels()]
         assert (shown[0], shown[-1]) == (first, last)
-        for method, heights in zip(METHODS, bars(axes), strict=True):
+        for method, heights in zip(COMPARED_METHODS, bars(axes), strict=True):
             for fdi, height in zip(shown, heights, strict=True):
                 slot = SLOT_INDEX[fdi]
                 add = found.figures[method]["add_mm"][found.measured[:, slot], slot]
