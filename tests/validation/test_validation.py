@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,10 +223,11 @@ def test_the_stage_writes_the_same_bytes_twice_and_removes_what_was_there(
     assert table.output.rstrip("\n") == tables.format_table(json.loads(written[0]["m/v.json"]))
     table = CliRunner().invoke(cli.app, ["metrics", "m/v.json", "--as-published"])
     assert table.exit_code == 0
+    lines = table.output.splitlines()
     for name, metric in AS_PUBLISHED.items():
-        theirs, ours = re.search(rf"^{name} .*\n  ours: {metric.ours} .*$", table.output, re.M)[
-            0
-        ].splitlines()
+        (row,) = (number for number, line in enumerate(lines) if line.startswith(f"{name} "))
+        theirs, ours = lines[row : row + 2]
+        assert ours.startswith(f"  ours: {metric.ours} ")
         assert len(theirs.split()) == len(ours.split()) - 1 == 1 + len(METHODS)
         assert f"{name}: {metric.wrong}.\n  As in {metric.source}." in table.output
 
