@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import nn
 
-from dentalign.alignment.conditions import ARCH_COUNT, Conditions
+from dentalign.alignment.conditions import ARCH_COUNT, Conditions, carry_out
 from dentalign.alignment.error_model import ErrorModel, features
 from dentalign.alignment.patterns import ToothPatterns
 from dentalign.autoencoder.decoder import Decoder
@@ -114,6 +114,7 @@ class AlignmentModel(nn.Module, ABC):
         """
         told = told or Conditions.unknown(len(mouths))
         plan = self.place(mouths, told)
+        plan = replace(plan, pose=carry_out(told, mouths, plan.pose))
         given = self.error_features(mouths, told, plan)
         if given is None:
             return plan

@@ -5,12 +5,14 @@ reveals a random part of them (`revealed`); a prediction is told what is decided
 Arches are in the order of `dentalign.teeth.ARCHES`: lower, upper.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dentalign.geometry import arch_motion as arches
 from dentalign.geometry import rigid, rotations
 from dentalign.mouth import T1, T2, Mouths
 from dentalign.teeth import ARCHES, MIRRORED_SLOT, SLOT_COUNT, SLOT_INDEX
@@ -108,12 +110,18 @@ class Conditions(NamedTuple):
             motion=torch.where(known[0], motion, torch.nan), width=torch.where(known[1], width, torch.nan)
         )
 
-    def after(self, before: torch.Tensor, now: torch.Tensor, stays: torch.Tensor) -> "Conditions":
+    def after(
+        self,
+        before: torch.Tensor,
+        now: torch.Tensor,
+        stays: torch.Tensor,
+        nearest: Callable[[torch.Tensor], torch.Tensor] = rotations.nearest,
+    ) -> "Conditions":
         """Return what is left of the motions and widths when teeth have moved from `before` to `now`.
 
-        before, now, stays : see `arch_motion`
+        before, now, stays, nearest : see `arch_motion`
         """
-        motion, width = arch_motion(before, now, stays), width_change(before, now, stays)
+        motion, width = arch_motion(before, now, stays, nearest), width_change(before, now, stays)
         return self._replace(motion=self.motion - motion, width=self.width - width)
 
 
@@ -123,11 +131,17 @@ def centroids(points: NDArray[np.floating[Any]], pose: NDArray[np.float64]) -> t
     return torch.from_numpy(rigid.apply(pose, centre)[:, :, 0]).float()
 
 
-def arch_motion(before: torch.Tensor, after: torch.Tensor, stays: torch.Tensor) -> torch.Tensor:
-    """Best rigid motion (N, 2, 6) of each arch, see `Conditions.motion`; 0 for an arch without teeth.
+def arch_motion(
+    before: torch.Tensor,
+    after: torch.Tensor,
+    stays: torch.Tensor,
+    nearest: Callable[[torch.Tensor], torch.Tensor] = rotations.nearest,
+) -> torch.Tensor:
+    """Best rigid motion (N, 2, 6) of each arch, as `geometry.arch_motion`, in torch; 0 without teeth.
 
     before, after : (N, 32, 3) centroids, mm
     stays         : (N, 32) bool, teeth that count
+    nearest       : replacement for `rotations.nearest`, such as one that can be exported
 
     Kabsch 1976, doi:10.1107/S0567739476001873, on the centroids.
     """
@@ -137,7 +151,7 @@ def arch_motion(before: torch.Tensor, after: torch.Tensor, stays: torch.Tensor) 
         weight = weight / weight.sum(1, keepdim=True).clamp(min=1)
         start, end = ((weight * part[:, slots]).sum(1, keepdim=True) for part in (before, after))
         covariance = (weight * (after[:, slots] - end)).mT @ (before[:, slots] - start)
-        rotation = rotations.nearest(covariance + _SMALLEST_MM2 * torch.eye(3).to(covariance))
+        rotation = nearest(covariance + _SMALLEST_MM2 * torch.eye(3).to(covariance))
         motions.append(torch.cat([(end - start)[:, 0], rotations.vector(rotation)], -1))
     return torch.stack(motions, 1)
 
@@ -196,6 +210,26 @@ def field(told: Conditions, centroid: torch.Tensor, stays: torch.Tensor) -> torc
     of_arch = torch.cat([motion[..., 3:], *known, width], -1)[:, _ARCH_OF_SLOT]
     of_tooth = torch.stack([told.held, told.moves], -1).to(centroid)
     return torch.cat([displaced, of_arch, of_tooth], -1)
+
+
+def carry_out(told: Conditions, mouths: Mouths, pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correct predicted poses (N, 32, 4, 4) so that each arch moves as it is told.
+
+    What the prediction leaves of the known motions is done to each arch as a whole, but not to held teeth.
+    """
+    known = torch.isfinite(told.motion).numpy()
+    if not known.any():
+        return pose
+    stays, centre = mouths.stays, mouths.points.mean(2, dtype=np.float64)[:, :, None]
+    before, now = (rigid.apply(place, centre)[:, :, 0] for place in (mouths.pose[:, T1], pose))
+    left = np.where(known, told.motion.numpy() - arches.arch_motion(before, now, stays), 0.0)
+    motion = arches.of_teeth(left, now, stays)
+    rotation = rigid.rotation_matrix(motion[..., 3:]) @ pose[..., :3, :3]
+    moved = rigid.from_rotation(
+        rotation, now + motion[..., :3] - (rotation @ np.swapaxes(centre, -1, -2))[..., 0]
+    )
+    moves = stays & ~told.held.numpy()
+    return np.where(moves[..., None, None], moved, pose)
 
 
 def revealed(told: Conditions, generator: torch.Generator) -> Conditions:

@@ -89,7 +89,7 @@ class AttentionModel(AlignmentModel):
         # The others stay in place, as their neighbours see them.
         moves = stays & self.network.known_at_t2 & ~told.held
         halfway = teeth.towards(*found[:2], self.midway * moves)
-        return once(halfway, told.after(teeth.centroid, halfway.centroid, stays))
+        return once(halfway, told.after(teeth.centroid, halfway.centroid, stays, nearest))
 
     def mirror_averaged(
         self, teeth: PosedTeeth, present: torch.Tensor, stays: torch.Tensor, told: Conditions
