@@ -1,7 +1,7 @@
 """Measure the models on the test split, beside baselines and the true T2."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from dentalign.alignment import registry
 from dentalign.alignment.base import AlignmentModel
+from dentalign.alignment.conditions import Conditions
+from dentalign.alignment.proposals import propose
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
@@ -31,6 +33,15 @@ from dentalign.validation.motions import motion_to
 
 COMPARED_METHODS = ("model", "identity", "mean_motion", "ridge")
 METHODS = (*COMPARED_METHODS, *TOLD)
+PROPOSALS = 3  # that a case may have
+# What the model is told in the block `told`, by the names of `Conditions`.
+TOLD_PARTS = {
+    "planner": ("planner",),
+    "held": ("held", "moves"),
+    "arch_motion": ("motion",),
+    "arch_width": ("width",),
+    "planner_and_arch_motion": ("planner", "motion"),
+}
 _SIGNIFICANT_DIGITS = 6
 
 
@@ -62,8 +73,11 @@ class Validation:
                         model without expected errors
     add_mm_90         : (N, 32), bound that 90 % of the errors are to keep, NaN for a tooth without one; None
                         for a model without bounds
-    proposals_add_mm  : (N, K, 32), ADD of the model's K proposals, NaN where `measured` is False; None for a
-                        model without proposals
+    proposals_add_mm  : (N, K, 32), ADD of the model's K proposals, NaN where `measured` is False; the first
+                        proposal stands for those that a case does not have
+    held      : (N, 32) bool, measured teeth that the plan does not move
+    told      : name in `TOLD_PARTS` -> "add_mm", "rotation_error_deg" (N, 32) and "motions" (N, 32, 6) of the
+                model when it is told these conditions of the plan
     """
 
     metrics: dict[str, Any]
@@ -78,6 +92,8 @@ class Validation:
     expected_add_mm: Array | None = None
     add_mm_90: Array | None = None
     proposals_add_mm: Array | None = None
+    held: NDArray[np.bool_] | None = None
+    told: dict[str, dict[str, Array]] = field(default_factory=dict)
 
     def teeth(self, method: str, metric: str = "add_mm") -> Array:
         """Values (T,) of a metric for all T measured teeth, case by case in slot order."""
@@ -135,10 +151,14 @@ def validate(
         if not measured.any():
             raise NothingUsable(f"{latents}: no test case has a tooth at both T1 and T2")
         others, batches = baselines(store), []
+        number = {code: k for k, code in enumerate(model.config.planners, start=1)}
         profiling.step()  # before the first batch, so that a single one is traced
         for start in range(0, len(rows), settings.batch_cases):
             mouths = store.mouths(rows[start : start + settings.batch_cases], latents=True)
-            batches.append(_measure(mouths, model, decoder, others))
+            planner = [
+                number.get(store.planners[row], 0) for row in rows[start : start + settings.batch_cases]
+            ]
+            batches.append(_measure(mouths, model, decoder, others, np.array(planner, np.int64)))
             profiling.step()
         extracted = int((present[:, T1] & ~measured).sum())
         counts = {"extracted_teeth": extracted} | {
@@ -154,7 +174,7 @@ def validate(
     joined = _joined(batches)
     pairs = joined.pop("pairs")
     validation = Validation({}, lineage, case_ids, rows, measured, **joined)
-    return replace(validation, metrics=_summary(validation, pairs, counts))
+    return replace(validation, metrics=_summary(validation, pairs, counts, bool(model.config.planners)))
 
 
 def _check(
@@ -189,13 +209,17 @@ def _measure(
     model: AlignmentModel,
     decoder: Decoder,
     others: dict[str, Callable[[Mouths], Array]],
+    planner: NDArray[np.int64],
 ) -> dict[str, Any]:
     """Measurements of a batch of B cases: fields of `Validation`, and `pairs`.
+
+    planner : (B,), number of who planned each case among the model's planners; 0 if unknown
 
     pairs : method or "true_t2" -> overlap_mm, contact_gap_mm -> (K,), of the K pairs of neighbours
     """
     measured, points, t2_pose = mouths.stays, mouths.points, mouths.pose[:, T2]
-    placed = model.predict(mouths.without_plan())
+    given = mouths.without_plan()
+    placed = model.predict(given)
     poses = {"model": placed.pose} | {name: predict(mouths) for name, predict in others.items()}
     case, slot = np.nonzero(measured)
     local = points[measured].astype(np.float64)  # (T, P, 3)
@@ -229,12 +253,34 @@ def _measure(
     }
     if placed.expected_add_mm is not None:
         found["expected_add_mm"] = np.where(measured, placed.expected_add_mm, np.nan)
-    if (bound := getattr(placed, "add_mm_90", None)) is not None:
-        found["add_mm_90"] = np.where(measured, bound, np.nan)
-    if (proposals := getattr(placed, "proposals", None)) is not None:  # (K, B, 32, 4, 4)
-        add = [metrics.add_mm(rigid.apply(pose[measured], local), true_points) for pose in proposals]
-        found["proposals_add_mm"] = np.stack([_by_slot(values, measured) for values in add], axis=1)
+    if placed.add_mm_90 is not None:
+        found["add_mm_90"] = np.where(measured, placed.add_mm_90, np.nan)
+    proposals = [
+        np.where(there[:, None, None, None], plan.pose, placed.pose)
+        for plan, there in propose(model, given, None, PROPOSALS)
+    ]
+    add = [metrics.add_mm(rigid.apply(pose[measured], local), true_points) for pose in proposals]
+    found["proposals_add_mm"] = np.stack([_by_slot(values, measured) for values in add], axis=1)
+    decided = Conditions.of_plan(mouths, planner)
+    found["held"] = measured & decided.held.numpy()
+    found["told"] = {
+        name: _told(model.predict(given, decided.only(*parts)).pose, mouths)
+        for name, parts in TOLD_PARTS.items()
+    }
     return found
+
+
+def _told(pose: Array, mouths: Mouths) -> dict[str, Array]:
+    """Errors (B, 32) and motions (B, 32, 6) of poses (B, 32, 4, 4) that a model predicts with conditions."""
+    measured, true_pose = mouths.stays, mouths.pose[:, T2][mouths.stays]
+    local = mouths.points[measured].astype(np.float64)
+    add = metrics.add_mm(rigid.apply(pose[measured], local), rigid.apply(true_pose, local))
+    turned = metrics.rotation_error_deg(pose[measured], true_pose)
+    return {
+        "add_mm": _by_slot(add, measured),
+        "rotation_error_deg": _by_slot(turned, measured),
+        "motions": motion_to(mouths, pose),
+    }
 
 
 def _by_slot(values: Array, measured: NDArray[np.bool_]) -> Array:
@@ -276,7 +322,10 @@ def _joined(batches: Sequence[Any]) -> Any:
 
 
 def _summary(
-    validation: Validation, pairs: dict[str, dict[str, Array]], counts: dict[str, int]
+    validation: Validation,
+    pairs: dict[str, dict[str, Array]],
+    counts: dict[str, int],
+    model_knows_planners: bool,
 ) -> dict[str, Any]:
     """The content of `metrics/validation.json`."""
     summary: dict[str, Any] = {}
@@ -301,10 +350,35 @@ def _summary(
         "pairs": len(pairs["true_t2"]["overlap_mm"]),
         **counts,
     }
+    summary["told"] = {
+        name: _told_summary(validation, found)
+        for name, found in validation.told.items()
+        if model_knows_planners or "planner" not in TOLD_PARTS[name]
+    }
+    if (held := validation.held) is not None and (others := validation.measured & ~held).any():
+        summary["told"]["held"]["others_add_mm"] = float(validation.told["held"]["add_mm"][others].mean())
+        summary["told"]["held"]["others_untold_add_mm"] = float(
+            validation.figures["model"]["add_mm"][others].mean()
+        )
     if validation.expected_add_mm is not None:
         expected = validation.expected_add_mm[validation.measured]
         summary["confidence"] = metrics.confidence(expected, validation.teeth("model"))
     return {name: rounded(value) for name, value in summary.items()}
+
+
+def _told_summary(validation: Validation, found: dict[str, Array]) -> dict[str, float]:
+    """Figures of the model when it is told something; of `POOLED_METRICS` those that need no proposals."""
+    plain = validation.cases("identity")
+    teeth = replace(
+        plain, add_mm=found["add_mm"][validation.measured], motion=found["motions"][validation.measured]
+    )
+    pooled = {name: metric.of(teeth) for name, metric in POOLED_METRICS.items()}
+    summary = {name: value for name, value in pooled.items() if value is not None}
+    summary["add_mm"] = float(teeth.add_mm.mean())
+    summary["rotation_error_deg"] = float(found["rotation_error_deg"][validation.measured].mean())
+    if plain.add_mm.mean() > 0:
+        summary["add_vs_identity"] = float(teeth.add_mm.mean() / plain.add_mm.mean())
+    return summary
 
 
 def _means(values: dict[str, Array]) -> dict[str, float]:
