@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from dentalign import cli
 from dentalign.alignment import registry
 from dentalign.alignment.base import AlignmentModel, PredictedT2
+from dentalign.alignment.conditions import Conditions
 from dentalign.alignment.fc.model import FullyConnectedModel
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.dataset.mouth_store import MouthStore
@@ -22,6 +23,7 @@ from dentalign.files import weights
 from dentalign.files.hashing import sha256_file
 from dentalign.mouth import Mouths
 from dentalign.teeth import SLOTS
+from dentalign.validation import measurement
 from dentalign.validation.as_published import AS_PUBLISHED
 from dentalign.validation.measurement import METHODS, Validate, Validation, validate
 from dentalign.validation.report import tables
@@ -83,25 +85,26 @@ def test_bounds_and_proposals_of_a_model_are_measured_on_the_same_teeth(
         model = load(path)
         plain = model.predict
 
-        def predict(mouths: Mouths) -> PredictedT2:
-            placed = plain(mouths)
-            half, full = placed.pose.copy(), placed.pose.copy()
-            half[..., 1, 3] += 1.5 * SHIFT_MM
-            full[..., 1, 3] += 3 * SHIFT_MM
+        def predict(mouths: Mouths, told: Conditions | None = None) -> PredictedT2:
             bound = np.where(np.arange(32) == SLOTS.index(36), np.nan, 3 * SHIFT_MM + 1)
             bound[SLOTS.index(33)] = 1.0
-            more = {
-                "add_mm_90": np.tile(bound, (len(mouths), 1)),
-                "proposals": np.stack([placed.pose, half, full]),
-            }
-            for name, value in more.items():
-                object.__setattr__(placed, name, value)
-            return placed
+            return replace(plain(mouths, told), add_mm_90=np.tile(bound, (len(mouths), 1)))
 
         monkeypatch.setattr(model, "predict", predict)
         return model
 
+    def proposed(
+        model: AlignmentModel, mouths: Mouths, told: Conditions | None, count: int
+    ) -> list[tuple[PredictedT2, np.ndarray]]:
+        placed = model.predict(mouths)
+        half, full = placed.pose.copy(), placed.pose.copy()
+        half[..., 1, 3] += 1.5 * SHIFT_MM
+        full[..., 1, 3] += 3 * SHIFT_MM
+        there = np.ones(len(mouths), bool)
+        return [(placed, there), (PredictedT2(half), there), (PredictedT2(full), there)]
+
     monkeypatch.setattr(registry, "load", loaded)
+    monkeypatch.setattr(measurement, "propose", proposed)
     found = validate(small_latents(tmp_path / "l.h5"), *small_models(tmp_path), SETTINGS)
     model = found.metrics["model"]
     assert model["best_of_3_add_mm"] == pytest.approx(0, abs=0.05)
