@@ -237,11 +237,10 @@ def check_(
         more = "" if all(checked.splits.values()) else "; the pipeline needs a patient in each: add patients"
         typer.echo(f"check: split by patient: {text}{more}", err=True)
     if checked.planners:
-        known = ", ".join(f"{code}: {count}" for code, count in sorted(checked.planners.items()))
+        counts = ", ".join(f"{code}: {count}" for code, count in sorted(checked.planners.items()))
         unknown = checked.totals.cases_used - checked.planners.total()
-        typer.echo(
-            f"check: {len(checked.planners)} planners ({known}), {unknown} cases without one", err=True
-        )
+        text = f"{len(checked.planners)} ({counts}); cases without one: {unknown}"
+        typer.echo(f"check: planners: {text}", err=True)
     if checked.for_predict:
         typer.echo(f"check: {checked.for_predict} cases usable for predict, not for training", err=True)
     elif not checked.totals.cases_used:

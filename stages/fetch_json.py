@@ -37,8 +37,8 @@ def main(
     summary = f"{done.cases} cases ({done.unchanged} unchanged), {done.left_out} left out"
     typer.echo(f"fetch_json: {summary} -> {out}", err=True)
     if done.planners:
-        known = f"{len(done.planners)} planners, {done.cases - done.planners.total()} cases without one"
-        typer.echo(f"fetch_json: {known}", err=True)
+        unknown = done.cases - done.planners.total()
+        typer.echo(f"fetch_json: planners: {len(done.planners)}; cases without one: {unknown}", err=True)
 
 
 if __name__ == "__main__":
