@@ -6,9 +6,11 @@ import stat
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from dentalign.cases import case_list, planners
 from dentalign.cases.case_list import ListedCase
+from dentalign.cli import app
 from dentalign.errors import DentalignError, ParamError
 
 
@@ -126,3 +128,12 @@ def test_a_list_may_name_planners_and_a_bad_one_leaves_its_row_out_unquoted(tmp_
     bad = [line for line in left_out if line.code == "bad_planner"]
     assert [line.case_id for line in bad] == ["line 6", "line 7"]
     assert not any("xxx" in line.seen or "feather" in line.seen for line in bad)
+
+
+def test_list_leaves_the_planners_out_and_does_not_take_them_from_the_user_s_own_list(tmp_path: Path) -> None:
+    listed, out = tmp_path / "cases.csv", tmp_path / "all.csv"
+    listed.write_text("case_id,planner\na,Quillfeather\n", encoding="utf-8")
+    assert CliRunner().invoke(app, ["list", str(listed), "--out", str(out)]).exit_code == 0
+    assert out.read_text() == "case_id\na\n"
+    assert CliRunner().invoke(app, ["list", str(listed), "--out", str(listed)]).exit_code == 2
+    assert "Quillfeather" in listed.read_text()
