@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class FetchResult:
     cases: int
     unchanged: int
     left_out: int
-    planners: Counter[str]
+    planners: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
