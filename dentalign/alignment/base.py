@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import nn
 
+from dentalign.alignment.familiarity import Familiarity
 from dentalign.alignment.patterns import ToothPatterns
 from dentalign.autoencoder.decoder import Decoder
 from dentalign.autoencoder.interface import HEAD_FRAME, POINTS, SLOT_ORDER, TOOTH_FRAME, Interface, Port
@@ -70,6 +71,7 @@ class AlignmentModel(nn.Module, ABC):
 
     uses_latents : True if `predict` needs `Mouths.latents`, and the decoder
     network      : the part that is trained
+    familiarity  : what the training mouths were like, to name mouths that are unlike them
     """
 
     uses_latents: ClassVar[bool] = False
@@ -78,6 +80,7 @@ class AlignmentModel(nn.Module, ABC):
     def __init__(self, config: AlignmentConfig):
         super().__init__()
         self.config = config
+        self.familiarity = Familiarity(config.points)
 
     @property
     def patterns(self) -> ToothPatterns | None:

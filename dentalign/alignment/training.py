@@ -9,6 +9,7 @@ from pydantic import create_model, field_validator
 
 from dentalign.alignment import registry
 from dentalign.alignment.base import ModelTraining, TrainingData, TrainSection
+from dentalign.alignment.familiarity import Teeth
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.files import weights
@@ -75,6 +76,8 @@ def train_align(
         if training_log:
             task.network.load_state_dict(outcome.best_state)
             task.finish()
+            mouths = (Teeth.read(store, store.rows_of(split)) for split in ("train", "val"))
+            task.model.familiarity.fit(*mouths)
             weights.save(out, task.model)
             training_log.summary({"best_epoch": outcome.best_epoch, **outcome.best})
     return outcome

@@ -180,11 +180,14 @@ class Predictor:
         expected = (
             None if placed.expected_add_mm is None else np.where(held, np.nan, placed.expected_add_mm[0])
         )
+        likeness = self.alignment_model.familiarity.compare(given)
         looks = review.find(
             case, mask, pose, moving, None if expected is None else expected[moving],
-            self.alignment_model.patterns, self.look,
+            self.alignment_model.patterns, self.look, likeness,
         )  # fmt: skip
         notes = (*_notes(case, mask, held, unmoved), *review.in_words(looks, self.look))
+        if not self.alignment_model.familiarity.fitted:
+            notes = (*notes, "Unlike the training cases: unknown; alignment.pt is older, train it again.")
         warnings = review.warnings(looks)
         return Prediction(case, mask, pose, mask & held, unmoved, residual, expected, looks, warnings, notes)
 
