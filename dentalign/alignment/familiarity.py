@@ -315,10 +315,10 @@ class Familiarity(nn.Module):
 def _limits(held: Array) -> Array:
     """Limits (k,) of k distances (n, k) of held-out mouths, of which SILENT_SHARE keep all.
 
-    Each distance counts from its median, in units of the way from there to its 90 % quantile. The limit of
+    Each distance counts from its median, in units of the way from there to its 97.5 % quantile. The limit of
     the largest is a conformal quantile: a further mouth of the same kind keeps it with that probability.
     """
-    median, high = np.quantile(held, [0.5, 0.9], axis=0)
+    median, high = np.quantile(held, [0.5, 0.975], axis=0)
     unit = np.maximum(high - median, 0.1 * median + 1e-9)
     largest = np.sort(((held - median) / unit).max(1))
     rank = min(int(np.ceil(SILENT_SHARE * (len(held) + 1))), len(held))

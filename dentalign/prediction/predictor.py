@@ -187,7 +187,10 @@ class Predictor:
         )  # fmt: skip
         notes = (*_notes(case, mask, held, unmoved), *review.in_words(looks, self.look))
         if not self.alignment_model.familiarity.fitted:
-            notes = (*notes, "Unlike the training cases: unknown; alignment.pt is older, train it again.")
+            notes = (
+                *notes,
+                "Unlike the training cases: unknown, alignment.pt is too old for it; train again.",
+            )
         warnings = review.warnings(looks)
         return Prediction(case, mask, pose, mask & held, unmoved, residual, expected, looks, warnings, notes)
 

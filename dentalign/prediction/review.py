@@ -141,11 +141,11 @@ def _unlike_in(case: NewCase, likeness: Likeness) -> list[tuple[str, str]]:
             "check the scale of meshes and poses; if it is right, check the prediction tooth by tooth",
         ),
         "poses": (
-            f"its teeth stand unusually for the training cases, most of all {most(likeness.pose_teeth[0])}",
-            "check their poses; if they are right, check the prediction tooth by tooth, or train on such cases",
+            f"its teeth stand unusually at T1, most of all {most(likeness.pose_teeth[0])}",
+            "check their poses; if they are right, check the prediction, or train on such cases",
         ),
         "shapes": (
-            f"its crowns have unusual shapes for the training cases, most of all {most(likeness.shape_teeth[0])}",
+            f"its crowns have unusual shapes, most of all {most(likeness.shape_teeth[0])}",
             "check meshes and tooth-local axes; if they are right, train on crowns from the same source",
         ),
     }
