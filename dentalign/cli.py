@@ -108,7 +108,12 @@ def predict_(
         str, typer.Option(help="Teeth that may move, the others stay, such as 13-23,33-43.")
     ] = "",
     planner: Annotated[
-        str | None, typer.Option(help="Code of the planner whose plans are to be followed, planner-01.")
+        str | None,
+        typer.Option(help="Planner whose plans are to be followed: a code such as planner-01, or the name."),
+    ] = None,
+    planners: Annotated[
+        Path | None,
+        typer.Option(help="Table of codes and names. Default: that beside the case list source.cases."),
     ] = None,
     arch_shift: Annotated[
         str,
@@ -157,6 +162,7 @@ def predict_(
     to_look_at.csv, with the cases and teeth that a clinician should review.
     """
     from dentalign import settings
+    from dentalign.cases.planners import code_of, table_beside
     from dentalign.planning.prescription import Prescription, parse_arch_shift, parse_teeth
     from dentalign.planning.prescription import read as read_prescription
     from dentalign.prediction import batch
@@ -174,6 +180,9 @@ def predict_(
     )
     sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "predict")
     given = settings.load(params_file, *sections)
+    if rx.planner:
+        table = planners or table_beside(given.source.cases)
+        rx = rx.joined(planner=code_of(rx.planner, table))
     predictor = Predictor(
         models or "models",
         encoder=None if models else given.encoder.weights,

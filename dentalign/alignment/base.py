@@ -13,6 +13,7 @@ from torch import nn
 
 from dentalign.alignment.conditions import ARCH_COUNT, Conditions, carry_out
 from dentalign.alignment.error_model import ErrorModel, features
+from dentalign.alignment.familiarity import Familiarity
 from dentalign.alignment.patterns import ToothPatterns
 from dentalign.autoencoder.decoder import Decoder
 from dentalign.autoencoder.interface import HEAD_FRAME, POINTS, SLOT_ORDER, TOOTH_FRAME, Interface, Port
@@ -84,6 +85,7 @@ class AlignmentModel(nn.Module, ABC):
     error_model  : expected errors of the teeth, and their bounds
     motion_mode  : (2, 6), mm and radians, commonest error of the predicted motions of both arches, see
                    `conditions.arch_motion`; 0 as long as it is unknown
+    familiarity  : what the training mouths were like, to name mouths that are unlike them
     """
 
     uses_latents: ClassVar[bool] = False
@@ -95,6 +97,7 @@ class AlignmentModel(nn.Module, ABC):
         self.config = config
         self.error_model = ErrorModel()
         self.register_buffer("motion_mode", torch.zeros(ARCH_COUNT, 6))
+        self.familiarity = Familiarity(config.points)
 
     @property
     def patterns(self) -> ToothPatterns | None:

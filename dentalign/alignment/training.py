@@ -10,6 +10,7 @@ from pydantic import create_model, field_validator
 from dentalign.alignment import registry
 from dentalign.alignment.base import ModelTraining, TrainingData, TrainSection
 from dentalign.alignment.calibration import calibrate
+from dentalign.alignment.familiarity import Teeth
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
@@ -80,6 +81,8 @@ def train_align(
             decoder = weights.load(decoder_weights, Decoder, DecoderConfig).to(device)
             model = task.model.with_decoder(decoder).eval()
             calibrate(model, data.calibration_mouths(task.model.uses_latents))
-            weights.save(out, task.model)
+            mouths = (Teeth.read(store, store.rows_of(split)) for split in ("train", "val"))
+            model.familiarity.fit(*mouths)
+            weights.save(out, model)
             training_log.summary({"best_epoch": outcome.best_epoch, **outcome.best})
     return outcome

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dentalign.alignment import registry
 from dentalign.alignment.base import PredictedT2
 from dentalign.alignment.conditions import WIDTHS, Conditions
+from dentalign.alignment.familiarity import Likeness
 from dentalign.alignment.proposals import propose
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.autoencoder.encoding import ToothEncoder
@@ -185,8 +186,10 @@ class Predictor:
             plans = propose(self.alignment_model, given, told, count)
         except DentalignError as error:
             raise DentalignError(f"case {case.case_id}: {error}") from error
-        held = told.held[0].numpy()
-        return tuple(self._prediction(case, mask, held, gone, plan) for plan, there in plans if there[0])
+        held, likeness = told.held[0].numpy(), self.alignment_model.familiarity.compare(given)
+        return tuple(
+            self._prediction(case, mask, held, gone, plan, likeness) for plan, there in plans if there[0]
+        )
 
     def _prediction(
         self,
@@ -195,6 +198,7 @@ class Predictor:
         held: NDArray[np.bool_],
         gone: Collection[int],
         plan: PredictedT2,
+        likeness: Likeness,
     ) -> Prediction:
         """Complete one plan of a case; held (32,) bool, gone: FDI numbers of extracted teeth."""
         mouth = case.mouth
@@ -210,11 +214,15 @@ class Predictor:
             None if part is None else np.where(held, np.nan, part[0])
             for part in (plan.expected_add_mm, plan.add_mm_90)
         )
+        if bound is not None and not likeness.parts[0].max() <= self.alignment_model.familiarity.threshold:
+            bound = np.full_like(bound, np.nan)  # of a mouth that is unlike the calibration mouths
         looks = review.find(
             case, mask, pose, moving, None if expected is None else expected[moving],
-            self.alignment_model.patterns, self.look,
+            self.alignment_model.patterns, self.look, likeness,
         )  # fmt: skip
         notes = (*_notes(case, mask, held, unmoved), *review.in_words(looks, self.look))
+        if not self.alignment_model.familiarity.fitted:
+            notes += ("Unlike the training cases: unknown, alignment.pt is too old for it; train again.",)
         return Prediction(
             case, mask, pose, mask & held, unmoved, residual, expected, bound, looks,
             review.warnings(looks), notes,

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dentalign.alignment.familiarity import PARTS, Likeness
 from dentalign.alignment.patterns import FEW_ALIKE, ToothPatterns
 from dentalign.files import atomic
 from dentalign.geometry import contacts, rigid
@@ -18,8 +19,10 @@ from dentalign.mouth import T1
 from dentalign.prediction.new_case import NewCase
 from dentalign.teeth import ARCHES
 
-Code = Literal["few_alike", "one_arch", "not_learnt", "buccal_axis", "overlap", "expected_error"]
-UNLIKE_TRAINING: tuple[Code, ...] = ("few_alike", "one_arch", "not_learnt")
+Code = Literal[
+    "few_alike", "one_arch", "not_learnt", "unlike_training", "buccal_axis", "overlap", "expected_error"
+]
+UNLIKE_TRAINING: tuple[Code, ...] = ("few_alike", "one_arch", "not_learnt", "unlike_training")
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class ReviewItem:
     tooth : FDI number; "" for the case as a whole
     code  : reason code. few_alike: hardly a training case has the same teeth absent and extracted; one_arch:
             an arch has no teeth; not_learnt: the model does not move this tooth, as such teeth were too rare
-            in training; buccal_axis: the file has another one than expected; overlap: the tooth overlaps a
+            in training; unlike_training: the mouth is unlike the training mouths in its place, size, poses or
+            shapes; buccal_axis: the file has another one than expected; overlap: the tooth overlaps a
             neighbour at T2; expected_error: the model expects a large error
     seen  : the finding in words, with its figures
     fix   : what to do about it
@@ -62,6 +66,7 @@ def find(
     expected_mm: Array | None,
     patterns: ToothPatterns | None,
     thresholds: Thresholds,
+    likeness: Likeness | None = None,
 ) -> tuple[ReviewItem, ...]:
     """Make the review list of a case: items of the case as a whole first, then those of teeth by FDI number.
 
@@ -72,8 +77,9 @@ def find(
                   None for a model without expected errors
     patterns    : absent and extracted teeth of the training cases; None if the weights file does not have
                   them
+    likeness    : comparison of this mouth with the training mouths; None to leave it out
     """
-    items = unlike_training(case, stays, moving, expected_mm, patterns)
+    items = unlike_training(case, stays, moving, expected_mm, patterns, likeness)
     if case.turned:
         fix = "check in the report that buccal sides are outside; set the axis with --buccal-axis"
         items.append(ReviewItem(case.case_id, "", "buccal_axis", case.turned, fix))
@@ -89,6 +95,7 @@ def unlike_training(
     moving: NDArray[np.intp],
     expected_mm: Array | None,
     patterns: ToothPatterns | None,
+    likeness: Likeness | None = None,
 ) -> list[ReviewItem]:
     """List how a mouth is unlike those of the training, so that its prediction may be bad.
 
@@ -112,7 +119,42 @@ def unlike_training(
     for slot in [] if expected_mm is None else moving[np.isnan(expected_mm)].tolist():
         seen, fix = "too few such teeth in the training; it stays where it is", "plan this tooth by hand"
         reasons.append((str(case.mouth.fdi[slot]), "not_learnt", seen, fix))
+    if likeness is not None:
+        reasons += [("", "unlike_training", *said) for said in _unlike_in(case, likeness)]
     return [ReviewItem(case.case_id, *reason) for reason in reasons]
+
+
+def _unlike_in(case: NewCase, likeness: Likeness) -> list[tuple[str, str]]:
+    """Finding and fix for each part in which a mouth is unlike the training mouths."""
+
+    def most(teeth: Array) -> str:
+        return ", ".join(str(case.mouth.fdi[slot]) for slot in np.argsort(-teeth, kind="stable")[:3])
+
+    said = {
+        "placement": (
+            f"in the head frame the mouth is turned by {likeness.turn_deg[0]:.0f} deg and moved by "
+            f"{likeness.shift_mm[0]:.0f} mm from the mean training mouth",
+            "check the head frame of the export and the poses of the jaws",
+        ),
+        "size": (
+            f"the mouth is {likeness.scale[0]:.2f} times as large as the mean training mouth",
+            "check the scale of meshes and poses; if it is right, check the prediction tooth by tooth",
+        ),
+        "poses": (
+            f"its teeth stand unusually at T1, most of all {most(likeness.pose_teeth[0])}",
+            "check their poses; if they are right, check the prediction, or train on such cases",
+        ),
+        "shapes": (
+            f"its crowns have unusual shapes, most of all {most(likeness.shape_teeth[0])}",
+            "check meshes and tooth-local axes; if they are right, train on crowns from the same source",
+        ),
+    }
+    distances = zip(PARTS, likeness.parts[0].tolist(), strict=True)
+    return [
+        (f"{said[part][0]} ({distance:.3g} times the limit)", said[part][1])
+        for part, distance in distances
+        if distance > 1
+    ]
 
 
 def _overlaps(case: NewCase, stays: NDArray[np.bool_], pose: Array, above_mm: float) -> list[ReviewItem]:

@@ -31,6 +31,7 @@ from dentalign.prediction.files import OutputOptions
 from dentalign.prediction.predictor import Prediction, Predictor
 from dentalign.prediction.review import Thresholds
 from tests.support.pipeline_project import FDIS, Project
+from tests.support.stacked_mouths import stacked
 
 CASE = "own-001"
 SPELLINGS = ("ToothTransforms", "RelativeToothTransformsHead", "RelativeToothTransforms")
@@ -177,6 +178,23 @@ def test_a_mouth_unlike_the_training_is_said_at_the_head_of_the_report_and_in_th
     assert 'role="alert"' not in (tmp_path / "as-trained" / "report" / f"{CASE}.html").read_text(
         encoding="utf-8"
     )
+
+
+def test_a_mouth_unlike_the_training_says_in_what_and_what_to_check(
+    predictor: Predictor, store: Path
+) -> None:
+    prediction = predict(predictor, store)
+    familiarity, mouth = predictor.alignment_model.familiarity, prediction.case.mouth
+    larger = mouth.pose.copy()
+    larger[..., :3, 3] *= 1.5
+    given = stacked(mouth, replace(mouth, points=mouth.points * np.float32(1.5), pose=larger))
+    assert familiarity.unlike(given).tolist() == [False, True]
+    likeness = familiarity.compare(stacked(replace(mouth, points=given.points[1], pose=larger)))
+    looks = review.unlike_training(prediction.case, prediction.mask, np.empty(0, int), None, None, likeness)
+    assert {(look.tooth, look.code) for look in looks} == {("", "unlike_training")}
+    (size,) = (look for look in looks if "times as large as the mean training mouth" in look.seen)
+    assert size.fix.startswith("check the scale of meshes and poses")
+    assert f"Unlike the training cases: {size.seen}. Fix: {size.fix}." in review.warnings(looks)
 
 
 def test_teeth_that_the_model_has_not_learnt_are_one_warning(predictor: Predictor, store: Path) -> None:
