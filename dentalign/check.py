@@ -22,7 +22,7 @@ from dentalign.cases.sources.meshes import MeshStore
 from dentalign.dataset import clouds
 from dentalign.errors import CaseDefect, NothingUsable, ParamError
 from dentalign.mouth import T1, Mouth
-from dentalign.running import state_dir
+from dentalign.running import state_dir, table
 
 STAGE = "check"
 COLUMNS = ("case", "tooth", "code", "seen", "fix")
@@ -184,21 +184,8 @@ def locate(source: Path, json: str | None = None, meshes: str | None = None) -> 
 
 def show(lines: Sequence[LeftOut], stream: IO[str]) -> None:
     """Print the lines under COLUMNS: a table on a terminal, else tab-separated text."""
-    rows = [
-        [" ".join(text.split()) for text in (line.case_id, line.tooth or "-", line.code, line.seen, line.fix)]
-        for line in lines
-    ]
-    if not stream.isatty():
-        stream.writelines("\t".join(row) + "\n" for row in (COLUMNS, *rows))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*COLUMNS)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console(file=stream).print(table)
+    rows = [(line.case_id, line.tooth or "-", line.code, line.seen, line.fix) for line in lines]
+    table.show(COLUMNS, rows, stream)
 
 
 def _meshes_in(store: Path) -> str:

@@ -19,7 +19,6 @@ app = typer.Typer(
     name="dentalign",
     help="Predict orthodontic treatment targets (T2) from cases at T1.",
     no_args_is_help=True,
-    add_completion=False,
 )
 
 
@@ -30,14 +29,26 @@ def main() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"dentalign {__version__}")
+        from importlib.metadata import version  # loading torch takes a second
+
+        from dentalign.prediction import model_sets
+
+        ready = model_sets.find()
+        typer.echo(f"dentalign {__version__}\ntorch {version('torch')}")
+        typer.echo(f"models {ready}" if ready.is_complete else "models none: see `dentalign models`")
         raise typer.Exit
 
 
 @app.callback()
 def dentalign(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Show the versions of dentalign and torch, and the models that `predict` uses; exit.",
+        ),
     ] = False,
 ) -> None:
     """Predict orthodontic treatment targets (T2) from cases at T1."""
@@ -79,16 +90,31 @@ def list_(
 
 @app.command("predict", epilog=command.EPILOG)
 def predict_(
-    case: Annotated[Path, typer.Option(help="Case (<case_id>.json; T1 is enough), or folder of cases.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the results into.")],
+    case: Annotated[
+        Path | None, typer.Option(help="Case (<case_id>.json; T1 is enough), or folder of cases.")
+    ] = None,
     meshes: Annotated[
         str, typer.Option(help="Folder with <FDI>.stl, or folder or URL with <case_id>/<FDI>.stl.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder to write the results into.")],
-    models: Annotated[
+    ] = "",
+    crowns: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with encoder.pt, decoder.pt and alignment.pt. Default: models/alignment.pt, and the "
-            "files in the parameters encoder.weights and decoder.weights."
+            help="In place of --case and --meshes: folder with a mesh for each crown, all in one frame, with "
+            "the tooth's number in its name (docs/own-crowns.md). The folder's name becomes the case id."
+        ),
+    ] = None,
+    numbering: Annotated[
+        Literal["fdi", "universal"] | None,
+        typer.Option(help="--crowns: notation of the tooth numbers. Default: found from the numbers."),
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|DIR",
+            help="Models to use: a name that `dentalign models` lists, or a folder with encoder.pt, "
+            "decoder.pt and alignment.pt. Default: models/alignment.pt with the files in the parameters "
+            "encoder.weights and decoder.weights; where there is none, the starter weights.",
         ),
     ] = None,
     extract: Annotated[str, typer.Option(help="FDI numbers of teeth to extract, such as 14,24.")] = "",
@@ -128,11 +154,20 @@ def predict_(
 ) -> None:
     """Predict T2 of new patients with the trained models.
 
-    Writes json/, movement/, picture/ and report/ with a file per case. Also writes left_out.csv and
-    to_look_at.csv, with the cases and teeth that a clinician should review.
+    Writes json/, movement/, picture/ and report/ with a file per case, and teeth.tsv with all teeth for a
+    spreadsheet. Also writes left_out.csv and to_look_at.csv, with the cases and teeth that a clinician should
+    review. With --crowns also writes crowns/, the crowns that belong to json/.
     """
+    if crowns is None and not (case and meshes):
+        raise typer.BadParameter("give --case and --meshes, or --crowns", param_hint="predict")
+    for value, option in ((case, "--case"), (meshes, "--meshes")):
+        if crowns is not None and value:
+            raise typer.BadParameter("not together with --crowns", param_hint=option)
+    if numbering and crowns is None:
+        raise typer.BadParameter("only for --crowns", param_hint="--numbering")
+
     from dentalign import settings
-    from dentalign.prediction import batch
+    from dentalign.prediction import batch, model_sets
     from dentalign.prediction.files import OutputOptions
     from dentalign.prediction.predictor import Predictor
     from dentalign.prediction.review import UNLIKE_TRAINING, Thresholds
@@ -140,10 +175,12 @@ def predict_(
     numbers = {"extract": _teeth(extract, "--extract"), "fixed": _teeth(fixed, "--fixed")}
     sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "predict")
     given = settings.load(params_file, *sections)
+    chosen = model_sets.find(models)
+    of_project = models is None and chosen.folder == model_sets.PROJECT
     predictor = Predictor(
-        models or "models",
-        encoder=None if models else given.encoder.weights,
-        decoder=None if models else given.decoder.weights,
+        chosen.folder,
+        encoder=given.encoder.weights if of_project else None,
+        decoder=given.decoder.weights if of_project else None,
         device=device,
         buccal_axis=given.source.buccal_axis if buccal_axis == "auto" else buccal_axis,
         find_axis=buccal_axis == "auto",
@@ -153,7 +190,14 @@ def predict_(
         look=Thresholds(given.predict.look_above_mm, given.predict.look_overlap_mm),
     )
     wanted = OutputOptions(stages, moved, not poses_only, given.predict)
-    done = batch.predict_cases(case, meshes, out, predictor, wanted, **numbers)
+    typer.echo(f"predict: models: {chosen}", err=True)
+    if crowns is not None:
+        from dentalign.importers.crown_prediction import predict_crowns
+
+        done = predict_crowns(crowns, out, predictor, wanted, numbering=numbering or "", **numbers)
+    else:
+        assert case is not None
+        done = batch.predict_cases(case, meshes, out, predictor, wanted, **numbers)
     _print_left_out(done.left_out)
     for look in done.to_look_at:
         if not look.tooth or look.code in UNLIKE_TRAINING:
@@ -165,6 +209,28 @@ def predict_(
     if len(done.files) == 1:
         for file in done.files[0]:
             typer.echo(str(file))
+
+
+@app.command("models", epilog=command.EPILOG)
+def models_() -> None:
+    """List the models that are ready for `predict --models`: those trained here, and the starter weights."""
+    from dentalign.alignment import registry
+    from dentalign.prediction import model_sets
+    from dentalign.running import table
+
+    sets = model_sets.available()
+    if not sets:
+        typer.echo("models: none here; `dvc repro` trains some, see docs/models.md", err=True)
+        raise typer.Exit(1)
+    rows = []
+    for one in sets:
+        model = registry.load(one.folder / "alignment.pt")
+        cases = f"{model.patterns.mouths} cases" if model.patterns else "unknown"
+        figures = ", ".join(f"{name} {value}" for name, value in one.card.figures.items())
+        known = (one.card.trained_on or cases, figures or "-", one.card.licence or "your own")
+        rows.append((one.name, model.config.model, *known, *one.sha256.values()))
+    columns = ("name", "model", "trained on", "figures", "licence", *model_sets.FILES)
+    table.show(columns, rows, sys.stdout)
 
 
 def _print_left_out(lines: Iterable["LeftOut"]) -> None:
