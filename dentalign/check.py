@@ -1,7 +1,7 @@
 """Dry run of the pipeline up to sample_clouds, to find what it would leave out of a data set."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,10 +79,26 @@ def check(
     limits: Limits | None = None,
     fetch_settings: Fetch | None = None,
 ) -> CheckResult:
+    """Check the cases of a data set, see `read_cases`."""
+    given = {"buccal_axis": buccal_axis, "limits": limits, "fetch_settings": fetch_settings}
+    return read_cases(places, lambda mouth, document: None, **given)
+
+
+def read_cases(
+    places: CaseLocations,
+    visit: Callable[[Mouth, Path], None],
+    *,
+    buccal_axis: BuccalAxis = "+y",
+    limits: Limits | None = None,
+    fetch_settings: Fetch | None = None,
+    sample: Sample = _FEW_POINTS,
+) -> CheckResult:
     """Run fetch_json, rigid_transforms and sample_clouds on cases, without keeping their outputs.
 
-    raises: DentalignError if the list, or the location of JSONs or meshes, does not exist. Unusable cases,
-            even if all are, raise nothing: they are lines of the result.
+    visit  : called with the mouth of each usable case, and the file of its allow-listed document
+    sample : settings with which crowns become the points of the mouths
+    raises : DentalignError if the list, or the location of JSONs or meshes, does not exist. Unusable cases,
+             even if all are, raise nothing: they are lines of the result.
     """
     limits = limits or Limits()
     # Not validated: a path of the command line may be no text, which params.yaml cannot hold.
@@ -114,7 +130,7 @@ def check(
         )
         lines += found
         manifest = Manifest(STAGE, tuple(entries), tuple(lines), len(rows))
-        sampler = Sampler(source.buccal_axis, _FEW_POINTS, limits)
+        sampler = Sampler(source.buccal_axis, sample, limits)
         mouths: list[Mouth] = []
         teeth_listed = 0
         with MeshStore(source.meshes, limits, patient) as meshes:
@@ -123,7 +139,8 @@ def check(
             for entry, (mouth, more) in zip(entries, sampled, strict=True):
                 lines += more
                 if mouth is not None:
-                    mouths.append(mouth)
+                    visit(mouth, folder / "json" / f"{mouth.case_id}.json")
+                    mouths.append(replace(mouth, points=mouth.points[:, :0]))
                     teeth_listed += entry.teeth_at_t1
         given = printable(open_source(places.json).prefix.rstrip("/"))
         lines = [replace(line, file=line.file.replace(str(folder / "json"), given)) for line in lines]

@@ -308,6 +308,64 @@ def check_(
         raise typer.Exit(1)
 
 
+@app.command("describe", epilog=command.EPILOG)
+def describe_(
+    source: Annotated[
+        Path, typer.Argument(help="Case store (a folder with json/ and stl/), or case list (CSV).")
+    ],
+    json: Annotated[
+        str | None,
+        typer.Option(help="JSONs of a case list (folder or URL prefix). Default: json/ beside the list."),
+    ] = None,
+    meshes: Annotated[
+        str | None,
+        typer.Option(help="Meshes (folder or URL prefix). Default: stl/ of the store, or beside the list."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write describe.json and describe.html into this folder.")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            help="Other data set to compare with: case store, case list with json/ and stl/ beside it, or a "
+            "describe.json. Default: the training cases of the starter weights, if they are there.",
+        ),
+    ] = None,
+    buccal_axis: Annotated[
+        Literal["+y", "-y"] | None,
+        typer.Option(help="Buccal axis of the exporter's tooth-local frame. Default: source.buccal_axis."),
+    ] = None,
+    params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
+) -> None:
+    """Describe a data set before training: teeth, movements, overlap, frame, and its drift from another one."""
+    from dentalign import check, describe, settings
+    from dentalign.prediction import model_sets
+    from dentalign.running import table
+
+    given = settings.load(params_file, "source", "fetch", "limits")
+
+    def fingerprint(path: Path, *places: str | None) -> describe.Fingerprint:
+        if path.suffix.lower() == ".json":
+            return describe.read(path)
+        with check.locate(path, *places) as found:
+            return describe.describe(
+                found, buccal_axis=buccal_axis or given.source.buccal_axis, limits=given.limits,
+                fetch_settings=given.fetch,
+            )  # fmt: skip
+
+    own = fingerprint(source, json, meshes)
+    starter = model_sets.STARTER / "describe.json"
+    against = against or (starter if starter.is_file() else None)
+    other = fingerprint(against) if against else None
+    table.show(describe.columns(other), describe.rows(own, other), sys.stdout)
+    for name, count in {**own.counts, **own.planners, **own.patterns}.items():
+        typer.echo(f"describe: {name}: {count}", err=True)
+    if out is not None:
+        describe.write(out, own, other)
+        typer.echo(f"describe: {out / 'describe.html'}", err=True)
+
+
 @app.command("import", epilog=command.EPILOG)
 def import_(
     form: Annotated[
@@ -468,6 +526,22 @@ def repair_(
         typer.echo(f"repair: {path}, left half written by a killed DVC, deleted", err=True)
     if not removed:
         typer.echo("repair: nothing is left half written", err=True)
+
+
+@app.command("doctor", epilog=command.EPILOG)
+def doctor_() -> None:
+    """Examine this machine and folder: versions, GPU, DVC, disk, models; say what is slow, and the fix.
+
+    Exit code: 0 everything works, if slowly; 1 something is missing.
+    """
+    from dentalign import doctor
+    from dentalign.running import table
+
+    findings = doctor.examine()
+    rows = [(one.what, one.found, one.verdict, one.fix) for one in findings]
+    table.show(doctor.COLUMNS, rows, sys.stdout)
+    if any(one.verdict == "missing" for one in findings):
+        raise typer.Exit(1)
 
 
 @app.command(epilog=command.EPILOG)
