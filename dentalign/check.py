@@ -80,8 +80,10 @@ def check(
     fetch_settings: Fetch | None = None,
 ) -> CheckResult:
     """Check the cases of a data set, see `read_cases`."""
-    given = {"buccal_axis": buccal_axis, "limits": limits, "fetch_settings": fetch_settings}
-    return read_cases(places, lambda mouth, document: None, **given)
+    return read_cases(
+        places, lambda mouth, document: None,
+        buccal_axis=buccal_axis, limits=limits, fetch_settings=fetch_settings,
+    )  # fmt: skip
 
 
 def read_cases(

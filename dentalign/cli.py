@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,8 @@ from dentalign.running import command
 
 if TYPE_CHECKING:
     from dentalign.cases.left_out import LeftOut
+    from dentalign.prediction.model_sets import ModelSet
+    from dentalign.settings import Settings
 
 _PARAMS_HELP = "Parameters (YAML). Default: params.yaml in the working folder, if there is one."
 
@@ -170,25 +172,14 @@ def predict_(
     from dentalign.prediction import batch, model_sets
     from dentalign.prediction.files import OutputOptions
     from dentalign.prediction.predictor import Predictor
-    from dentalign.prediction.review import UNLIKE_TRAINING, Thresholds
+    from dentalign.prediction.review import UNLIKE_TRAINING
 
     numbers = {"extract": _teeth(extract, "--extract"), "fixed": _teeth(fixed, "--fixed")}
     sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "predict")
     given = settings.load(params_file, *sections)
     chosen = model_sets.find(models)
-    of_project = models is None and chosen.folder == model_sets.PROJECT
-    predictor = Predictor(
-        chosen.folder,
-        encoder=given.encoder.weights if of_project else None,
-        decoder=given.decoder.weights if of_project else None,
-        device=device,
-        buccal_axis=given.source.buccal_axis if buccal_axis == "auto" else buccal_axis,
-        find_axis=buccal_axis == "auto",
-        sample=given.sample if "sample" in given.model_fields_set else None,  # None: as the encoder needs it
-        limits=given.limits,
-        fetch=given.fetch,
-        look=Thresholds(given.predict.look_above_mm, given.predict.look_overlap_mm),
-    )
+    options = _predictor_options(given, chosen, models is None, device, buccal_axis)
+    predictor = Predictor(**options)
     wanted = OutputOptions(stages, moved, not poses_only, given.predict)
     typer.echo(f"predict: models: {chosen}", err=True)
     if crowns is not None:
@@ -209,6 +200,83 @@ def predict_(
     if len(done.files) == 1:
         for file in done.files[0]:
             typer.echo(str(file))
+
+
+def _predictor_options(
+    given: "Settings", chosen: "ModelSet", by_default: bool, device: str, buccal_axis: str
+) -> dict[str, Any]:
+    """Arguments of `Predictor`: parameters as given; the project's models by default take its own weights."""
+    from dentalign.prediction import model_sets
+    from dentalign.prediction.review import Thresholds
+
+    of_project = by_default and chosen.folder == model_sets.PROJECT
+    return {
+        "models": chosen.folder,
+        "encoder": given.encoder.weights if of_project else None,
+        "decoder": given.decoder.weights if of_project else None,
+        "device": device,
+        "buccal_axis": given.source.buccal_axis if buccal_axis == "auto" else buccal_axis,
+        "find_axis": buccal_axis == "auto",
+        "sample": given.sample if "sample" in given.model_fields_set else None,  # None: as the encoder needs
+        "limits": given.limits,
+        "fetch": given.fetch,
+        "look": Thresholds(given.predict.look_above_mm, given.predict.look_overlap_mm),
+    }
+
+
+@app.command("serve", epilog=command.EPILOG)
+def serve_(
+    models: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|DIR", help="Models, as for `predict`; may be given several times."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Another than loopback lets others send cases.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Site whose pages may call the server: https://app.example.org; repeatable."),
+    ] = None,
+    upload_mb: Annotated[float, typer.Option(min=0, help="Largest upload, MB.")] = 100.0,
+    upload_s: Annotated[float, typer.Option(min=0, help="Longest upload, seconds.")] = 60.0,
+    work_s: Annotated[float, typer.Option(min=0, help="Longest prediction, seconds.")] = 120.0,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(help="Device of the models; auto: the GPU if there is one."),
+    ] = "auto",
+    params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
+) -> None:
+    """Serve predictions over HTTP: a case in, the plan and its report out; nothing is kept (docs/serving.md).
+
+    Needs dentalign's extra `serve`. There is no login and no encryption: beyond loopback put a proxy in front
+    that has both.
+    """
+    from dentalign import settings
+    from dentalign.errors import DentalignError
+    from dentalign.prediction import model_sets
+
+    try:
+        from dentalign.serving import app as serving
+    except ModuleNotFoundError as error:
+        raise DentalignError(f"{error.name} is not installed: pip install 'dentalign[serve]'") from None
+    from dentalign.serving.limits import ServerLimits
+    from dentalign.serving.worker import Worker
+
+    sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "predict")
+    given = settings.load(params_file, *sections)
+    workers = {}
+    names: list[str | None] = [*models] if models else [None]
+    for name in names:
+        chosen = model_sets.find(name)
+        options = _predictor_options(given, chosen, name is None, device, "auto")
+        workers[chosen.name] = Worker(chosen.name, options, given.predict)
+        typer.echo(f"serve: models: {chosen}", err=True)
+    limits = ServerLimits(upload_mb=upload_mb, upload_s=upload_s, work_s=work_s)
+    if host not in serving.LOOPBACK:
+        typer.echo(f"serve: anybody who can reach {host} can send cases: no login, no encryption", err=True)
+    typer.echo(f"serve: http://{host}:{port}/docs (Ctrl-C ends it)", err=True)
+    serving.serve(serving.make_app(workers, limits, host=host, origins=origin or ()), host, port)
 
 
 @app.command("models", epilog=command.EPILOG)
@@ -338,7 +406,7 @@ def describe_(
     ] = None,
     params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
 ) -> None:
-    """Describe a data set before training: teeth, movements, overlap, frame, and its drift from another one."""
+    """Describe a data set before training: teeth, movements, overlap, frame, and drift from another."""
     from dentalign import check, describe, settings
     from dentalign.prediction import model_sets
     from dentalign.running import table

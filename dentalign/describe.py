@@ -5,12 +5,13 @@ sorted by themselves, so that no case can be put together from them.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from scipy import stats
 
@@ -23,7 +24,6 @@ from dentalign.files import atomic, csv_table
 from dentalign.geometry import contacts, rigid
 from dentalign.geometry.arch_fit import find_arches
 from dentalign.geometry.movement import movement
-from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, T2, Mouth
 from dentalign.reports import page
 from dentalign.reports.charts import COLOURS, Chart, empty, style
@@ -92,7 +92,7 @@ def describe(
     """Make the fingerprint of a data set; raises NothingUsable without a usable case, else as `check`."""
     figures: dict[str, list[float]] = {}
     by_kind: dict[str, dict[str, list[float]]] = {}
-    present: list[Array] = []
+    present: list[NDArray[np.bool_]] = []
 
     def visit(mouth: Mouth, file: Path) -> None:
         present.append(mouth.present)
@@ -198,11 +198,11 @@ def rows(own: Fingerprint, other: Fingerprint | None = None) -> list[tuple[str, 
     made = []
     for name, values in own.figures.items():
         low, median, high = (f"{value:.3g}" for value in np.quantile(values, (0.05, 0.5, 0.95)))
-        row = (name, str(len(values)), low, median, high)
-        if other and (one := against.get(name)):
-            row += (f"{one.medians[1]:.3g}", f"{one.difference:+.2f}", f"{one.ks:.2f}")
-            row += ("differs" if one.differs else "",)
-        made.append(row + ("",) * (len(columns(other)) - len(row)))
+        row = [name, str(len(values)), low, median, high]
+        if one := against.get(name):
+            row += [f"{one.medians[1]:.3g}", f"{one.difference:+.2f}", f"{one.ks:.2f}"]
+            row.append("differs" if one.differs else "")
+        made.append((*row, *[""] * (len(columns(other)) - len(row))))
     return made
 
 
@@ -233,11 +233,11 @@ def _kind(slot: int) -> str:
     return f"{arch} {KINDS[SLOTS[slot] % 10 - 1]}"
 
 
-def _counted(names: Sequence[str] | object) -> dict[str, int]:
-    return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))  # type: ignore[call-overload]
+def _counted(names: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(names).items(), key=lambda item: (-item[1], item[0])))
 
 
-def _patterns(t1: Array, t2: Array) -> dict[str, int]:
+def _patterns(t1: NDArray[np.bool_], t2: NDArray[np.bool_]) -> dict[str, int]:
     """Patterns by number of cases; rare ones, which might identify a patient, are one entry."""
     patterns = ToothPatterns.of(t1, t2)
     named = {name or "nothing particular": count for name, count in patterns.alike.items()}
@@ -282,7 +282,7 @@ def _figure(name: str, own: Fingerprint, other: Fingerprint | None) -> Chart:
         axes: Axes = drawing.subplots()
         shown = {"this data set": (own, "model")} | ({"other": (other, "identity")} if other else {})
         values = {label: (one.figures.get(name, []), colour) for label, (one, colour) in shown.items() if one}
-        ends = np.histogram_bin_edges(np.concatenate([found for found, _ in values.values()]), bins=20)
+        ends = np.histogram_bin_edges(np.concatenate([found for found, _ in values.values()]), 20).tolist()
         for label, (found, colour) in values.items():
             weights = np.full(len(found), 100 / max(1, len(found)))
             axes.hist(found, ends, weights=weights, color=COLOURS[colour], histtype="step", label=label)
