@@ -2,8 +2,8 @@
 
     python benchmarks/serving.py --models models --requests 100 --clients 8
 
-Five mouths of the demo clinic are sent in turn, every tenth request asks for the report. Memory is the resident
-memory of the server and of its worker together, after a fifth of the requests and at the end.
+Five mouths of the demo clinic are sent in turn, every tenth request asks for the report. Memory is the
+resident memory of the server and of its worker together, after a fifth of the requests and at the end.
 """
 
 import io

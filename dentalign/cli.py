@@ -35,7 +35,7 @@ def _version(wanted: bool) -> None:
 
         from dentalign.prediction import model_sets
 
-        ready = model_sets.find()
+        ready = model_sets.find_models()
         typer.echo(f"dentalign {__version__}\ntorch {version('torch')}")
         typer.echo(f"models {ready}" if ready.is_complete else "models none: see `dentalign models`")
         raise typer.Exit
@@ -177,7 +177,7 @@ def predict_(
     numbers = {"extract": _teeth(extract, "--extract"), "fixed": _teeth(fixed, "--fixed")}
     sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "predict")
     given = settings.load(params_file, *sections)
-    chosen = model_sets.find(models)
+    chosen = model_sets.find_models(models)
     options = _predictor_options(given, chosen, models is None, device, buccal_axis)
     predictor = Predictor(**options)
     wanted = OutputOptions(stages, moved, not poses_only, given.predict)
@@ -268,7 +268,7 @@ def serve_(
     workers = {}
     names: list[str | None] = [*models] if models else [None]
     for name in names:
-        chosen = model_sets.find(name)
+        chosen = model_sets.find_models(name)
         options = _predictor_options(given, chosen, name is None, device, "auto")
         workers[chosen.name] = Worker(chosen.name, options, given.predict)
         typer.echo(f"serve: models: {chosen}", err=True)
@@ -379,7 +379,10 @@ def check_(
 @app.command("describe", epilog=command.EPILOG)
 def describe_(
     source: Annotated[
-        Path, typer.Argument(help="Case store (a folder with json/ and stl/), or case list (CSV).")
+        Path,
+        typer.Argument(
+            exists=True, help="Case store (a folder with json/ and stl/), case list (CSV), or describe.json."
+        ),
     ],
     json: Annotated[
         str | None,

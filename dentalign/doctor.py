@@ -117,7 +117,7 @@ def _disk() -> Iterator[Finding]:
 
 def _models() -> Iterator[Finding]:
     try:
-        chosen = model_sets.find()
+        chosen = model_sets.find_models()
         if chosen.is_complete:
             yield Finding("models", str(chosen))
             return

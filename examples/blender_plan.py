@@ -2,8 +2,8 @@
 
     blender --python examples/blender_plan.py -- FOLDER [http://127.0.0.1:8000]
 
-FOLDER has a mesh for each crown and <case_id>.json, or crowns alone, all in one frame. Frame 1 of the timeline
-is T1, frame 2 is T2. Needs Blender 4.1 or newer, and nothing else in its Python.
+FOLDER has a mesh for each crown and <case_id>.json, or crowns alone, all in one frame. Frame 1 of the
+timeline is T1, frame 2 is T2. Needs Blender 4.1 or newer, and nothing else in its Python.
 """
 
 import io

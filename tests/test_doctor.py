@@ -31,9 +31,9 @@ def test_a_folder_without_models_is_missing_them_and_everything_slow_has_a_fix(p
 
 def test_a_full_disk_and_a_cache_of_copies_are_slow(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dvc.fs import generic
-    from dvc.repo import Repo
 
-    Repo.init(str(place), no_scm=True).close()
+    (place / ".dvc").mkdir()
+    (place / ".dvc" / "config").write_text("[core]\n    no_scm = True\n", encoding="utf-8")
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 1e9}))
     monkeypatch.setattr(generic, "test_links", lambda *places: ["hardlink"])
     found = {one.what: one for one in doctor.examine()}

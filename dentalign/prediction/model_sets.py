@@ -90,7 +90,7 @@ def available() -> list[ModelSet]:
     return [one for one in sets if one.is_complete]
 
 
-def find(given: str | None = None) -> ModelSet:
+def find_models(given: str | None = None) -> ModelSet:
     """Find a set of models.
 
     given  : a path if it has a slash or exists, else a name of `available`; None for the trained models in

@@ -125,7 +125,7 @@ def _work(pipe: Connection, name: str, options: dict[str, Any], limits: Predict)
         except Refused as error:
             pipe.send((error.status, str(error)))
         except (DentalignError, CaseDefect) as error:
-            pipe.send((422, str(error).replace(f"{job.folder}/", "")))
+            pipe.send((422, _shown(str(error), job)))
         except Exception as error:  # noqa: BLE001  one request never ends the server, and no data are quoted
             pipe.send((500, f"internal, {type(error).__name__}"))
 
@@ -145,22 +145,27 @@ def _answer(job: Job, predictor: Predictor, name: str, limits: Predict) -> Path:
     (files,) = done.files
     if job.answer == "report":
         return out / "report" / f"{files[0].stem}.html"
-    text = json.dumps(_as_json(name, files[0], files[1], out, done), allow_nan=False).replace(
-        f"{job.folder}/", ""
-    )
-    answer = out / "answer.json"
-    answer.write_text(text, encoding="utf-8")
+    listed, answer = out / "left_out.csv", out / "answer.json"
+    listed.write_text(_shown(listed.read_text(encoding="utf-8"), job), encoding="utf-8")
+    text = json.dumps(_as_json(name, files[0], files[1], done), allow_nan=False)
+    answer.write_text(_shown(text, job), encoding="utf-8")
     if job.answer == "json":
         return answer
     packed = job.folder / "answer.zip"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
         for path in sorted(out.rglob("*")):
-            if path.is_file():
-                file.write(path, path.relative_to(out))
+            if path.is_file():  # without its time: the same case gives the same bytes
+                entry = zipfile.ZipInfo(path.relative_to(out).as_posix())
+                file.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
     return packed
 
 
-def _as_json(name: str, document: Path, movement: Path, out: Path, done: batch.BatchResult) -> dict[str, Any]:
+def _shown(text: str, job: Job) -> str:
+    """Replace paths of the server by those in the zip."""
+    return text.replace(f"{job.folder / 'case'}/", "").replace(f"{job.folder}/", "")
+
+
+def _as_json(name: str, document: Path, movement: Path, done: batch.BatchResult) -> dict[str, Any]:
     """Answer as plain values: teeth with their poses, what to look at, what was left out, the case."""
     poses = stage_poses(case_document.read(document, document.stem), str(document))
     at = {"pose_t1": poses.t1, "pose_t2": poses.t2 or {}}

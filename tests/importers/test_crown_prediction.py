@@ -17,6 +17,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_mouth(folder)
 
 
+@pytest.fixture(autouse=True)
+def _without_params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work where there is no params.yaml."""
+    monkeypatch.chdir(tmp_path)
+
+
 def run(place: Path, *words: str) -> str:
     models = f"{place}/models"
     done = CliRunner().invoke(cli.app, [*words, "--models", models] if words[0] == "predict" else [*words])

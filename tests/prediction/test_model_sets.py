@@ -30,9 +30,9 @@ def weights_in(folder: Path) -> Path:
 
 def test_models_trained_here_come_before_the_starter_weights(place: Path) -> None:
     weights_in(model_sets.STARTER)
-    assert model_sets.find().name == "starter"
+    assert model_sets.find_models().name == "starter"
     weights_in(place / "models")
-    assert model_sets.find().name == "models"
+    assert model_sets.find_models().name == "models"
     assert [one.name for one in model_sets.available()] == ["models", "starter"]
 
 
@@ -40,21 +40,21 @@ def test_a_name_is_a_set_of_the_list_and_a_text_with_a_slash_is_a_folder(place: 
     weights_in(model_sets.STARTER)
     weights_in(place / "models" / "clinic-b")
     weights_in(place / "mine")
-    assert model_sets.find("starter").folder == model_sets.STARTER
-    assert model_sets.find("mine").folder == Path("mine")
-    assert model_sets.find("./none").folder == Path("none")
+    assert model_sets.find_models("starter").folder == model_sets.STARTER
+    assert model_sets.find_models("mine").folder == Path("mine")
+    assert model_sets.find_models("./none").folder == Path("none")
     assert "models/clinic-b" in [one.name for one in model_sets.available()]
     with pytest.raises(DentalignError, match=r"no such models; there are: models/clinic-b, starter"):
-        model_sets.find("stater")
+        model_sets.find_models("stater")
 
 
 def test_a_card_of_other_weights_is_refused(place: Path) -> None:
     folder = weights_in(place / "mine")
     write_card(folder)
-    assert "4,000 made-up cases" in str(model_sets.find("mine"))
+    assert "4,000 made-up cases" in str(model_sets.find_models("mine"))
     (folder / "alignment.pt").write_bytes(b"trained anew")
     with pytest.raises(DentalignError, match=r"card\.json: is about alignment\.pt"):
-        str(model_sets.find("mine"))
+        str(model_sets.find_models("mine"))
 
 
 def test_the_list_has_training_cases_figures_licence_and_hashes(place: Path) -> None:
