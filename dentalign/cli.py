@@ -17,6 +17,23 @@ if TYPE_CHECKING:
 
 _PARAMS_HELP = "Parameters (YAML). Default: params.yaml in the working folder, if there is one."
 
+# Options of several commands.
+_Json = Annotated[
+    str | None,
+    typer.Option(help="JSONs of a case list (folder or URL prefix). Default: json/ beside the list."),
+]
+_Meshes = Annotated[
+    str | None,
+    typer.Option(help="Meshes (folder or URL prefix). Default: stl/ of the case store, or beside the list."),
+]
+_Axis = Annotated[
+    Literal["+y", "-y"] | None,
+    typer.Option(help="Buccal axis of the exporter's tooth-local frame. Default: source.buccal_axis."),
+]
+_Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Device of the models; auto: the GPU if there is one.")
+]
+
 app = typer.Typer(
     name="dentalign",
     help="Predict orthodontic treatment targets (T2) from cases at T1.",
@@ -148,10 +165,7 @@ def predict_(
             "the teeth."
         ),
     ] = "auto",
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"],
-        typer.Option(help="Device of the models; auto: the GPU if there is one."),
-    ] = "auto",
+    device: _Device = "auto",
     params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
 ) -> None:
     """Predict T2 of new patients with the trained models.
@@ -241,10 +255,7 @@ def serve_(
     upload_mb: Annotated[float, typer.Option(min=0, help="Largest upload, MB.")] = 100.0,
     upload_s: Annotated[float, typer.Option(min=0, help="Longest upload, seconds.")] = 60.0,
     work_s: Annotated[float, typer.Option(min=0, help="Longest prediction, seconds.")] = 120.0,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"],
-        typer.Option(help="Device of the models; auto: the GPU if there is one."),
-    ] = "auto",
+    device: _Device = "auto",
     params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
 ) -> None:
     """Serve predictions over HTTP: a case in, the plan and its report out; nothing is kept (docs/serving.md).
@@ -320,24 +331,10 @@ def check_(
     source: Annotated[
         Path, typer.Argument(help="Case store (a folder with json/ and stl/), or case list (CSV).")
     ],
-    json: Annotated[
-        str | None,
-        typer.Option(help="JSONs of a case list (folder or URL prefix). Default: json/ beside the list."),
-    ] = None,
-    meshes: Annotated[
-        str | None,
-        typer.Option(
-            help="Meshes (folder or URL prefix). Default: stl/ of the case store, or beside the case list."
-        ),
-    ] = None,
+    json: _Json = None,
+    meshes: _Meshes = None,
     out: Annotated[Path | None, typer.Option(help="Also write the table into this file (CSV).")] = None,
-    buccal_axis: Annotated[
-        Literal["+y", "-y"] | None,
-        typer.Option(
-            help="Buccal axis of the exporter's tooth-local frame. Default: source.buccal_axis of the "
-            "parameters."
-        ),
-    ] = None,
+    buccal_axis: _Axis = None,
     params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
 ) -> None:
     """List what the pipeline would leave out of a data set, and why; nothing is written into the project.
@@ -384,14 +381,8 @@ def describe_(
             exists=True, help="Case store (a folder with json/ and stl/), case list (CSV), or describe.json."
         ),
     ],
-    json: Annotated[
-        str | None,
-        typer.Option(help="JSONs of a case list (folder or URL prefix). Default: json/ beside the list."),
-    ] = None,
-    meshes: Annotated[
-        str | None,
-        typer.Option(help="Meshes (folder or URL prefix). Default: stl/ of the store, or beside the list."),
-    ] = None,
+    json: _Json = None,
+    meshes: _Meshes = None,
     out: Annotated[
         Path | None, typer.Option(help="Also write describe.json and describe.html into this folder.")
     ] = None,
@@ -403,10 +394,7 @@ def describe_(
             "describe.json. Default: the training cases of the starter weights, if they are there.",
         ),
     ] = None,
-    buccal_axis: Annotated[
-        Literal["+y", "-y"] | None,
-        typer.Option(help="Buccal axis of the exporter's tooth-local frame. Default: source.buccal_axis."),
-    ] = None,
+    buccal_axis: _Axis = None,
     params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
 ) -> None:
     """Describe a data set before training: teeth, movements, overlap, frame, and drift from another."""

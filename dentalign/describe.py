@@ -5,7 +5,7 @@ sorted by themselves, so that no case can be put together from them.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,6 @@ from dentalign.reports.charts import COLOURS, Chart, empty, style
 from dentalign.teeth import ARCHES, SLOTS
 
 KINDS = ("incisor", "incisor", "canine", "premolar", "premolar", "molar", "molar", "molar")
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # From there on a figure counts as different in two data sets: standardised difference, and KS statistic.
 DIFFERENT_SD, DIFFERENT_KS, CHANCE = 0.5, 0.3, 0.001
 
@@ -44,7 +43,6 @@ class Fingerprint(BaseModel, frozen=True):
     patterns  : pattern of absent and extracted teeth -> number of cases, see `ToothPatterns`
     present   : FDI number of the slot -> share of cases with that tooth at T1
     extracted : FDI number of the slot -> share of cases that extract it
-    kinds     : "upper incisor", ... -> "movement_mm", "turn_deg" -> QUANTILES over teeth
     figures   : figure -> its values, one per case that has it, sorted; see `figures_of`
     """
 
@@ -55,7 +53,6 @@ class Fingerprint(BaseModel, frozen=True):
     patterns: dict[str, int]
     present: dict[int, float]
     extracted: dict[int, float]
-    kinds: dict[str, dict[str, list[float]]]
     figures: dict[str, list[float]]
 
 
@@ -91,17 +88,12 @@ def describe(
 ) -> Fingerprint:
     """Make the fingerprint of a data set; raises NothingUsable without a usable case, else as `check`."""
     figures: dict[str, list[float]] = {}
-    by_kind: dict[str, dict[str, list[float]]] = {}
     present: list[NDArray[np.bool_]] = []
 
     def visit(mouth: Mouth, file: Path) -> None:
         present.append(mouth.present)
-        moved = _movements(mouth)
-        for slot, values in moved.items():
-            for name in ("movement_mm", "turn_deg"):
-                by_kind.setdefault(_kind(slot), {}).setdefault(name, []).append(values[name])
-        document = case_document.read(file, mouth.case_id)
-        for name, value in figures_of(mouth, moved, len(document.staging)).items():
+        stages = len(case_document.read(file, mouth.case_id).staging)
+        for name, value in figures_of(mouth, stages).items():
             figures.setdefault(name, []).append(value)
 
     checked = read_cases(
@@ -126,20 +118,15 @@ def describe(
         patterns=_patterns(t1, t2),
         present={fdi: round(float(share), 4) for fdi, share in zip(SLOTS, t1.mean(0), strict=True)},
         extracted={fdi: round(float(share), 4) for fdi, share in zip(SLOTS, (t1 & ~t2).mean(0), strict=True)},
-        kinds={
-            kind: {name: np.quantile(values, QUANTILES).round(4).tolist() for name, values in found.items()}
-            for kind, found in sorted(by_kind.items())
-        },
         figures={name: np.sort(values).round(4).tolist() for name, values in sorted(figures.items())},
     )
 
 
-def figures_of(mouth: Mouth, moved: Mapping[int, Mapping[str, float]], stages: int) -> dict[str, float]:
+def figures_of(mouth: Mouth, stages: int) -> dict[str, float]:
     """Figures of one case; a figure that the case does not have is left out.
 
     The score of `predict` for a mouth that is unlike the training belongs here, as one more entry.
 
-    moved   : slot -> movement of the tooth, of the teeth at both T1 and T2
     stages  : number of treatment stages in the document, T1 included
     returns : name -> value: numbers of teeth and stages; mean movement by kind of tooth, mm and degrees; mean
               overlap of neighbours at T1 and in the plan, mm; extent of the mouth in head axes, mm; rotation
@@ -149,6 +136,10 @@ def figures_of(mouth: Mouth, moved: Mapping[int, Mapping[str, float]], stages: i
         "stages": float(stages),
         "teeth_t1": float(mouth.present[T1].sum()),
         "teeth_extracted": float((mouth.present[T1] & ~mouth.present[T2]).sum()),
+    }
+    moved = {
+        slot: movement(int(mouth.fdi[slot]), mouth.pose[T1, slot], mouth.pose[T2, slot], mouth.points[slot])
+        for slot in np.flatnonzero(mouth.stays).tolist()
     }
     for kind in sorted(set(KINDS)):
         for name in ("movement_mm", "turn_deg"):
@@ -215,22 +206,9 @@ def columns(other: Fingerprint | None = None) -> tuple[str, ...]:
 def write(out: Path, own: Fingerprint, other: Fingerprint | None = None) -> None:
     """Write describe.json and the page describe.html; the same fingerprints give the same bytes."""
     atomic.write_text(out / "describe.json", own.model_dump_json(indent=1) + "\n")
-    charts = [_slots(own), _kinds(own), *(_figure(name, own, other) for name in own.figures)]
+    charts = [_slots(own), *(_figure(name, own, other) for name in own.figures)]
     values = {"own": own, "columns": columns(other), "rows": rows(own, other), "charts": charts}
     atomic.write_bytes(out / "describe.html", page.render("describe.html", ("tables.js",), **values))
-
-
-def _movements(mouth: Mouth) -> dict[int, dict[str, float]]:
-    """Movement of each tooth that stands at T1 and T2, by slot; see `movement`."""
-    return {
-        slot: movement(int(mouth.fdi[slot]), mouth.pose[T1, slot], mouth.pose[T2, slot], mouth.points[slot])
-        for slot in np.flatnonzero(mouth.stays).tolist()
-    }
-
-
-def _kind(slot: int) -> str:
-    arch = "lower" if slot in ARCHES["lower"] else "upper"
-    return f"{arch} {KINDS[SLOTS[slot] % 10 - 1]}"
 
 
 def _counted(names: Iterable[str]) -> dict[str, int]:
@@ -258,22 +236,6 @@ def _slots(own: Fingerprint) -> Chart:
     rare = ", ".join(str(fdi) for fdi, share in own.present.items() if share < 0.5)
     title = "Teeth at T1 (blue), and extracted (red)"
     return Chart("slots", title, f"Share of cases with each tooth; under a half: {rare or 'none'}", drawing)
-
-
-def _kinds(own: Fingerprint) -> Chart:
-    with style():
-        drawing = empty(3.6)
-        for axes, name in zip(drawing.subplots(1, 2, sharey=True), ("movement_mm", "turn_deg"), strict=True):
-            keys = ("whislo", "q1", "med", "q3", "whishi")
-            axes.bxp(
-                [dict(zip(keys, found[name], strict=True), label=kind) for kind, found in own.kinds.items()],
-                showfliers=False,
-                orientation="horizontal",
-            )
-            axes.set(xlabel={"movement_mm": "movement, mm", "turn_deg": "rotation, °"}[name], xlim=(0, None))
-            axes.grid(axis="x")
-    medians = ", ".join(f"{kind} {found['movement_mm'][2]:.2g} mm" for kind, found in own.kinds.items())
-    return Chart("kinds", "Movement from T1 to T2 by kind of tooth", f"Median movement: {medians}", drawing)
 
 
 def _figure(name: str, own: Fingerprint, other: Fingerprint | None) -> Chart:

@@ -1,5 +1,6 @@
 """`dentalign doctor`: what is missing or slow is said with its fix."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def test_a_full_disk_and_a_cache_of_copies_are_slow(place: Path, monkeypatch: py
 
     (place / ".dvc").mkdir()
     (place / ".dvc" / "config").write_text("[core]\n    no_scm = True\n", encoding="utf-8")
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 1e9}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: type("Usage", (), {"free": 1e9}))
     monkeypatch.setattr(generic, "test_links", lambda *places: ["hardlink"])
     found = {one.what: one for one in doctor.examine()}
     disk = found["disk, working folder"]
