@@ -19,6 +19,7 @@ _PUBLIC = {
     "PredictedT2": "dentalign.alignment.base",
     "Prediction": "dentalign.prediction.predictor",
     "Predictor": "dentalign.prediction.predictor",
+    "find_models": "dentalign.prediction.model_sets",
     "load_alignment_model": "dentalign.prediction.model_files",
     "load_decoder": "dentalign.prediction.model_files",
     "load_encoder": "dentalign.prediction.model_files",

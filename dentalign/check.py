@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from dentalign.cases.sources.meshes import MeshStore
 from dentalign.dataset import clouds
 from dentalign.errors import CaseDefect, NothingUsable, ParamError
 from dentalign.mouth import T1, Mouth
-from dentalign.running import state_dir
+from dentalign.running import state_dir, table
 
 STAGE = "check"
 COLUMNS = ("case", "tooth", "code", "seen", "fix")
@@ -82,10 +82,28 @@ def check(
     limits: Limits | None = None,
     fetch_settings: Fetch | None = None,
 ) -> CheckResult:
+    """Check the cases of a data set, see `read_cases`."""
+    return read_cases(
+        places, lambda mouth, document: None,
+        buccal_axis=buccal_axis, limits=limits, fetch_settings=fetch_settings,
+    )  # fmt: skip
+
+
+def read_cases(
+    places: CaseLocations,
+    visit: Callable[[Mouth, Path], None],
+    *,
+    buccal_axis: BuccalAxis = "+y",
+    limits: Limits | None = None,
+    fetch_settings: Fetch | None = None,
+    sample: Sample = _FEW_POINTS,
+) -> CheckResult:
     """Run fetch_json, rigid_transforms and sample_clouds on cases, without keeping their outputs.
 
-    raises: DentalignError if the list, or the location of JSONs or meshes, does not exist. Unusable cases,
-            even if all are, raise nothing: they are lines of the result.
+    visit  : called with the mouth of each usable case, and the file of its allow-listed document
+    sample : settings with which crowns become the points of the mouths
+    raises : DentalignError if the list, or the location of JSONs or meshes, does not exist. Unusable cases,
+             even if all are, raise nothing: they are lines of the result.
     """
     limits = limits or Limits()
     # Not validated: a path of the command line may be no text, which params.yaml cannot hold.
@@ -119,7 +137,7 @@ def check(
         )
         lines += found
         manifest = Manifest(STAGE, tuple(entries), tuple(lines), len(rows))
-        sampler = Sampler(source.buccal_axis, _FEW_POINTS, limits)
+        sampler = Sampler(source.buccal_axis, sample, limits)
         mouths: list[Mouth] = []
         teeth_listed = 0
         with MeshStore(source.meshes, limits, patient) as meshes:
@@ -128,7 +146,8 @@ def check(
             for entry, (mouth, more) in zip(entries, sampled, strict=True):
                 lines += more
                 if mouth is not None:
-                    mouths.append(mouth)
+                    visit(mouth, folder / "json" / f"{mouth.case_id}.json")
+                    mouths.append(replace(mouth, points=mouth.points[:, :0]))
                     teeth_listed += entry.teeth_at_t1
         given = printable(open_source(places.json).prefix.rstrip("/"))
         lines = [replace(line, file=line.file.replace(str(folder / "json"), given)) for line in lines]
@@ -191,21 +210,8 @@ def locate(source: Path, json: str | None = None, meshes: str | None = None) -> 
 
 def show(lines: Sequence[LeftOut], stream: IO[str]) -> None:
     """Print the lines under COLUMNS: a table on a terminal, else tab-separated text."""
-    rows = [
-        [" ".join(text.split()) for text in (line.case_id, line.tooth or "-", line.code, line.seen, line.fix)]
-        for line in lines
-    ]
-    if not stream.isatty():
-        stream.writelines("\t".join(row) + "\n" for row in (COLUMNS, *rows))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*COLUMNS)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console(file=stream).print(table)
+    rows = [(line.case_id, line.tooth or "-", line.code, line.seen, line.fix) for line in lines]
+    table.show(COLUMNS, rows, stream)
 
 
 def _meshes_in(store: Path) -> str:

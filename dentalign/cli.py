@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -12,15 +12,33 @@ from dentalign.running import command
 
 if TYPE_CHECKING:
     from dentalign.cases.left_out import LeftOut
+    from dentalign.prediction.model_sets import ModelSet
+    from dentalign.settings import Settings
 
 T = TypeVar("T")
 _PARAMS_HELP = "Parameters (YAML). Default: params.yaml in the working folder, if there is one."
+
+# Options of several commands.
+_Json = Annotated[
+    str | None,
+    typer.Option(help="JSONs of a case list (folder or URL prefix). Default: json/ beside the list."),
+]
+_Meshes = Annotated[
+    str | None,
+    typer.Option(help="Meshes (folder or URL prefix). Default: stl/ of the case store, or beside the list."),
+]
+_Axis = Annotated[
+    Literal["+y", "-y"] | None,
+    typer.Option(help="Buccal axis of the exporter's tooth-local frame. Default: source.buccal_axis."),
+]
+_Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Device of the models; auto: the GPU if there is one.")
+]
 
 app = typer.Typer(
     name="dentalign",
     help="Predict orthodontic treatment targets (T2) from cases at T1.",
     no_args_is_help=True,
-    add_completion=False,
 )
 
 
@@ -31,14 +49,26 @@ def main() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"dentalign {__version__}")
+        from importlib.metadata import version  # loading torch takes a second
+
+        from dentalign.prediction import model_sets
+
+        ready = model_sets.find_models()
+        typer.echo(f"dentalign {__version__}\ntorch {version('torch')}")
+        typer.echo(f"models {ready}" if ready.is_complete else "models none: see `dentalign models`")
         raise typer.Exit
 
 
 @app.callback()
 def dentalign(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Show the versions of dentalign and torch, and the models that `predict` uses; exit.",
+        ),
     ] = False,
 ) -> None:
     """Predict orthodontic treatment targets (T2) from cases at T1."""
@@ -84,16 +114,31 @@ def list_(
 
 @app.command("predict", epilog=command.EPILOG)
 def predict_(
-    case: Annotated[Path, typer.Option(help="Case (<case_id>.json; T1 is enough), or folder of cases.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the results into.")],
+    case: Annotated[
+        Path | None, typer.Option(help="Case (<case_id>.json; T1 is enough), or folder of cases.")
+    ] = None,
     meshes: Annotated[
         str, typer.Option(help="Folder with <FDI>.stl, or folder or URL with <case_id>/<FDI>.stl.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder to write the results into.")],
-    models: Annotated[
+    ] = "",
+    crowns: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with encoder.pt, decoder.pt and alignment.pt. Default: models/alignment.pt, and the "
-            "files in the parameters encoder.weights and decoder.weights."
+            help="In place of --case and --meshes: folder with a mesh for each crown, all in one frame, with "
+            "the tooth's number in its name (docs/own-crowns.md). The folder's name becomes the case id."
+        ),
+    ] = None,
+    numbering: Annotated[
+        Literal["fdi", "universal"] | None,
+        typer.Option(help="--crowns: notation of the tooth numbers. Default: found from the numbers."),
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|DIR",
+            help="Models to use: a name that `dentalign models` lists, or a folder with encoder.pt, "
+            "decoder.pt and alignment.pt. Default: models/alignment.pt with the files in the parameters "
+            "encoder.weights and decoder.weights; where there is none, the starter weights.",
         ),
     ] = None,
     prescription: Annotated[
@@ -150,25 +195,31 @@ def predict_(
             "the teeth."
         ),
     ] = "auto",
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"],
-        typer.Option(help="Device of the models; auto: the GPU if there is one."),
-    ] = "auto",
+    device: _Device = "auto",
     params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
 ) -> None:
     """Predict T2 of new patients with the trained models.
 
-    Writes json/, movement/, picture/ and report/ with a file per case. Also writes left_out.csv and
-    to_look_at.csv, with the cases and teeth that a clinician should review.
+    Writes json/, movement/, picture/ and report/ with a file per case, and teeth.tsv with all teeth for a
+    spreadsheet. Also writes left_out.csv and to_look_at.csv, with the cases and teeth that a clinician should
+    review. With --crowns also writes crowns/, the crowns that belong to json/.
     """
+    if crowns is None and not (case and meshes):
+        raise typer.BadParameter("give --case and --meshes, or --crowns", param_hint="predict")
+    for value, option in ((case, "--case"), (meshes, "--meshes")):
+        if crowns is not None and value:
+            raise typer.BadParameter("not together with --crowns", param_hint=option)
+    if numbering and crowns is None:
+        raise typer.BadParameter("only for --crowns", param_hint="--numbering")
+
     from dentalign import settings
     from dentalign.cases.planners import code_of, table_beside
     from dentalign.planning.prescription import Prescription, parse_arch_shift, parse_teeth
     from dentalign.planning.prescription import read as read_prescription
-    from dentalign.prediction import batch
+    from dentalign.prediction import batch, model_sets
     from dentalign.prediction.files import OutputOptions
     from dentalign.prediction.predictor import Predictor
-    from dentalign.prediction.review import UNLIKE_TRAINING, Thresholds
+    from dentalign.prediction.review import UNLIKE_TRAINING
 
     rx = read_prescription(prescription) if prescription else Prescription()
     rx = rx.joined(
@@ -183,20 +234,20 @@ def predict_(
     if rx.planner:
         table = planners or table_beside(given.source.cases)
         rx = rx.joined(planner=code_of(rx.planner, table))
-    predictor = Predictor(
-        models or "models",
-        encoder=None if models else given.encoder.weights,
-        decoder=None if models else given.decoder.weights,
-        device=device,
-        buccal_axis=given.source.buccal_axis if buccal_axis == "auto" else buccal_axis,
-        find_axis=buccal_axis == "auto",
-        sample=given.sample if "sample" in given.model_fields_set else None,  # None: as the encoder needs it
-        limits=given.limits,
-        fetch=given.fetch,
-        look=Thresholds(given.predict.look_above_mm, given.predict.look_overlap_mm),
-    )
+    chosen = model_sets.find_models(models)
+    options = _predictor_options(given, chosen, models is None, device, buccal_axis)
+    predictor = Predictor(**options)
     wanted = OutputOptions(stages, moved, not poses_only, given.predict)
-    done = batch.predict_cases(case, meshes, out, predictor, wanted, rx, proposals)
+    typer.echo(f"predict: models: {chosen}", err=True)
+    if crowns is not None:
+        from dentalign.importers.crown_prediction import predict_crowns
+
+        done = predict_crowns(
+            crowns, out, predictor, wanted, rx, numbering=numbering or "", proposals=proposals
+        )
+    else:
+        assert case is not None
+        done = batch.predict_cases(case, meshes, out, predictor, wanted, rx, proposals)
     _print_left_out(done.left_out)
     for look in done.to_look_at:
         if not look.tooth or look.code in UNLIKE_TRAINING:
@@ -208,6 +259,102 @@ def predict_(
     if len(done.files) == 1:
         for file in done.files[0]:
             typer.echo(str(file))
+
+
+def _predictor_options(
+    given: "Settings", chosen: "ModelSet", by_default: bool, device: str, buccal_axis: str
+) -> dict[str, Any]:
+    """Arguments of `Predictor`: parameters as given; the project's models by default take its own weights."""
+    from dentalign.prediction import model_sets
+    from dentalign.prediction.review import Thresholds
+
+    of_project = by_default and chosen.folder == model_sets.PROJECT
+    return {
+        "models": chosen.folder,
+        "encoder": given.encoder.weights if of_project else None,
+        "decoder": given.decoder.weights if of_project else None,
+        "device": device,
+        "buccal_axis": given.source.buccal_axis if buccal_axis == "auto" else buccal_axis,
+        "find_axis": buccal_axis == "auto",
+        "sample": given.sample if "sample" in given.model_fields_set else None,  # None: as the encoder needs
+        "limits": given.limits,
+        "fetch": given.fetch,
+        "look": Thresholds(given.predict.look_above_mm, given.predict.look_overlap_mm),
+    }
+
+
+@app.command("serve", epilog=command.EPILOG)
+def serve_(
+    models: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|DIR", help="Models, as for `predict`; may be given several times."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Another than loopback lets others send cases.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Site whose pages may call the server: https://app.example.org; repeatable."),
+    ] = None,
+    upload_mb: Annotated[float, typer.Option(min=0, help="Largest upload, MB.")] = 100.0,
+    upload_s: Annotated[float, typer.Option(min=0, help="Longest upload, seconds.")] = 60.0,
+    work_s: Annotated[float, typer.Option(min=0, help="Longest prediction, seconds.")] = 120.0,
+    device: _Device = "auto",
+    params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
+) -> None:
+    """Serve predictions over HTTP: a case in, the plan and its report out; nothing is kept (docs/serving.md).
+
+    Needs dentalign's extra `serve`. There is no login and no encryption: beyond loopback put a proxy in front
+    that has both.
+    """
+    from dentalign import settings
+    from dentalign.errors import DentalignError
+    from dentalign.prediction import model_sets
+
+    try:
+        from dentalign.serving import app as serving
+    except ModuleNotFoundError as error:
+        raise DentalignError(f"{error.name} is not installed: pip install 'dentalign[serve]'") from None
+    from dentalign.serving.limits import ServerLimits
+    from dentalign.serving.worker import Worker
+
+    sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "predict")
+    given = settings.load(params_file, *sections)
+    workers = {}
+    names: list[str | None] = [*models] if models else [None]
+    for name in names:
+        chosen = model_sets.find_models(name)
+        options = _predictor_options(given, chosen, name is None, device, "auto")
+        workers[chosen.name] = Worker(chosen.name, options, given.predict)
+        typer.echo(f"serve: models: {chosen}", err=True)
+    limits = ServerLimits(upload_mb=upload_mb, upload_s=upload_s, work_s=work_s)
+    if host not in serving.LOOPBACK:
+        typer.echo(f"serve: anybody who can reach {host} can send cases: no login, no encryption", err=True)
+    typer.echo(f"serve: http://{host}:{port}/docs (Ctrl-C ends it)", err=True)
+    serving.serve(serving.make_app(workers, limits, host=host, origins=origin or ()), host, port)
+
+
+@app.command("models", epilog=command.EPILOG)
+def models_() -> None:
+    """List the models that are ready for `predict --models`: those trained here, and the starter weights."""
+    from dentalign.alignment import registry
+    from dentalign.prediction import model_sets
+    from dentalign.running import table
+
+    sets = model_sets.available()
+    if not sets:
+        typer.echo("models: none here; `dvc repro` trains some, see docs/models.md", err=True)
+        raise typer.Exit(1)
+    rows = []
+    for one in sets:
+        model = registry.load(one.folder / "alignment.pt")
+        cases = f"{model.patterns.mouths} cases" if model.patterns else "unknown"
+        figures = ", ".join(f"{name} {value}" for name, value in one.card.figures.items())
+        known = (one.card.trained_on or cases, figures or "-", one.card.licence or "your own")
+        rows.append((one.name, model.config.model, *known, *one.sha256.values()))
+    columns = ("name", "model", "trained on", "figures", "licence", *model_sets.FILES)
+    table.show(columns, rows, sys.stdout)
 
 
 def _print_left_out(lines: Iterable["LeftOut"]) -> None:
@@ -229,24 +376,10 @@ def check_(
     source: Annotated[
         Path, typer.Argument(help="Case store (a folder with json/ and stl/), or case list (CSV).")
     ],
-    json: Annotated[
-        str | None,
-        typer.Option(help="JSONs of a case list (folder or URL prefix). Default: json/ beside the list."),
-    ] = None,
-    meshes: Annotated[
-        str | None,
-        typer.Option(
-            help="Meshes (folder or URL prefix). Default: stl/ of the case store, or beside the case list."
-        ),
-    ] = None,
+    json: _Json = None,
+    meshes: _Meshes = None,
     out: Annotated[Path | None, typer.Option(help="Also write the table into this file (CSV).")] = None,
-    buccal_axis: Annotated[
-        Literal["+y", "-y"] | None,
-        typer.Option(
-            help="Buccal axis of the exporter's tooth-local frame. Default: source.buccal_axis of the "
-            "parameters."
-        ),
-    ] = None,
+    buccal_axis: _Axis = None,
     params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
 ) -> None:
     """List what the pipeline would leave out of a data set, and why; nothing is written into the project.
@@ -288,6 +421,58 @@ def check_(
         raise NothingUsable(f"{source}: nothing to learn from")
     if not checked.all_good:
         raise typer.Exit(1)
+
+
+@app.command("describe", epilog=command.EPILOG)
+def describe_(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, help="Case store (a folder with json/ and stl/), case list (CSV), or describe.json."
+        ),
+    ],
+    json: _Json = None,
+    meshes: _Meshes = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write describe.json and describe.html into this folder.")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            help="Other data set to compare with: case store, case list with json/ and stl/ beside it, or a "
+            "describe.json. Default: the training cases of the starter weights, if they are there.",
+        ),
+    ] = None,
+    buccal_axis: _Axis = None,
+    params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
+) -> None:
+    """Describe a data set before training: teeth, movements, overlap, frame, and drift from another."""
+    from dentalign import check, describe, settings
+    from dentalign.prediction import model_sets
+    from dentalign.running import table
+
+    given = settings.load(params_file, "source", "fetch", "limits")
+
+    def fingerprint(path: Path, *places: str | None) -> describe.Fingerprint:
+        if path.suffix.lower() == ".json":
+            return describe.read(path)
+        with check.locate(path, *places) as found:
+            return describe.describe(
+                found, buccal_axis=buccal_axis or given.source.buccal_axis, limits=given.limits,
+                fetch_settings=given.fetch,
+            )  # fmt: skip
+
+    own = fingerprint(source, json, meshes)
+    starter = model_sets.STARTER / "describe.json"
+    against = against or (starter if starter.is_file() else None)
+    other = fingerprint(against) if against else None
+    table.show(describe.columns(other), describe.rows(own, other), sys.stdout)
+    for name, count in {**own.counts, **own.planners, **own.patterns}.items():
+        typer.echo(f"describe: {name}: {count}", err=True)
+    if out is not None:
+        describe.write(out, own, other)
+        typer.echo(f"describe: {out / 'describe.html'}", err=True)
 
 
 @app.command("import", epilog=command.EPILOG)
@@ -461,6 +646,22 @@ def repair_(
         typer.echo(f"repair: {path}, left half written by a killed DVC, deleted", err=True)
     if not removed:
         typer.echo("repair: nothing is left half written", err=True)
+
+
+@app.command("doctor", epilog=command.EPILOG)
+def doctor_() -> None:
+    """Examine this machine and folder: versions, GPU, DVC, disk, models; say what is slow, and the fix.
+
+    Exit code: 0 everything works, if slowly; 1 something is missing.
+    """
+    from dentalign import doctor
+    from dentalign.running import table
+
+    findings = doctor.examine()
+    rows = [(one.what, one.found, one.verdict, one.fix) for one in findings]
+    table.show(doctor.COLUMNS, rows, sys.stdout)
+    if any(one.verdict == "missing" for one in findings):
+        raise typer.Exit(1)
 
 
 @app.command(epilog=command.EPILOG)

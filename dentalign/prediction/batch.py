@@ -1,11 +1,15 @@
 """Predict one case or a folder of cases; a case that fails is listed, and the next one is predicted."""
 
+import csv
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dentalign.cases import left_out
 from dentalign.cases.left_out import LeftOut
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ParamError
+from dentalign.files import atomic, csv_table
 from dentalign.planning.prescription import Prescription
 from dentalign.prediction import files as prediction_files
 from dentalign.prediction import new_case, review
@@ -47,7 +51,7 @@ def predict_cases(
 ) -> BatchResult:
     """Predict cases and write their files below `out`; a bad case does not stop the others.
 
-    Also written are `left_out.csv` and the review list, `to_look_at.csv`.
+    Also written are `left_out.csv`, the review list `to_look_at.csv`, and `teeth.tsv`, see `write_teeth`.
 
     cases          : a `<case_id>.json`, a folder of such files, or a case store
     meshes         : folder or URL of the crowns, see `new_case.read`
@@ -96,11 +100,35 @@ def predict_cases(
             lines.append(LeftOut.of(file.stem, STAGE, failure))
     left_out.write_csv(Path(out) / "left_out.csv", lines)
     review.write_csv(Path(out) / "to_look_at.csv", looks)
+    write_teeth(Path(out) / "teeth.tsv", [files[1] for files in written], looks)
     if not written:
         worst = min(line for line in lines if line.whole_case)
         more = next((f"; first: {line.seen} [{line.file}]" for line in sorted(lines) if line.tooth), "")
         raise NothingUsable(f"case {worst.case_id}: {worst.seen}; {worst.fix} [{worst.file}]{more}")
     return BatchResult(tuple(written), tuple(sorted(lines)), tuple(looks))
+
+
+def write_teeth(path: Path, tables: Iterable[Path], looks: Iterable[ReviewItem]) -> None:
+    """Write the movement tables of all cases as one tab-separated table for spreadsheets, a row per tooth.
+
+    Columns: case_id, those of `files.table` (a figure that a case lacks is an empty cell), and to_look_at
+    with the reason codes of the tooth in the review list.
+
+    tables : `movement/<case_id>.csv` of each predicted case
+    """
+    codes: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for look in looks:
+        codes[look.case_id, look.tooth].append(look.code)
+    with atomic.replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(
+            file, ["case_id", *prediction_files.COLUMNS, "to_look_at"], restval="", delimiter="\t",
+            lineterminator="\n",
+        )  # fmt: skip
+        table.writeheader()
+        for name in tables:
+            for _, row in csv_table.read(name, ["fdi"]):
+                look_at = " ".join(codes[name.stem, row["fdi"]])
+                table.writerow({"case_id": name.stem, **row, "to_look_at": look_at})
 
 
 def _json_files(cases: Path) -> list[Path]:

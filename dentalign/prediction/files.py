@@ -25,6 +25,9 @@ Moved = Literal["none", "stl", "glb"]
 
 COLOUR_BY = ("movement_mm", "turn_deg")
 
+_NOT_ALWAYS = ("expected_add_mm", "add_mm_90", "rigidity_residual_mm", "add_mm")
+COLUMNS = ("fdi", "fate", *movement.COLUMNS, *_NOT_ALWAYS)  # of the table of teeth
+
 
 @dataclass(frozen=True)
 class OutputOptions:
@@ -247,8 +250,7 @@ def _glb(crowns: Mapping[int, Array]) -> bytes:
 
 
 def _csv(rows: list[dict[str, object]]) -> str:
-    extra = ["expected_add_mm", "add_mm_90", "rigidity_residual_mm", "add_mm"]
-    names = ["fdi", "fate", *movement.COLUMNS, *[name for name in extra if any(name in row for row in rows)]]
+    names = [name for name in COLUMNS if name not in _NOT_ALWAYS or any(name in row for row in rows)]
     return csv_table.text(
         names,
         [{name: f"{v:.4f}" if isinstance(v, float) else v for name, v in row.items()} for row in rows],

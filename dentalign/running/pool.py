@@ -93,7 +93,7 @@ def starmap_threads(
 
 def processes(workers: int) -> ProcessPoolExecutor:
     """Make a pool of worker processes that ignore Ctrl-C and end with their parent, even a killed one."""
-    return ProcessPoolExecutor(workers, initializer=_follow_the_parent)
+    return ProcessPoolExecutor(workers, initializer=follow_the_parent)
 
 
 def _ordered(
@@ -111,7 +111,8 @@ def _ordered(
         yield futures.popleft().result()
 
 
-def _follow_the_parent() -> None:
+def follow_the_parent() -> None:
+    """Make this worker process ignore Ctrl-C and end with its parent, even a killed one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A worker waits on a pipe that its siblings hold open too: without this it would outlive a killed parent.
     threading.Thread(target=_end_with_the_parent, daemon=True).start()

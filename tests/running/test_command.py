@@ -201,16 +201,25 @@ def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str], tmp_path: P
 
 def test_the_version_and_the_help_are_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert end(app, "--version") == 0
-    assert capsys.readouterr().out == f"dentalign {__version__}\n"
+    assert capsys.readouterr().out.startswith(f"dentalign {__version__}\ntorch ")
     assert end(app, "--help") == 0
     assert "list" in capsys.readouterr().out
+
+
+def test_the_shell_can_complete_a_subcommand() -> None:
+    script = shutil.which("dentalign", path=str(Path(sys.executable).parent))
+    if script is None:
+        pytest.skip("dentalign is not installed beside this Python")
+    asked = {"_DENTALIGN_COMPLETE": "complete_bash", "COMP_WORDS": "dentalign pred", "COMP_CWORD": "1"}
+    done = subprocess.run([script], check=True, capture_output=True, text=True, env=os.environ | asked)
+    assert done.stdout.split() == ["predict"]
 
 
 def test_the_package_is_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dentalign", "--version"], check=True, capture_output=True, text=True
     )
-    assert done.stdout == f"dentalign {__version__}\n"
+    assert done.stdout.startswith(f"dentalign {__version__}\n")
 
 
 @pytest.mark.parametrize("stage", ["fetch_json", "rigid_transforms"])

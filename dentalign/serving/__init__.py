@@ -1,0 +1,1 @@
+"""HTTP server that predicts the case of a request and keeps nothing of it."""
