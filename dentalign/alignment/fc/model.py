@@ -6,7 +6,9 @@ import numpy as np
 import torch
 
 from dentalign.alignment.base import MASKS, AlignmentConfig, AlignmentModel, PredictedT2
+from dentalign.alignment.conditions import Conditions
 from dentalign.alignment.fc.latent_basis import LatentBasis
+from dentalign.alignment.fc.latent_codes import centroids
 from dentalign.alignment.fc.network import FullyConnected
 from dentalign.autoencoder.decoder import Decoder
 from dentalign.autoencoder.interface import LATENT_UNIT, SLOT_ORDER, Interface, Port
@@ -17,20 +19,32 @@ from dentalign.teeth import SLOT_COUNT
 
 
 class FullyConnectedModel(AlignmentModel):
-    """Alignment model with the network `FullyConnected` on latent codes; needs latents and the decoder."""
+    """Alignment model with the network `FullyConnected` on latent codes; needs latents and the decoder.
+
+    midway               : share of the first prediction with which the second one begins; 0: only one is made
+    centroid_slope       : (32, 3, d) mm, movement of a tooth's centroid per change of its code, see
+                           `training.decoder_slopes`
+    expected_error_scale : () factor of the expected errors, calibrated on the validation mouths
+    """
 
     uses_latents = True
     network: FullyConnected
     code_mean: torch.Tensor
     code_basis: torch.Tensor
+    centroid_slope: torch.Tensor
+    expected_error_scale: torch.Tensor
     decoder: Decoder | None
 
     def __init__(self, config: AlignmentConfig):
         super().__init__(config)
-        self.network = FullyConnected(**config.network)
+        network = dict(config.network)
+        self.midway = network.pop("midway", 0.0)
+        self.network = FullyConnected(**network)
         width, components = config.points * config.features, config.network["components"]
         self.register_buffer("code_mean", torch.zeros(SLOT_COUNT, width, dtype=torch.float16))
         self.register_buffer("code_basis", torch.zeros(SLOT_COUNT, width, components, dtype=torch.float16))
+        self.register_buffer("centroid_slope", torch.zeros(SLOT_COUNT, 3, components))
+        self.register_buffer("expected_error_scale", torch.ones(()))
         self.decoder = None
 
     def with_decoder(self, decoder: Decoder) -> Self:
@@ -54,40 +68,80 @@ class FullyConnectedModel(AlignmentModel):
         self.code_basis.copy_(basis.basis)
 
     def forward(self, latents: torch.Tensor, present: torch.Tensor, stays: torch.Tensor) -> torch.Tensor:
-        """Predict the latents at T2.
+        """Predict the latents at T2, with no condition known.
 
         latents : (N, 32, P, F) at T1
         present : (N, 32) bool, slots with a tooth at T1
         stays   : (N, 32) bool, slots whose tooth is there at T2, too
         returns : (N, 32, P, F); undefined where stays is False
         """
-        code = self.basis.encode(latents)
-        change = self.network(code, present, stays)
-        return self.basis.add(latents, change)
+        basis = self.basis
+        return basis.add(latents, self.change(basis.encode(latents), present, stays)[0])
+
+    def change(
+        self,
+        code: torch.Tensor,
+        present: torch.Tensor,
+        stays: torch.Tensor,
+        told: Conditions | None = None,
+        centroid: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predict the change of the latent codes up to T2, and the errors, like `FullyConnected.forward`.
+
+        With `midway` above 0 it predicts twice. Before the second prediction the codes are changed by that
+        share of the first one: mouths closer to T2 differ less.
+
+        code     : (N, 32, d), at T1
+        told     : conditions, axes of the head frame; None if nothing is known
+        centroid : (N, 32, 3), at T1, head frame, mm; needed where the motion of an arch is told
+        """
+        of = told or Conditions.unknown(code.shape[0]).to(code.device)
+        first, log_error = self.network(code, present, stays, of)
+        if not self.midway:
+            return first, log_error
+        step = self.midway * first * (stays & ~of.held)[..., None]
+        if told is not None and centroid is not None:
+            of = told.after(centroid, centroid + self.centroid_change(step), stays)
+        second, log_error = self.network(code + step, present, stays, of)
+        return step + second, log_error
+
+    def centroid_change(self, dz: torch.Tensor) -> torch.Tensor:
+        """Estimate the movement (N, 32, 3), mm, of the centroids from changes of the codes (N, 32, d)."""
+        return torch.einsum("nsd,sxd->nsx", dz, self.centroid_slope)
 
     @torch.inference_mode()
-    def predict(self, mouths: Mouths) -> PredictedT2:
-        """See `AlignmentModel.predict`; the pose of a tooth is the best rigid fit to its decoded points."""
+    def predict(self, mouths: Mouths, told: Conditions | None = None) -> PredictedT2:
+        """See `AlignmentModel.predict`; the pose of a tooth is the best rigid fit to its decoded points.
+
+        Held teeth keep their pose of T1.
+        """
         if mouths.latents is None:
             raise ValueError("model 'fc' needs latents, and `mouths.latents` is None")
         if self.decoder is None:
             raise ValueError("model 'fc' needs the decoder of its training: call `with_decoder` first")
-        stays = mouths.stays
+        stays, device = mouths.stays, self.code_mean.device
         given = (np.ascontiguousarray(mouths.latents[:, T1]), mouths.present[:, T1], stays)
-        latents, *masks = (torch.from_numpy(part).to(self.code_mean.device) for part in given)
-        decoded = self.decoder(self(latents.float(), *masks)).cpu().numpy()
+        latents, *masks = (torch.from_numpy(part).to(device) for part in given)
+        latents, basis = latents.float(), self.basis
+        centroid = torch.from_numpy(centroids(mouths.points, mouths.pose)[:, T1]).float().to(device)
+        told = told.to(device) if told else None
+        change, log_error = self.change(basis.encode(latents), *masks, told, centroid)
+        decoded = self.decoder(basis.add(latents, change)).cpu().numpy()
         if not np.isfinite(decoded[stays]).all():
             raise DentalignError("the alignment model predicts numbers that are not finite; train it again")
-        pose = np.broadcast_to(np.eye(4), (*stays.shape, 4, 4)).copy()
-        pose[stays] = rigid.fit(mouths.points[stays].astype(np.float64), decoded[stays].astype(np.float64))
-        return PredictedT2(pose, decoded)
+        moves = stays & ~told.held.cpu().numpy() if told else stays
+        pose = np.where(stays[..., None, None], mouths.pose[:, T1], np.eye(4))
+        pose[moves] = rigid.fit(mouths.points[moves].astype(np.float64), decoded[moves].astype(np.float64))
+        expected = (log_error.exp() * self.expected_error_scale).cpu().numpy().astype(np.float64)
+        expected[~moves] = np.nan
+        return PredictedT2(pose, decoded, expected)
 
     def interface(self) -> Interface:
         """See `AlignmentModel.interface`; encoder and decoder are not part of the exported model."""
         shape = ("N", SLOT_COUNT, self.config.points, self.config.features)
         return Interface(
             title="Alignment model fc",
-            task="Latents of a mouth at T1 to latents at T2",
+            task="Latents of a mouth at T1 to latents at T2; no condition of the plan is known",
             inputs=(
                 Port(
                     "latents", "float32", shape, LATENT_UNIT,
