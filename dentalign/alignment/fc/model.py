@@ -8,7 +8,6 @@ import torch
 from dentalign.alignment.base import MASKS, AlignmentConfig, AlignmentModel, PredictedT2
 from dentalign.alignment.conditions import Conditions
 from dentalign.alignment.fc.latent_basis import LatentBasis
-from dentalign.alignment.fc.latent_codes import centroids
 from dentalign.alignment.fc.network import FullyConnected
 from dentalign.autoencoder.decoder import Decoder
 from dentalign.autoencoder.interface import LATENT_UNIT, SLOT_ORDER, Interface, Port
@@ -21,9 +20,6 @@ from dentalign.teeth import SLOT_COUNT
 class FullyConnectedModel(AlignmentModel):
     """Alignment model with the network `FullyConnected` on latent codes; needs latents and the decoder.
 
-    midway               : share of the first prediction with which the second one begins; 0: only one is made
-    centroid_slope       : (32, 3, d) mm, movement of a tooth's centroid per change of its code, see
-                           `training.decoder_slopes`
     expected_error_scale : () factor of the expected errors, calibrated on the validation mouths
     """
 
@@ -31,19 +27,17 @@ class FullyConnectedModel(AlignmentModel):
     network: FullyConnected
     code_mean: torch.Tensor
     code_basis: torch.Tensor
-    centroid_slope: torch.Tensor
+    code_spread: torch.Tensor
     expected_error_scale: torch.Tensor
     decoder: Decoder | None
 
     def __init__(self, config: AlignmentConfig):
         super().__init__(config)
-        network = dict(config.network)
-        self.midway = network.pop("midway", 0.0)
-        self.network = FullyConnected(**network)
+        self.network = FullyConnected(**config.network)
         width, components = config.points * config.features, config.network["components"]
         self.register_buffer("code_mean", torch.zeros(SLOT_COUNT, width, dtype=torch.float16))
         self.register_buffer("code_basis", torch.zeros(SLOT_COUNT, width, components, dtype=torch.float16))
-        self.register_buffer("centroid_slope", torch.zeros(SLOT_COUNT, 3, components))
+        self.register_buffer("code_spread", torch.zeros(SLOT_COUNT, components))
         self.register_buffer("expected_error_scale", torch.ones(()))
         self.decoder = None
 
@@ -60,12 +54,13 @@ class FullyConnectedModel(AlignmentModel):
     @property
     def basis(self) -> LatentBasis:
         """Basis of the latent codes."""
-        return LatentBasis(self.code_mean.float(), self.code_basis.float(), self.network.input_scale)
+        return LatentBasis(self.code_mean.float(), self.code_basis.float(), self.code_spread)
 
     def set_basis(self, basis: LatentBasis) -> None:
         """Set the basis of the latent codes."""
         self.code_mean.copy_(basis.mean)
         self.code_basis.copy_(basis.basis)
+        self.code_spread.copy_(basis.spread)
 
     def forward(self, latents: torch.Tensor, present: torch.Tensor, stays: torch.Tensor) -> torch.Tensor:
         """Predict the latents at T2, with no condition known.
@@ -75,39 +70,9 @@ class FullyConnectedModel(AlignmentModel):
         stays   : (N, 32) bool, slots whose tooth is there at T2, too
         returns : (N, 32, P, F); undefined where stays is False
         """
-        basis = self.basis
-        return basis.add(latents, self.change(basis.encode(latents), present, stays)[0])
-
-    def change(
-        self,
-        code: torch.Tensor,
-        present: torch.Tensor,
-        stays: torch.Tensor,
-        told: Conditions | None = None,
-        centroid: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predict the change of the latent codes up to T2, and the errors, like `FullyConnected.forward`.
-
-        With `midway` above 0 it predicts twice. Before the second prediction the codes are changed by that
-        share of the first one: mouths closer to T2 differ less.
-
-        code     : (N, 32, d), at T1
-        told     : conditions, axes of the head frame; None if nothing is known
-        centroid : (N, 32, 3), at T1, head frame, mm; needed where the motion of an arch is told
-        """
-        of = told or Conditions.unknown(code.shape[0]).to(code.device)
-        first, log_error = self.network(code, present, stays, of)
-        if not self.midway:
-            return first, log_error
-        step = self.midway * first * (stays & ~of.held)[..., None]
-        if told is not None and centroid is not None:
-            of = told.after(centroid, centroid + self.centroid_change(step), stays)
-        second, log_error = self.network(code + step, present, stays, of)
-        return step + second, log_error
-
-    def centroid_change(self, dz: torch.Tensor) -> torch.Tensor:
-        """Estimate the movement (N, 32, 3), mm, of the centroids from changes of the codes (N, 32, d)."""
-        return torch.einsum("nsd,sxd->nsx", dz, self.centroid_slope)
+        basis, told = self.basis, Conditions.unknown(latents.shape[0]).to(latents.device)
+        change, _ = self.network(basis.encode(latents), present, stays, told)
+        return basis.add(latents, change)
 
     @torch.inference_mode()
     def predict(self, mouths: Mouths, told: Conditions | None = None) -> PredictedT2:
@@ -123,13 +88,12 @@ class FullyConnectedModel(AlignmentModel):
         given = (np.ascontiguousarray(mouths.latents[:, T1]), mouths.present[:, T1], stays)
         latents, *masks = (torch.from_numpy(part).to(device) for part in given)
         latents, basis = latents.float(), self.basis
-        centroid = torch.from_numpy(centroids(mouths.points, mouths.pose)[:, T1]).float().to(device)
-        told = told.to(device) if told else None
-        change, log_error = self.change(basis.encode(latents), *masks, told, centroid)
+        told = (told or Conditions.unknown(len(stays))).to(device)
+        change, log_error = self.network(basis.encode(latents), *masks, told)
         decoded = self.decoder(basis.add(latents, change)).cpu().numpy()
         if not np.isfinite(decoded[stays]).all():
             raise DentalignError("the alignment model predicts numbers that are not finite; train it again")
-        moves = stays & ~told.held.cpu().numpy() if told else stays
+        moves = stays & ~told.held.cpu().numpy()
         pose = np.where(stays[..., None, None], mouths.pose[:, T1], np.eye(4))
         pose[moves] = rigid.fit(mouths.points[moves].astype(np.float64), decoded[moves].astype(np.float64))
         expected = (log_error.exp() * self.expected_error_scale).cpu().numpy().astype(np.float64)

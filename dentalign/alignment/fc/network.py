@@ -16,6 +16,7 @@ _MM, _RADIANS = 2.0, 0.1  # bring the conditions to order 1
 _PLANNER = 16  # length of a planner's embedding
 _ARCH_FIELD = ARCH_COUNT * 2 * (6 + 2)  # motion and widths of each arch, and which of them are known
 _ERROR_WIDTH = 128
+_ROUNDS = 3  # of removing the motion of a mouth: with teeth missing, one leaves some of it
 
 
 class ResidualBlock(nn.Module):
@@ -45,33 +46,51 @@ class ResidualBlock(nn.Module):
 class FullyConnected(nn.Module):
     """Network that predicts the change of a mouth's latent codes from T1 to T2.
 
+    Inside, a tooth is m numbers, the directions in which teeth move: a code of length d describes the crown's
+    shape, too, and of that a network with some hundred mouths learns only noise.
+
     components   : d, length of the latent code of a tooth
     hidden       : width of the fully connected layers
     blocks       : number of residual blocks
     dropout      : share of hidden units set to 0 in training
     planners     : number of planners that the model knows
-    input_scale  : (32, d), spread of the codes; the input is divided by it
-    output_mean  : (32, d), average change in the training cases; added to the output
-    output_scale : (32, d), spread of the change; the output is multiplied by it
+    movements    : m, at most d
+    to_movement, from_movement : (32, d, m), code @ to_movement is a tooth's place along the m directions, mm;
+                   from_movement @ place the code that changes with it; see `movement_code.movements`
+    to_frame, from_frame : (32, m, 6), place . to_frame, summed over the teeth, is the motion of a mouth as a
+                   whole, and from_frame @ motion what it does to the places; see `movement_code.frames`
+    input_mean, input_scale   : (32, m) mm, mean of the places at T1, and their spread in `relative_place`
+    output_mean, output_scale : (32, m) mm, mean and spread of the movements of the training cases
     """
 
+    to_movement: torch.Tensor
+    from_movement: torch.Tensor
+    to_frame: torch.Tensor
+    from_frame: torch.Tensor
+    input_mean: torch.Tensor
     input_scale: torch.Tensor
     output_mean: torch.Tensor
     output_scale: torch.Tensor
 
-    def __init__(self, components: int, hidden: int, blocks: int, dropout: float, planners: int = 0):
+    def __init__(
+        self, components: int, hidden: int, blocks: int, dropout: float, planners: int = 0, movements: int = 8
+    ):
         super().__init__()
-        code = (SLOT_COUNT, components)
-        self.register_buffer("input_scale", torch.ones(code))
-        self.register_buffer("output_mean", torch.zeros(code))
-        self.register_buffer("output_scale", torch.ones(code))
-        numbers = SLOT_COUNT * components
+        place = (SLOT_COUNT, min(movements, components))
+        self.places, numbers = place[1], place[0] * place[1]
+        for name in ("to_movement", "from_movement"):
+            self.register_buffer(name, torch.zeros(SLOT_COUNT, components, place[1]))
+        for name in ("to_frame", "from_frame"):
+            self.register_buffer(name, torch.zeros(*place, 6))
+        for name in ("input", "output"):
+            self.register_buffer(f"{name}_mean", torch.zeros(place))
+            self.register_buffer(f"{name}_scale", torch.ones(place))
         self.planner_embedding = nn.Embedding(1 + planners, _PLANNER)
         self.embed = nn.Linear(numbers + 3 * SLOT_COUNT + _ARCH_FIELD + _PLANNER, hidden)
         self.blocks = nn.ModuleList(ResidualBlock(hidden, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(hidden)
         self.head = nn.Linear(hidden, numbers)
-        self.own_code = nn.Parameter(torch.zeros(*code, components))
+        self.own_place = nn.Parameter(torch.zeros(*place, place[1]))
         self.arch_field = nn.Linear(_ARCH_FIELD, numbers, bias=False)
         self.error_head = nn.Sequential(
             nn.Linear(hidden, _ERROR_WIDTH), nn.GELU(), nn.Linear(_ERROR_WIDTH, SLOT_COUNT)
@@ -94,17 +113,29 @@ class FullyConnected(nn.Module):
         returns : (N, 32, d), to be added to z; log_expected_error (N, 32), log of mm
         """
         masks = torch.cat([t1_mask, t2_mask, told.held], dim=1).to(z.dtype)
-        seen = z / self.input_scale * t1_mask[..., None]  # (N, 32, d)
+        seen = self.relative_place(z, t1_mask) / self.input_scale  # (N, 32, m)
         of_arches = _arch_field(told).to(z.dtype)
         planner = self.planner_embedding(told.planner)
         x = self.embed(torch.cat([seen.flatten(1), masks, of_arches, planner], dim=1))
         for block in self.blocks:
             x = block(x, planner)
         x = self.norm(x)
-        # Beside the layers, what is linear in a tooth's own code and in the motions of the arches.
-        linear = torch.einsum("nsd,sde->nse", seen, self.own_code).flatten(1) + self.arch_field(of_arches)
-        change = (self.head(x) + linear).reshape(z.shape)
-        return self.output_mean + change * self.output_scale, self.error_head(x.detach())
+        # Beside the layers, what is linear in a tooth's own place and in the motions of the arches.
+        linear = torch.einsum("nsm,smk->nsk", seen, self.own_place).flatten(1) + self.arch_field(of_arches)
+        movement = self.output_mean + (self.head(x) + linear).reshape(seen.shape) * self.output_scale
+        return torch.einsum("nsm,sdm->nsd", movement, self.from_movement), self.error_head(x.detach())
+
+    def relative_place(self, z: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """Places (N, 32, m), mm, of teeth less the mean and less the motion of the mouth as a whole.
+
+        present : (N, 32) bool, slots with a tooth; the places of others are 0
+        """
+        place = torch.einsum("nsd,sdm->nsm", z, self.to_movement) - self.input_mean
+        place = place * present[..., None]
+        for _ in range(_ROUNDS):
+            motion = torch.einsum("nsm,smk->nk", place, self.to_frame)
+            place = place - torch.einsum("nk,smk->nsm", motion, self.from_frame) * present[..., None]
+        return place
 
 
 def _arch_field(told: Conditions) -> torch.Tensor:

@@ -12,9 +12,9 @@ from torch import nn
 from dentalign.alignment.base import AlignTask, ModelTraining, PredictedT2, TrainingData
 from dentalign.alignment.conditions import Conditions, arch_motion, revealed, width_change
 from dentalign.alignment.fc import latent_codes
-from dentalign.alignment.fc.latent_basis import LatentBasis
 from dentalign.alignment.fc.latent_codes import Augmentation, LatentCodes
 from dentalign.alignment.fc.model import FullyConnectedModel
+from dentalign.alignment.fc.movement_code import Moments, decoder_slopes, frames, movements
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.autoencoder.encoding import ToothEncoder
 from dentalign.files import weights
@@ -27,7 +27,7 @@ from dentalign.training.loop import Metrics, checkpoint_key
 
 VALIDATION_POINTS = 64  # of each tooth, per epoch; `validate` measures on all of them
 
-# Raw latent units; what varies less is not blown up to unit size on the way in or out.
+# mm; what varies less is not blown up to unit size on the way in or out.
 SMALLEST_SPREAD_IN, SMALLEST_SPREAD_OUT = 0.05, 0.02
 SMALLEST_MM2 = 1e-4  # added to a squared distance, whose root has no slope at 0
 LOG_ERROR_SHARE = 0.1  # of the loss
@@ -39,6 +39,7 @@ class FullyConnectedTraining(ModelTraining):
     model: ClassVar = FullyConnectedModel
 
     components: Positive = 32
+    movements: Positive = 8
     midway: Annotated[float, Field(ge=0, lt=1)] = 0.5
     hidden: Positive = 512
     blocks: NotNegative = 2
@@ -61,7 +62,7 @@ class FullyConnectedTraining(ModelTraining):
         key = checkpoint_key([data.store.path, data.encoder_weights], how, latent_codes.__file__)
         codes = latent_codes.prepare(data.store, encoder, self.components, self.augmentation, key)
         torch.manual_seed(data.settings.seed)
-        network = self.model_dump(include={"components", "hidden", "blocks", "dropout", "midway"})
+        network = self.model_dump(include={"components", "movements", "hidden", "blocks", "dropout"})
         network["planners"] = len(data.planners)
         model = FullyConnectedModel(data.config(network))
         model.set_basis(codes.basis)
@@ -126,8 +127,7 @@ class FullyConnectedTask(AlignTask):
         self.present = torch.from_numpy(codes.present)
         self.planner = torch.from_numpy(data.planner_numbers(data.train_rows))
         metric, slope = decoder_slopes(codes.basis, decoder)
-        model.centroid_slope.copy_(slope)
-        self.slope, self.spread = slope.cpu(), self._set_scales(model)
+        self.slope, self.spread = slope.cpu(), self._set_scales(model, metric.cpu())
         self.loss = data_parallel.wrap(LatentLoss(model.network, metric))
         every = max(1, data.store.layout.points // VALIDATION_POINTS)
         mouths, latents, z = data.store.mouths(data.held_out_rows), [], []
@@ -140,28 +140,34 @@ class FullyConnectedTask(AlignTask):
         self.latents, self.z = torch.cat(latents), torch.cat(z)
         self.basis = codes.basis.at_points(slice(None, None, every), data.store.layout.features)
 
-    def _set_scales(self, model: FullyConnectedModel) -> torch.Tensor:
-        """Set mean and spread of the change, and spread of the code, from the training copies.
+    def _set_scales(self, model: FullyConnectedModel, metric: torch.Tensor) -> torch.Tensor:
+        """Set the buffers of the network from the training copies, on the CPU.
 
+        metric  : (32, d, d), see `decoder_slopes`
         returns : (32, d, d), a square root of the covariance of the change: times a normal random vector it
                   is like a movement of the training cases
         """
-        z, basis, network = self.codes.z, self.codes.basis, model.network
-        pairs = np.all(self.codes.present, axis=2)[..., None]  # (N, C, 32, 1)
-        count = np.maximum(pairs.sum((0, 1)), 1)
-        total = np.zeros((SLOT_COUNT, basis.components))
-        square = np.zeros((SLOT_COUNT, basis.components, basis.components))
-        for case in range(len(pairs)):  # one at a time: as many numbers again may not fit in memory
-            change = ((z[case, :, T2] - z[case, :, T1]) * pairs[case]).swapaxes(0, 1)  # (32, C, d)
-            total += change.sum(1)
-            square += change.swapaxes(1, 2) @ change
-        mean = total / count
-        covariance = square / count[..., None] - mean[:, :, None] * mean[:, None]
-        variance = np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 0)
-        network.output_mean.copy_(torch.from_numpy(mean))
-        network.output_scale.copy_(torch.from_numpy(np.sqrt(variance + SMALLEST_SPREAD_OUT**2)))
-        network.input_scale.copy_((basis.spread**2 + SMALLEST_SPREAD_IN**2).sqrt())
-        values, vectors = torch.linalg.eigh(torch.from_numpy(covariance))
+        network, at_t1 = model.network.cpu(), self.present[:, :, T1]
+        z = torch.from_numpy(self.codes.z)
+        change, start, place = (Moments(size) for size in (*z.shape[-1:], *z.shape[-1:], network.places))
+        for case, present in zip(z, self.present, strict=True):  # one at a time: all may not fit in memory
+            change.add(case[:, T2] - case[:, T1], present.all(1))
+            start.add(case[:, T1], present[:, T1])
+        there, back = movements(change.covariance, metric.double(), network.places)
+        network.to_movement.copy_(there)
+        network.from_movement.copy_(back)
+        network.input_mean.copy_(torch.einsum("sd,sdm->sm", start.mean, there))
+        network.output_mean.copy_(torch.einsum("sd,sdm->sm", change.mean, there))
+        variance = torch.einsum("sdm,sde,sem->sm", there, change.covariance, there).clamp(min=0)
+        network.output_scale.copy_((variance + SMALLEST_SPREAD_OUT**2).sqrt())
+        for name, part in zip(("to_frame", "from_frame"), frames(self.codes, network), strict=True):
+            getattr(network, name).copy_(part)
+        for case, present in zip(z, at_t1, strict=True):
+            place.add(network.relative_place(case[:, T1], present), present)
+        spread = place.covariance.diagonal(dim1=1, dim2=2).clamp(min=0)
+        network.input_scale.copy_((spread + SMALLEST_SPREAD_IN**2).sqrt())
+        network.to(self.device)
+        values, vectors = torch.linalg.eigh(change.covariance)
         return (vectors * values.clamp(min=0).sqrt()[:, None]).float()
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
@@ -204,7 +210,7 @@ class FullyConnectedTask(AlignTask):
         """
         count, settings = len(z), self.settings
         uniform = torch.rand(3, count, 1, 1, generator=generator)
-        share = self.model.midway * uniform[0] * (uniform[1] < 0.5) * moves[..., None]
+        share = settings.midway * uniform[0] * (uniform[1] < 0.5) * moves[..., None]
         noise = torch.randn(count, *z.shape[2:], generator=generator)
         amount = 2 * settings.jitter * uniform[2]
         moved = torch.einsum("nsd,sed->nse", noise, self.spread)
@@ -218,9 +224,9 @@ class FullyConnectedTask(AlignTask):
         for start in range(0, len(held), 32):
             part = slice(start, start + 32)
             present = torch.from_numpy(held.present[part]).to(self.device)
-            change, log_error = self.model.change(
-                self.z[part].to(self.device), present[:, T1], present.all(1)
-            )
+            told = Conditions.unknown(len(present)).to(self.device)
+            z = self.z[part].to(self.device)
+            change, log_error = self.model.network(z, present[:, T1], present.all(1), told)
             latents = self.latents[part].float().to(self.device)
             decoded = self.decoder(basis.add(latents, change)).cpu().numpy()
             stays = held.stays[part]
@@ -243,24 +249,3 @@ class FullyConnectedTask(AlignTask):
         expected = predicted.expected_add_mm[self.held_out.stays]
         scale = self.held_out_add_mm(predicted.pose).mean() / expected.mean()
         self.model.expected_error_scale.fill_(float(scale))
-
-
-def decoder_slopes(basis: LatentBasis, decoder: Decoder) -> tuple[torch.Tensor, torch.Tensor]:
-    """Movement of a tooth's decoded points with its code; the decoder is linearised at each mean latent.
-
-    returns : matrices M (32, d, d): dz' M dz is the mean squared movement of the points, mm^2; and
-              (32, 3, d): slope @ dz is the movement of their centroid, mm
-    """
-    slots, width, components = basis.basis.shape
-    features = decoder.config.features
-    device = next(decoder.parameters()).device
-    metric, slope_of_centroid = torch.zeros(slots, components, components), torch.zeros(slots, 3, components)
-    jacobian = torch.func.vmap(torch.func.jacrev(decoder))
-    for slot in range(slots):
-        slope = jacobian(basis.mean[slot].reshape(-1, features).to(device)).detach()  # (P, 3, F)
-        directions = basis.basis[slot].reshape(-1, features, components).to(device)  # (P, F, d)
-        moved = slope @ directions  # (P, 3, d)
-        slope_of_centroid[slot] = moved.mean(0).cpu()
-        flat = moved.reshape(-1, components)
-        metric[slot] = (flat.T @ flat / (width // features)).cpu()
-    return metric.to(device), slope_of_centroid.to(device)
