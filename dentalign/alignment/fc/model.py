@@ -78,7 +78,7 @@ class FullyConnectedModel(AlignmentModel):
     def predict(self, mouths: Mouths, told: Conditions | None = None) -> PredictedT2:
         """See `AlignmentModel.predict`; the pose of a tooth is the best rigid fit to its decoded points.
 
-        Held teeth keep their pose of T1.
+        Held teeth, and teeth in slots that it has not learnt, keep their pose of T1.
         """
         if mouths.latents is None:
             raise ValueError("model 'fc' needs latents, and `mouths.latents` is None")
@@ -90,10 +90,11 @@ class FullyConnectedModel(AlignmentModel):
         latents, basis = latents.float(), self.basis
         told = (told or Conditions.unknown(len(stays))).to(device)
         change, log_error = self.network(basis.encode(latents), *masks, told)
+        change = change * ~told.held[..., None]
         decoded = self.decoder(basis.add(latents, change)).cpu().numpy()
         if not np.isfinite(decoded[stays]).all():
             raise DentalignError("the alignment model predicts numbers that are not finite; train it again")
-        moves = stays & ~told.held.cpu().numpy()
+        moves = stays & ~told.held.cpu().numpy() & self.network.from_movement.any((1, 2)).cpu().numpy()
         pose = np.where(stays[..., None, None], mouths.pose[:, T1], np.eye(4))
         pose[moves] = rigid.fit(mouths.points[moves].astype(np.float64), decoded[moves].astype(np.float64))
         expected = (log_error.exp() * self.expected_error_scale).cpu().numpy().astype(np.float64)

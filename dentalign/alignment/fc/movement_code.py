@@ -99,6 +99,8 @@ def frames(codes: LatentCodes, network: FullyConnected) -> tuple[torch.Tensor, t
         z = torch.from_numpy(case[:, T1])
         for copy in range(2, len(z)):  # the first two are the mouth and its mirror image, the others moved
             original, teeth = copy % 2, here[copy].numpy()
+            if teeth.sum() < 3:  # their centroids have no one motion
+                continue
             motion = rigid.fit(place[original, T1, teeth], place[copy, T1, teeth])
             vector = np.concatenate([motion[:3, 3], rigid.rotation_vector(motion[:3, :3])])
             moved = torch.einsum("sd,sdm->sm", z[copy] - z[original], network.to_movement).double()

@@ -188,7 +188,7 @@ class FullyConnectedTask(AlignTask):
             told = Conditions.unknown(len(chosen))
             known = (torch.zeros_like(part) for part in (told.motion, told.width))  # filled in below
             told = revealed(Conditions(self.planner[chosen], held, *known), generator)
-            start = z[:, T1] + self._changed(z, present.all(1) & ~told.held, generator)
+            start = z[:, T1] + self._changed(z, present.all(1), told.held, generator)
             rows = data_parallel.rows(len(chosen))
             place = centroid[:, T1] + torch.einsum("nsd,sxd->nsx", start - z[:, T1], self.slope)
             teeth = place[rows], centroid[rows, T2], present[rows].all(1)
@@ -198,11 +198,13 @@ class FullyConnectedTask(AlignTask):
             loss = self.loss(*given)
             yield data_parallel.share(loss, counted(present[rows], part).sum(), counted(present, told).sum())
 
-    def _changed(self, z: torch.Tensor, moves: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def _changed(
+        self, z: torch.Tensor, stays: torch.Tensor, held: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
         """Random change (B, 32, d) of the codes at T1; the codes at T2 remain.
 
-        z     : (B, 2, 32, d)
-        moves : (B, 32) bool, teeth that are not held and stay
+        z           : (B, 2, 32, d)
+        stays, held : (B, 32) bool; held teeth are not changed
 
         Half of the mouths begin on the way to T2. Each tooth is moved at random, by an amount drawn for the
         mouth, as teeth of the training cases move (a denoising autoencoder, Vincent et al. 2008,
@@ -210,11 +212,11 @@ class FullyConnectedTask(AlignTask):
         """
         count, settings = len(z), self.settings
         uniform = torch.rand(3, count, 1, 1, generator=generator)
-        share = settings.midway * uniform[0] * (uniform[1] < 0.5) * moves[..., None]
+        share = settings.midway * uniform[0] * (uniform[1] < 0.5) * stays[..., None]
         noise = torch.randn(count, *z.shape[2:], generator=generator)
         amount = 2 * settings.jitter * uniform[2]
         moved = torch.einsum("nsd,sed->nse", noise, self.spread)
-        return share * (z[:, T2] - z[:, T1]) + amount * moved * moves[..., None]
+        return (share * (z[:, T2] - z[:, T1]) + amount * moved) * ~held[..., None]
 
     @torch.no_grad()
     def predict_held_out(self) -> PredictedT2:
