@@ -103,7 +103,8 @@ def test_the_figures_are_those_of_the_validation_with_unit_and_baselines(
 ) -> None:
     written = cards(tmp_path / "cards", found, files)
     rows = {row[0]: row[1:] for row in table(written["alignment"], "Figures")}
-    assert set(rows) == {*metrics.MEANINGS, "add_vs_identity"}
+    confidence = {"confidence.expected_add_mm", "confidence.rank_correlation"}
+    assert set(rows) == {*metrics.MEANINGS, *confidence, "add_vs_identity"}
     for name in metrics.MEANINGS:
         unit = {"mm": "mm", "deg": "degrees"}.get(name.rsplit("_", 1)[1], "share, 0 to 1")
         values = [

@@ -87,7 +87,7 @@ def _read(path: Path) -> LatentCodes | None:
     try:
         with np.load(path) as saved:  # zip has a checksum of each array
             basis = LatentBasis(*(torch.from_numpy(saved[name]) for name in ("mean", "basis", "spread")))
-            return LatentCodes(*(saved[name] for name in ("z", "present", "centroid", "held")), basis)
+            return LatentCodes(saved["z"], saved["present"], saved["centroid"], saved["held"], basis)
     except (OSError, ValueError, LookupError, zipfile.BadZipFile):
         print(f"{path}: damaged, made again", file=sys.stderr, flush=True)
         return None

@@ -114,6 +114,8 @@ class FullyConnectedTask(AlignTask):
     z        : (N, 32, d), latent codes of the validation mouths at T1
     """
 
+    model: FullyConnectedModel
+
     def __init__(
         self,
         codes: LatentCodes,
