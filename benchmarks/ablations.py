@@ -43,10 +43,8 @@ class Row:
     edits: tuple[Edit, ...] = ()
 
 
-_FC, _ALIGNMENT = "dentalign/alignment/fc/training.py", "dentalign/alignment/fc/model.py"
+_FC, _FC_NETWORK = "dentalign/alignment/fc/training.py", "dentalign/alignment/fc/network.py"
 _ATTENTION, _POSES = "dentalign/alignment/attention/training.py", "dentalign/alignment/attention/model.py"
-_CHANGE = "change = self.network(self.z[part].to(self.device), present[:, T1], present[:, T2])"
-_T2_PREDICTED = "return self.basis.add(latents, change)"
 
 ROWS = {
     "fc": (
@@ -62,28 +60,23 @@ ROWS = {
         Row(
             "no normalisation",
             edits=(
-                Edit(_FC, "np.sqrt(variance + SMALLEST_SPREAD_OUT**2)", "0 * variance + 1"),
-                Edit(_FC, "(basis.spread**2 + SMALLEST_SPREAD_IN**2).sqrt()", "0 * basis.spread + 1"),
+                Edit(_FC, "(variance + SMALLEST_SPREAD_OUT**2).sqrt()", "0 * variance + 1"),
+                Edit(_FC, "(spread + SMALLEST_SPREAD_IN**2).sqrt()", "0 * spread + 1"),
             ),
         ),
+        Row("all components seen and changed", ("movements=32",)),
+        Row("no mouths on the way", ("midway=0",)),
         Row(
-            "no residual to T1",
-            edits=(
-                Edit(_FC, "(z[case, :, T2] - z[case, :, T1]) * pairs", "z[case, :, T2] * pairs"),
-                Edit(_FC, " - (z[:, T2] - start)", " - z[:, T2]"),
-                Edit(_FC, _CHANGE, _CHANGE + " - self.z[part].to(self.device)"),
-                Edit(_ALIGNMENT, _T2_PREDICTED, "return self.basis.add(latents, change - code)"),
-            ),
+            "motion of the whole mouth not removed",
+            edits=(Edit(_FC_NETWORK, "for _ in range(_ROUNDS):", "for _ in range(0):"),),
         ),
         Row(
-            "loss in latents, not in millimetres",
-            edits=(
-                Edit(
-                    _FC,
-                    "_metric_mm2(codes.basis, decoder))",
-                    "torch.eye(codes.basis.components, device=self.device).expand(32, -1, -1))",
-                ),
-            ),
+            "no linear paths",
+            edits=(Edit(_FC_NETWORK, "(self.head(x) + linear)", "self.head(x)"),),
+        ),
+        Row(
+            "squared distance",
+            edits=(Edit(_FC, "((distance + LOG_ERROR_SHARE", "((square + LOG_ERROR_SHARE"),),
         ),
         Row(
             "points in no order",

@@ -55,7 +55,8 @@ def latent_model() -> FullyConnectedModel:
     made.set_basis(basis)
     for value in made.network.parameters():
         torch.nn.init.normal_(value, std=0.3)
-    made.network.input_scale.copy_(basis.spread)
+    for name in ("to_movement", "from_movement", "to_frame", "from_frame"):
+        torch.nn.init.normal_(getattr(made.network, name), std=0.1)
     return made.eval().requires_grad_(False)
 
 

@@ -81,5 +81,6 @@ def small_models(folder: Path, encoder: str = ENCODER) -> tuple[Path, Path]:
     config = AlignmentConfig("fc", POINTS, FEATURES, network, encoder, decoder_sha256)
     model = FullyConnectedModel(config)
     model.set_basis(LatentBasis(torch.zeros(32, width), basis, torch.ones(32, 5)))
+    model.network.from_movement.fill_(1.0)  # slots that have been learnt
     weights.save(folder / "alignment.pt", model)
     return folder / "decoder.pt", folder / "alignment.pt"

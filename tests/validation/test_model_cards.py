@@ -104,7 +104,8 @@ def test_the_figures_are_those_of_the_validation_with_unit_and_baselines(
     written = cards(tmp_path / "cards", found, files)
     rows = {row[0]: row[1:] for row in table(written["alignment"], "Figures")}
     measured = {*found.metrics["model"], *found.metrics["true_t2"]}
-    assert set(rows) == {*measured, "add_vs_identity"}
+    confidence = {"confidence.expected_add_mm", "confidence.rank_correlation"}
+    assert set(rows) == {*measured, *confidence, "add_vs_identity"}
     shares = {"add_auc_5mm", "better_than_identity_share"}
     for name in measured:
         unit = {"deg": "degrees", "ratio": "ratio", "gain": "ratio"}.get(name.rsplit("_", 1)[1], "mm")

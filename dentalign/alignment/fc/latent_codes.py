@@ -1,7 +1,7 @@
 """Training set of the model `fc`: latent codes of all training cases and of moved and mirrored copies.
 
 Latents cannot be moved. The points of each copy are moved and encoded, and only the latent codes are kept,
-8 kB per copy.
+9 kB per copy, with the centroids, from which training computes the conditions of the copy's plan.
 """
 
 import sys
@@ -16,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from dentalign.alignment import conditions
 from dentalign.alignment.fc.latent_basis import LatentBasis
 from dentalign.autoencoder.encoding import ToothEncoder
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.files.atomic import replacing
 from dentalign.files.hashing import sha256
-from dentalign.mouth import Mouth, copies
+from dentalign.geometry import rigid
+from dentalign.mouth import T1, T2, Mouth, copies
 from dentalign.params import NotNegative, Positive, Section
 from dentalign.running.locks import exclusive
 from dentalign.running.progress import track
@@ -43,13 +45,17 @@ class Augmentation(Section):
 class LatentCodes:
     """Latent codes of C copies of N training cases at T1 and T2.
 
-    z       : (N, C, 2, 32, d) float32, 0 in slots without a tooth
-    present : (N, C, 2, 32) bool, slots with a tooth
-    basis   : basis of the latent codes
+    z        : (N, C, 2, 32, d) float32, 0 in slots without a tooth
+    present  : (N, C, 2, 32) bool, slots with a tooth
+    centroid : (N, C, 2, 32, 3) float32, centroids, head coordinates of the copy, mm
+    held     : (N, C, 32) bool, teeth that the plan does not move, see `conditions.unmoved`
+    basis    : basis of the latent codes
     """
 
     z: NDArray[np.float32]
     present: NDArray[np.bool_]
+    centroid: NDArray[np.float32]
+    held: NDArray[np.bool_]
     basis: LatentBasis
 
 
@@ -69,7 +75,7 @@ def prepare(
             basis = codes.basis
             with replacing(path) as part, open(part, "wb") as file:
                 np.savez(
-                    file, z=codes.z, present=codes.present,
+                    file, z=codes.z, present=codes.present, centroid=codes.centroid, held=codes.held,
                     mean=basis.mean, basis=basis.basis, spread=basis.spread,
                 )  # fmt: skip
     return codes
@@ -81,7 +87,7 @@ def _read(path: Path) -> LatentCodes | None:
     try:
         with np.load(path) as saved:  # zip has a checksum of each array
             basis = LatentBasis(*(torch.from_numpy(saved[name]) for name in ("mean", "basis", "spread")))
-            return LatentCodes(saved["z"], saved["present"], basis)
+            return LatentCodes(saved["z"], saved["present"], saved["centroid"], saved["held"], basis)
     except (OSError, ValueError, LookupError, zipfile.BadZipFile):
         print(f"{path}: damaged, made again", file=sys.stderr, flush=True)
         return None
@@ -95,27 +101,39 @@ def _compute(
     states = (
         state
         for index in chosen
-        for copy in _encoded(store.mouth(int(index), latents=False), encoder, augmentation, 2)
-        for state in zip(*copy, strict=True)
+        for copy, latents in _encoded(store.mouth(int(index), latents=False), encoder, augmentation, 2)
+        for state in zip(latents, copy.present, strict=True)
     )
     basis = LatentBasis.fit(states, components)
     shape = (len(rows), augmentation.copies, 2, 32)
     z, present = np.zeros((*shape, components), np.float32), np.zeros(shape, bool)
+    centroid, held = np.zeros((*shape, 3), np.float32), np.zeros((*shape[:2], 32), bool)
     on_device = basis.to(encoder.device)
     for number, index in enumerate(track(rows, "moving and encoding", len(rows))):
         mouth = store.mouth(int(index), latents=False)
         encoded = _encoded(mouth, encoder, augmentation, augmentation.copies)
-        for copy, (latents, here) in enumerate(encoded):
+        for k, (copy, latents) in enumerate(encoded):
             code = on_device.encode(torch.from_numpy(latents).to(encoder.device)).cpu().numpy()
-            present[number, copy] = here
-            z[number, copy] = code * here[..., None]  # (2, 32, d)
-    return LatentCodes(z, present, basis)
+            present[number, k] = copy.present
+            z[number, k] = code * copy.present[..., None]  # (2, 32, d)
+            centroid[number, k] = centroids(copy.points, copy.pose)
+            at_t1, at_t2 = (
+                (torch.from_numpy(copy.pose[stage, :, :3, :3]), torch.from_numpy(centroid[number, k, stage]))
+                for stage in (T1, T2)
+            )
+            held[number, k] = copy.stays & conditions.unmoved(at_t1, at_t2).numpy()
+    return LatentCodes(z, present, centroid, held, basis)
+
+
+def centroids(points: NDArray[np.float32], pose: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Centroids (..., 2, 32, 3) of teeth with points (..., 32, P, 3) at poses (..., 2, 32, 4, 4), mm."""
+    return rigid.apply(pose, points.mean(-2)[..., None, :, None, :])[..., 0, :]
 
 
 def _encoded(
     mouth: Mouth, encoder: ToothEncoder, augmentation: Augmentation, count: int
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    """Yield latents (2, 32, P, F) and present (2, 32) of each copy of a case."""
+) -> Iterator[tuple[Mouth, NDArray[np.float32]]]:
+    """Yield each copy of a case and its latents (2, 32, P, F)."""
     rng = np.random.default_rng(int(sha256(f"{augmentation.seed}/{mouth.case_id}")[:16], 16))
     made = copies(mouth, count, rng, augmentation.rotation_deg, augmentation.translation_mm)
     encoded: dict[int, NDArray[np.float32]] = {}
@@ -125,4 +143,4 @@ def _encoded(
         latents = encoder.encode(same[0].points, pose, present)
         encoded |= zip(range(side, count, 2), np.split(latents, len(same)), strict=True)
     for number, copy in enumerate(made):
-        yield encoded[number], copy.present
+        yield copy, encoded[number]

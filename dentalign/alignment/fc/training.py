@@ -9,11 +9,12 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from dentalign.alignment.base import AlignTask, ModelTraining, TrainingData
+from dentalign.alignment.base import AlignTask, ModelTraining, PredictedT2, TrainingData
+from dentalign.alignment.conditions import Conditions, arch_motion, revealed, width_change
 from dentalign.alignment.fc import latent_codes
-from dentalign.alignment.fc.latent_basis import LatentBasis
 from dentalign.alignment.fc.latent_codes import Augmentation, LatentCodes
 from dentalign.alignment.fc.model import FullyConnectedModel
+from dentalign.alignment.fc.movement_code import Moments, decoder_slopes, frames, movements
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.autoencoder.encoding import ToothEncoder
 from dentalign.files import weights
@@ -26,8 +27,10 @@ from dentalign.training.loop import Metrics, checkpoint_key
 
 VALIDATION_POINTS = 64  # of each tooth, per epoch; `validate` measures on all of them
 
-# Raw latent units; what varies less is not blown up to unit size on the way in or out.
+# mm; what varies less is not blown up to unit size on the way in or out.
 SMALLEST_SPREAD_IN, SMALLEST_SPREAD_OUT = 0.05, 0.02
+SMALLEST_MM2 = 1e-4  # added to a squared distance, whose root has no slope at 0
+LOG_ERROR_SHARE = 0.1  # of the loss
 
 
 class FullyConnectedTraining(ModelTraining):
@@ -36,6 +39,8 @@ class FullyConnectedTraining(ModelTraining):
     model: ClassVar = FullyConnectedModel
 
     components: Positive = 32
+    movements: Positive = 8
+    midway: Annotated[float, Field(ge=0, lt=1)] = 0.5
     hidden: Positive = 512
     blocks: NotNegative = 2
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
@@ -57,35 +62,48 @@ class FullyConnectedTraining(ModelTraining):
         key = checkpoint_key([data.store.path, data.encoder_weights], how, latent_codes.__file__)
         codes = latent_codes.prepare(data.store, encoder, self.components, self.augmentation, key)
         torch.manual_seed(data.settings.seed)
-        network = self.model_dump(include={"components", "hidden", "blocks", "dropout"})
+        network = self.model_dump(include={"components", "movements", "hidden", "blocks", "dropout"})
+        network["planners"] = len(data.planners)
         model = FullyConnectedModel(data.config(network))
         model.set_basis(codes.basis)
         return FullyConnectedTask(codes, data, model.to(data.device), decoder, self)
 
 
 class LatentLoss(nn.Module):
-    """Loss: mean squared distance, mm^2, between predicted and planned points, estimated from latent codes.
+    """Loss: mean over the teeth of the distance, mm, between predicted and planned points.
 
-    movement : (32, d), standard deviation of the change of the codes from T1 to T2
-    metric   : (32, d, d), see `_metric_mm2`
+    The distance is the root mean square over the points of a tooth, estimated from its latent code. The
+    absolute error of log_expected_error is added, times LOG_ERROR_SHARE.
+
+    metric : (32, d, d), see `decoder_slopes`
     """
 
-    def __init__(self, network: nn.Module, movement: torch.Tensor, metric: torch.Tensor):
+    def __init__(self, network: nn.Module, metric: torch.Tensor):
         super().__init__()
-        self.network, self.movement, self.metric = network, movement, metric
+        self.network, self.metric = network, metric
 
-    def forward(self, z: torch.Tensor, present: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, start: torch.Tensor, change: torch.Tensor, present: torch.Tensor, told: Conditions
+    ) -> torch.Tensor:
         """Return the loss () of a batch.
 
-        z       : (B, 2, 32, d) latent codes at T1 and T2, see `LatentCodes`
-        present : (B, 2, 32) bool, slots with a tooth; a tooth counts if it is there at T1 and at T2
-        noise   : (B, 32, d), added to z at T1, in units of `movement`
+        start   : (B, 32, d), latent codes at T1
+        change  : (B, 32, d), planned change of the codes up to T2
+        present : (B, 2, 32) bool, slots with a tooth; a tooth counts if it is there at T1 and at T2, and is
+                  not held
         """
-        start = z[:, T1] + noise * self.movement
-        error = self.network(start, present[:, T1], present[:, T2]) - (z[:, T2] - start)
-        pairs = present.all(1)  # (B, 32)
+        predicted, log_error = self.network(start, present[:, T1], present.all(1), told)
+        error = predicted - change
         square = torch.einsum("bsd,sde,bse->bs", error, self.metric, error)
-        return (square * pairs).sum() / pairs.sum().clamp(min=1)
+        distance = (square.clamp(min=0) + SMALLEST_MM2).sqrt()
+        wrong = (log_error - distance.detach().log()).abs()
+        counts = counted(present, told)
+        return ((distance + LOG_ERROR_SHARE * wrong) * counts).sum() / counts.sum().clamp(min=1)
+
+
+def counted(present: torch.Tensor, told: Conditions) -> torch.Tensor:
+    """Teeth (B, 32) that count in the loss, bool, from present (B, 2, 32) and the conditions."""
+    return present.all(1) & ~told.held
 
 
 class FullyConnectedTask(AlignTask):
@@ -95,6 +113,8 @@ class FullyConnectedTask(AlignTask):
     latents  : (N, 32, p, F), latents of these points at T1
     z        : (N, 32, d), latent codes of the validation mouths at T1
     """
+
+    model: FullyConnectedModel
 
     def __init__(
         self,
@@ -107,8 +127,10 @@ class FullyConnectedTask(AlignTask):
         self.codes, self.settings, self.model, self.decoder = codes, settings, model, decoder
         self.device = data.device
         self.present = torch.from_numpy(codes.present)
-        movement = self._set_scales(model)
-        self.loss = data_parallel.wrap(LatentLoss(model.network, movement, _metric_mm2(codes.basis, decoder)))
+        self.planner = torch.from_numpy(data.planner_numbers(data.train_rows))
+        metric, slope = decoder_slopes(codes.basis, decoder)
+        self.slope, self.spread = slope.cpu(), self._set_scales(model, metric.cpu())
+        self.loss = data_parallel.wrap(LatentLoss(model.network, metric))
         every = max(1, data.store.layout.points // VALIDATION_POINTS)
         mouths, latents, z = data.store.mouths(data.held_out_rows), [], []
         for start in range(0, len(mouths), 4):  # a mouth takes some megabytes for a moment
@@ -120,71 +142,102 @@ class FullyConnectedTask(AlignTask):
         self.latents, self.z = torch.cat(latents), torch.cat(z)
         self.basis = codes.basis.at_points(slice(None, None, every), data.store.layout.features)
 
-    def _set_scales(self, model: FullyConnectedModel) -> torch.Tensor:
-        """Set mean and spread of the change, and spread of the code, from the training copies.
+    def _set_scales(self, model: FullyConnectedModel, metric: torch.Tensor) -> torch.Tensor:
+        """Set the buffers of the network from the training copies, on the CPU.
 
-        returns : (32, d), standard deviation of the change
+        metric  : (32, d, d), see `decoder_slopes`
+        returns : (32, d, d), a square root of the covariance of the change: times a normal random vector it
+                  is like a movement of the training cases
         """
-        z, basis, network = self.codes.z, self.codes.basis, model.network
-        pairs = np.all(self.codes.present, axis=2)[..., None]  # (N, C, 32, 1)
-        count = np.maximum(pairs.sum((0, 1)), 1)
-        total = np.zeros((2, SLOT_COUNT, basis.components))
-        for case in range(len(pairs)):  # one at a time: as many numbers again may not fit in memory
-            change = (z[case, :, T2] - z[case, :, T1]) * pairs[case]
-            total += [change.sum(0), np.square(change).sum(0)]
-        mean = total[0] / count
-        variance = np.maximum(total[1] / count - mean**2, 0)
-        network.output_mean.copy_(torch.from_numpy(mean))
-        network.output_scale.copy_(torch.from_numpy(np.sqrt(variance + SMALLEST_SPREAD_OUT**2)))
-        network.input_scale.copy_((basis.spread**2 + SMALLEST_SPREAD_IN**2).sqrt())
-        return torch.from_numpy(np.sqrt(variance)).to(network.output_scale)
+        network, at_t1 = model.network.cpu(), self.present[:, :, T1]
+        z = torch.from_numpy(self.codes.z)
+        change, start, place = (Moments(size) for size in (*z.shape[-1:], *z.shape[-1:], network.places))
+        for case, present in zip(z, self.present, strict=True):  # one at a time: all may not fit in memory
+            change.add(case[:, T2] - case[:, T1], present.all(1))
+            start.add(case[:, T1], present[:, T1])
+        there, back = movements(change.covariance, metric.double(), network.places)
+        network.to_movement.copy_(there)
+        network.from_movement.copy_(back)
+        network.input_mean.copy_(torch.einsum("sd,sdm->sm", start.mean, there))
+        network.output_mean.copy_(torch.einsum("sd,sdm->sm", change.mean, there))
+        variance = torch.einsum("sdm,sde,sem->sm", there, change.covariance, there).clamp(min=0)
+        network.output_scale.copy_((variance + SMALLEST_SPREAD_OUT**2).sqrt())
+        for name, part in zip(("to_frame", "from_frame"), frames(self.codes, network), strict=True):
+            getattr(network, name).copy_(part)
+        for case, present in zip(z, at_t1, strict=True):
+            place.add(network.relative_place(case[:, T1], present), present)
+        spread = place.covariance.diagonal(dim1=1, dim2=2).clamp(min=0)
+        network.input_scale.copy_((spread + SMALLEST_SPREAD_IN**2).sqrt())
+        network.to(self.device)
+        values, vectors = torch.linalg.eigh(change.covariance)
+        return (vectors * values.clamp(min=0).sqrt()[:, None]).float()
 
     def batches(self, epoch: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
         """Yield the loss of each batch; an epoch has each case once, as a random one of its augmented copies.
 
-        Noise in proportion to the movements of the training cases is added at T1, not at T2 (a denoising
-        autoencoder, Vincent et al. 2008, doi:10.1145/1390156.1390294), and some teeth are left out.
+        A random part of the conditions is known. The codes at T1 are changed at random, see `_changed`, and
+        some teeth are left out.
         """
         settings, (cases, copies) = self.settings, self.present.shape[:2]
         for chosen in torch.randperm(cases, generator=generator).split(settings.batch_cases):
             copy = torch.randint(copies, (len(chosen),), generator=generator)
-            rows = data_parallel.rows(len(chosen))
-            z = torch.from_numpy(self.codes.z[chosen[rows].numpy(), copy[rows].numpy()])  # (B, 2, 32, d)
+            z, centroid, held = (
+                torch.from_numpy(part[chosen.numpy(), copy.numpy()])
+                for part in (self.codes.z, self.codes.centroid, self.codes.held)
+            )
             keep = torch.rand(len(chosen), 1, SLOT_COUNT, generator=generator) >= settings.tooth_dropout
-            noise = settings.jitter * torch.randn(len(chosen), *z.shape[2:], generator=generator)
             present = self.present[chosen, copy] & keep  # (B, 2, 32)
-            loss = self.loss(*(part.to(self.device) for part in (z, present[rows], noise[rows])))
-            yield data_parallel.share(loss, present[rows].all(1).sum(), present.all(1).sum())
+            told = Conditions.unknown(len(chosen))
+            known = (torch.zeros_like(part) for part in (told.motion, told.width))  # filled in below
+            told = revealed(Conditions(self.planner[chosen], held, torch.zeros_like(held), *known), generator)
+            start = z[:, T1] + self._changed(z, present.all(1), told.held, generator)
+            rows = data_parallel.rows(len(chosen))
+            place = centroid[:, T1] + torch.einsum("nsd,sxd->nsx", start - z[:, T1], self.slope)
+            teeth = place[rows], centroid[rows, T2], present[rows].all(1)
+            part = told.at(rows).of(arch_motion(*teeth), width_change(*teeth))
+            change = z[rows, T2] - start[rows]
+            given = (x.to(self.device) for x in (start[rows], change, present[rows], part))
+            loss = self.loss(*given)
+            yield data_parallel.share(loss, counted(present[rows], part).sum(), counted(present, told).sum())
+
+    def _changed(
+        self, z: torch.Tensor, stays: torch.Tensor, held: torch.Tensor, generator: torch.Generator
+    ) -> torch.Tensor:
+        """Random change (B, 32, d) of the codes at T1; the codes at T2 remain.
+
+        z           : (B, 2, 32, d)
+        stays, held : (B, 32) bool; held teeth are not changed
+
+        Half of the mouths begin on the way to T2. Each tooth is moved at random, by an amount drawn for the
+        mouth, as teeth of the training cases move (a denoising autoencoder, Vincent et al. 2008,
+        doi:10.1145/1390156.1390294).
+        """
+        count, settings = len(z), self.settings
+        uniform = torch.rand(3, count, 1, 1, generator=generator)
+        share = settings.midway * uniform[0] * (uniform[1] < 0.5) * stays[..., None]
+        noise = torch.randn(count, *z.shape[2:], generator=generator)
+        amount = 2 * settings.jitter * uniform[2]
+        moved = torch.einsum("nsd,sed->nse", noise, self.spread)
+        return (share * (z[:, T2] - z[:, T1]) + amount * moved) * ~held[..., None]
 
     @torch.no_grad()
-    def validate(self) -> Metrics:
-        """Measure `val_add_mm` like the pipeline stage `validate` (decoder, rigid fit), on fewer points."""
+    def predict_held_out(self) -> PredictedT2:
+        """Predict T2 of the validation mouths like `FullyConnectedModel.predict`, by fewer points."""
         held, basis = self.held_out, self.basis.to(self.device)
-        pose = held.pose[:, T2].copy()
+        pose, expected = held.pose[:, T2].copy(), np.full(held.stays.shape, np.nan)
         for start in range(0, len(held), 32):
             part = slice(start, start + 32)
             present = torch.from_numpy(held.present[part]).to(self.device)
-            change = self.network(self.z[part].to(self.device), present[:, T1], present[:, T2])
+            told = Conditions.unknown(len(present)).to(self.device)
+            z = self.z[part].to(self.device)
+            change, log_error = self.model.network(z, present[:, T1], present.all(1), told)
             latents = self.latents[part].float().to(self.device)
             decoded = self.decoder(basis.add(latents, change)).cpu().numpy()
             stays = held.stays[part]
             pose[part][stays] = rigid.fit(held.points[part][stays], decoded[stays])
-        return {"val_add_mm": float(self.held_out_add_mm(pose).mean())}
+            expected[part][stays] = log_error.exp().cpu().numpy()[stays]
+        return PredictedT2(pose, expected_add_mm=expected)
 
-
-def _metric_mm2(basis: LatentBasis, decoder: Decoder) -> torch.Tensor:
-    """Matrices M (32, d, d): dz' M dz is the mean squared movement of a tooth's decoded points, mm^2.
-
-    The loss through the frozen decoder, linearised at each slot's mean latent.
-    """
-    slots, width, components = basis.basis.shape
-    features = decoder.config.features
-    device = next(decoder.parameters()).device
-    metric = torch.zeros(slots, components, components)
-    jacobian = torch.func.vmap(torch.func.jacrev(decoder))
-    for slot in range(slots):
-        slope = jacobian(basis.mean[slot].reshape(-1, features).to(device)).detach()  # (P, 3, F)
-        directions = basis.basis[slot].reshape(-1, features, components).to(device)  # (P, F, d)
-        moved = (slope @ directions).reshape(-1, components)  # (3 P, d)
-        metric[slot] = (moved.T @ moved / (width // features)).cpu()
-    return metric.to(device)
+    def validate(self) -> Metrics:
+        """Measure `val_add_mm` like the pipeline stage `validate` (decoder, rigid fit), on fewer points."""
+        return {"val_add_mm": float(self.held_out_add_mm(self.predict_held_out().pose).mean())}

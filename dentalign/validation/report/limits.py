@@ -67,8 +67,6 @@ def of_alignment_model(found: Validation, store: MouthStore, model: AlignmentMod
     if isinstance(model, AttentionModel):
         unknown = ~model.network.known_at_t2.cpu().numpy()
         sentences += _about_slots("Too rare in training, left where they stand", unknown)
-    else:
-        sentences.append("It gives no expected error of a tooth.")
 
     # Third molars do not count: some have them and some do not.
     lacking = (~test[:, T1] & ~_THIRD_MOLAR).any(1)
