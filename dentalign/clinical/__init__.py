@@ -1,1 +1,1 @@
-"""Clinical measures of a mouth from landmarks of its crowns: overjet, molar class, crowding, Bolton and others."""
+"""Clinical measures of a mouth from landmarks of its crowns: overjet, molar class, crowding, Bolton, ..."""

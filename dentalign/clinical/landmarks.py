@@ -1,8 +1,8 @@
 """Landmarks of a crown, from its mesh in the tooth-local frame: edges, cusps, contact points and others.
 
-Tooth-local millimetres: +z from root to crown tip, +y buccal, x = y cross z (mesial in quadrants 1 and 3, distal
-in 2 and 4). The rules are geometric: extremal points of the outline, highest points of a region. The same mesh
-gives the same points, and the mirror image of a mesh gives the mirror image of its points.
+Tooth-local millimetres: +z from root to crown tip, +y buccal, x = y cross z (mesial in quadrants 1 and 3,
+distal in 2 and 4). The rules are geometric: extremal points of the outline, highest points of a region. The
+same mesh gives the same points, and the mirror image of a mesh gives the mirror image of its points.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,6 @@ _EDGE_MM = 0.7  # the incisal edge is this high
 _CONTACT_MM = 0.15  # the contact area is this deep
 _APART = 0.12  # of the mesiodistal width: cusps of a molar stand at least so far from its middle
 _UPWARDS = 0.3  # cosine: facets that face the opposing arch
-_OUTWARDS = 0.25  # cosine: facets that face the lip or cheek
 
 
 def crown_landmarks(triangles: Array, fdi: int) -> NDArray[np.float32]:
@@ -55,7 +54,7 @@ def crown_landmarks(triangles: Array, fdi: int) -> NDArray[np.float32]:
     length = np.sqrt(np.einsum("ij,ij->i", normals, normals))
     normals = normals / np.where(length > 0, length, 1.0)[:, None]
     crown = _Crown(corners, normals)
-    found = crown.contacts() | crown.facial_axis()
+    found = crown.contacts()
     position = fdi % 10
     if position <= 2:
         found |= crown.edge()
@@ -65,6 +64,8 @@ def crown_landmarks(triangles: Array, fdi: int) -> NDArray[np.float32]:
         found |= crown.molar_cusps() | crown.occlusal_surface()
     else:
         found |= crown.premolar_cusps() | crown.occlusal_surface()
+    tips = [found[name][0] for name in ("edge_middle", "buccal_cusp", "distobuccal_cusp") if name in found]
+    found |= crown.facial_axis(float(np.mean(tips)))
     points = np.full((len(LANDMARK_NAMES), 3), np.nan, np.float32)
     for name, point in found.items():
         points[LANDMARK_INDEX[name]] = point * flip
@@ -155,31 +156,30 @@ class _Crown:
             found["central_fossa"] = points[points[:, 2] < points[:, 2].min() + 1e-6].mean(0)
         return found
 
-    def facial_axis(self) -> dict[str, Array]:
-        """FA point, and the tangent there, a straight line through the middle half of the facial surface."""
-        facial = np.repeat(self.normals[:, 1] > _OUTWARDS, 3) & (np.abs(self.z) < 0.3 * self.size[2])
-        band = facial & (np.abs(self.x) < 0.2 * self.size[0])
-        if band.sum() < 3 or np.ptp(self.z[band]) < 0.2 * self.size[2]:
+    def facial_axis(self, top: float) -> dict[str, Array]:
+        """FA point, and two points of the tangent there.
+
+        The facial axis runs from the middle of the facial outline near the gum to the edge, the cusp or, on
+        molars, between the buccal cusps. Its depth is that of a straight line through the silhouette of the
+        middle third of the width, over the middle half of the height.
+
+        top : x of the axis at the height of the tip
+        """
+        middle = np.abs(self.x) < self.size[0] / 6
+        levels = np.linspace(-0.25, 0.25, 11) * self.size[2]
+        near = np.abs(self.z[middle][None] - levels[:, None]) < 0.06 * self.size[2]
+        depths = np.where(near, self.y[middle], -np.inf).max(1)
+        seen = np.isfinite(depths)
+        gum = (self.y > 0) & (np.abs(self.z + 0.3 * self.size[2]) < 0.1 * self.size[2])
+        if seen.sum() < 2 or not gum.any():
             return {}
-        slope, depth = np.polyfit(self.z[band], self.y[band], 1)
-        lean, across = self._midline()
+        slope, depth = np.polyfit(levels[seen], depths[seen], 1)
+        low = (self.x[gum].max() + self.x[gum].min()) / 2
+        lean = (top - self.middle[0] - low) / (0.8 * self.size[2])
         quarter = self.size[2] / 4
         heights = {"facial_gingival": -quarter, "facial_axis": 0.0, "facial_occlusal": quarter}
         return {
-            name: self.middle + [across + lean * height, depth + slope * height, height]
+            name: self.middle
+            + np.array([low + lean * (height + 0.3 * self.size[2]), depth + slope * height, height])
             for name, height in heights.items()
         }
-
-    def _midline(self) -> tuple[float, float]:
-        """Slope and offset of the line midway between the mesial and the distal outline: x by z."""
-        heights = np.linspace(-0.25, 0.2, 10) * self.size[2]
-        near = 0.06 * self.size[2]
-        rows = [
-            (height, (self.x[band].max() + self.x[band].min()) / 2)
-            for height in heights
-            if (band := np.abs(self.z - height) < near).any()
-        ]
-        if len(rows) < 2:
-            return 0.0, 0.0
-        slope, offset = np.polyfit(*np.array(rows).T, 1)
-        return float(slope), float(offset)
