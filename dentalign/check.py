@@ -1,9 +1,10 @@
 """Dry run of the pipeline up to sample_clouds, to find what it would leave out of a data set."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -41,12 +42,14 @@ class CheckResult:
     totals  : counts of what was listed, used and left out
     splits  : number of usable cases in the train, val and test split
     remarks : remarks on the data set as a whole
+    planners: number of usable cases by code of the planner, of the cases with a known one
     """
 
     lines: list[LeftOut]
     totals: Totals
     splits: dict[Split, int]
     remarks: tuple[Remark, ...] = ()
+    planners: Counter[str] = field(default_factory=Counter)
 
     @property
     def for_predict(self) -> int:
@@ -102,15 +105,17 @@ def check(
                 left_out=folder / "left_out.json",
                 fetch=patient,
                 limits=limits,
+                name_planners=False,
             )
             splits = dict(case_list.read_splits(folder / "cases.csv"))
+            planners = case_list.read_planners(folder / "cases.csv")
         except NothingUsable:  # the reasons are in left_out.json
-            splits = {}
+            splits, planners = {}, {}
         rows, lines = rigid_transforms.read_listed(folder / "left_out.json")
         rows += [line.case_id for line in places.unusable]
         lines += places.unusable
         entries, found = rigid_transforms.read_cases(
-            folder / "json", splits, source=source, fetch=patient, limits=limits
+            folder / "json", splits, planners, source=source, fetch=patient, limits=limits
         )
         lines += found
         manifest = Manifest(STAGE, tuple(entries), tuple(lines), len(rows))
@@ -136,7 +141,9 @@ def check(
         teeth_dropped=len(dropped_teeth(lines)),
     )
     counts = {split: sum(mouth.split == split for mouth in mouths) for split in case_list.SPLITS}
-    return CheckResult(sorted(lines), totals, counts, tuple(remarks(mouths, lines, len(rows), limits)))
+    by_planner = Counter(mouth.planner for mouth in mouths if mouth.planner)
+    found_remarks = tuple(remarks(mouths, lines, len(rows), limits))
+    return CheckResult(sorted(lines), totals, counts, found_remarks, by_planner)
 
 
 def _without_t2(json_dir: Path, lines: list[LeftOut], meshes: MeshStore, sampler: Sampler) -> list[LeftOut]:

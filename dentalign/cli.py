@@ -65,6 +65,10 @@ def list_(
     if not source.exists():
         raise typer.BadParameter(f"{source} is not there", param_hint="SOURCE")
     cases, left_out = case_list.read(source, "list") if source.is_file() else case_list.find(source)
+    if any(case.planner for case in cases) and out.exists() and out.samefile(source):
+        raise typer.BadParameter(
+            "is SOURCE, which would lose its column planner; name another file", param_hint="--out"
+        )
     for line in left_out:
         typer.echo(f"skipped: {line.file}: {line.seen}; {line.fix}", err=True)
     if not cases:
@@ -232,6 +236,11 @@ def check_(
         text = ", ".join(f"{count} {split}" for split, count in checked.splits.items())
         more = "" if all(checked.splits.values()) else "; the pipeline needs a patient in each: add patients"
         typer.echo(f"check: split by patient: {text}{more}", err=True)
+    if checked.planners:
+        counts = ", ".join(f"{code}: {count}" for code, count in sorted(checked.planners.items()))
+        unknown = checked.totals.cases_used - checked.planners.total()
+        text = f"{len(checked.planners)} ({counts}); cases without one: {unknown}"
+        typer.echo(f"check: planners: {text}", err=True)
     if checked.for_predict:
         typer.echo(f"check: {checked.for_predict} cases usable for predict, not for training", err=True)
     elif not checked.totals.cases_used:
@@ -333,10 +342,17 @@ def pseudonymise_(
             help="Also write a table of pseudonyms and case ids (CSV), outside of git and DVC projects.",
         ),
     ] = None,
+    planners: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write a table of the planners' codes and names (CSV), outside of git and DVC projects."
+        ),
+    ] = None,
     params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
 ) -> None:
-    """Copy a case store with keyed hashes in place of case, patient and planner names, without any free text.
+    """Copy a case store with keyed hashes in place of case and patient ids, without any free text.
 
+    Names of planners become codes (planner-01, ...), which a later run into the same DEST continues.
     The key is DENTALIGN_ID_KEY, a secret of 16 characters or more (openssl rand -hex 32): the same key gives
     the same pseudonyms and splits. After an interruption, run the command again and it continues.
     """
@@ -344,7 +360,7 @@ def pseudonymise_(
     from dentalign.pseudonymise import pseudonymise
 
     limits = settings.load(params_file, "limits").limits
-    done = pseudonymise(source, dest, cases=cases, map_file=map_file, limits=limits)
+    done = pseudonymise(source, dest, cases=cases, map_file=map_file, planners_file=planners, limits=limits)
     _print_left_out(done.lines)
     typer.echo(f"pseudonymise: {done} -> {dest}", err=True)
 

@@ -36,6 +36,7 @@ class Mouth:
               encoding
     case_id : stem of the case's file
     split   : train, val or test
+    planner : code of who planned T2, such as planner-01; "" if unknown
     """
 
     points: NDArray[np.float32]
@@ -46,6 +47,7 @@ class Mouth:
     latents: NDArray[Any] | None = None
     case_id: str = ""
     split: str = ""
+    planner: str = ""
 
     @classmethod
     def empty(cls, points: int = 0, case_id: str = "", split: str = "") -> "Mouth":

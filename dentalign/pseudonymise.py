@@ -1,7 +1,8 @@
-"""Case store -> pseudonymous case store: keyed hashes in place of ids, and no free text.
+"""Case store -> pseudonymous case store: keyed hashes in place of ids, codes of planners, and no free text.
 
-DEST contains json/, stl/, cases.csv, left_out.csv, and in `.pseudonymise/` a note per case, with which a
-later run continues. Neither DEST nor any message contains the name of a case, patient or planner.
+DEST contains json/, stl/, cases.csv, left_out.csv, and in `.pseudonymise/` a note per case and the codes of
+planners, with which a later run continues. Neither DEST nor any message contains the name of a case, patient
+or planner.
 """
 
 import hashlib
@@ -11,14 +12,14 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dentalign.cases import case_document, case_list, fetch, left_out
-from dentalign.cases.case_list import ListedCase
+from dentalign.cases import case_document, case_list, fetch, left_out, planners
+from dentalign.cases.case_list import PLANNER_CODE, ListedCase
 from dentalign.cases.left_out import LeftOut
 from dentalign.cases.settings import Limits
 from dentalign.cases.sources.folder import LocalSource
@@ -35,6 +36,7 @@ KEY_VARIABLE = "DENTALIGN_ID_KEY"
 SHORTEST_KEY = 16
 STAGE = "pseudonymise"
 NOTES = ".pseudonymise"
+_CODES = "planners.csv"  # the codes in use and the keyed hashes of the planners' names
 _PREFIXES = {"case": "p-", "patient": "patient-", "planner": "planner-"}
 _MESH = re.compile(r"[1-9][0-9]\.(stl|ply|obj)", re.IGNORECASE)
 
@@ -72,6 +74,7 @@ def pseudonymise(
     *,
     cases: Path | None = None,
     map_file: Path | None = None,
+    planners_file: Path | None = None,
     limits: Limits | None = None,
 ) -> PseudonymiseResult:
     """Write the listed cases of a case store to `dest` under pseudonyms, by the key in DENTALIGN_ID_KEY.
@@ -83,22 +86,28 @@ def pseudonymise(
     dest     : folder that is new, empty, or from an earlier run with this key
     cases    : case list (CSV); default: `cases.csv` of the store, else all cases in json/
     map_file : CSV `pseudonym,case_id` to write, readable only by its owner
-    raises   : ParamError if the key is too short, or a path is not allowed for `dest` or `map_file`;
+    planners_file : CSV `code,planner` to write, likewise
+    raises   : ParamError if the key is too short, or a path is not allowed for `dest` or one of these files;
                DentalignError if `dest` contains something else, or the store cannot be read; NothingUsable if
                no case can be carried over
     """
     key = _read_key()
     if source.resolve().is_relative_to(dest.resolve()) or dest.resolve().is_relative_to(source.resolve()):
         raise ParamError(f"{dest}: one of SRC and DEST contains the other; name a DEST elsewhere")
-    listed, planners, bad = _read_list(source, cases, key)
+    listed, bad = _read_list(source, cases)
     named = {keyed_hash("case", case.case_id, key): case for case in listed}
     named = dict(sorted(named.items()))  # no order of files or times tells that of the ids
     documents, meshes = LocalSource(source / "json"), LocalSource(_mesh_folder(source))
     copier = _Copier(documents, meshes, dest, limits or Limits(), code_digest(__file__))
     _claim(dest, key)
     if map_file is not None:
-        _write_map(map_file, dest, named)
+        rows = [[name, case.case_id] for name, case in named.items()]
+        _write_map(map_file, dest, ["pseudonym", "case_id"], rows)
     with state_dir.kept_in(dest / NOTES), exclusive(dest):
+        codes = _planner_codes(named, dest, key)
+        if planners_file is not None:
+            who = {codes[name]: case.planner for name, case in named.items() if case.planner}
+            _write_map(planners_file, dest, planners.COLUMNS, sorted(who.items()))
         _remove_all_but(dest, named.keys())
         calls = [(case.case_id, name) for name, case in named.items()]
         with closing(pool.starmap(copier, calls, "local", workers=0)) as copies:
@@ -107,11 +116,11 @@ def pseudonymise(
         left_out.write_csv(dest / "left_out.csv", lines)
         excluded = left_out.excluded_cases(lines)
         rows = [
-            [name, keyed_hash("patient", case.patient_id, key), planners.get(case.case_id, "")]
+            [name, keyed_hash("patient", case.patient_id, key), codes[name]]
             for name, case in named.items()
             if name not in excluded
         ]
-        columns = 3 if planners else 2
+        columns = 3 if any(codes.values()) else 2
         heading = ("case_id", "patient_id", "planner")[:columns]
         csv_table.write(dest / "cases.csv", heading, (row[:columns] for row in rows))
     if not rows:
@@ -128,21 +137,26 @@ def pseudonymise(
     )
 
 
-def _read_list(
-    source: Path, cases: Path | None, key: bytes
-) -> tuple[list[ListedCase], dict[str, str], list[LeftOut]]:
-    """Read the cases of the list, the hashed planners by case id, and the lines of unusable rows."""
+def _read_list(source: Path, cases: Path | None) -> tuple[list[ListedCase], list[LeftOut]]:
+    """Read the cases of the list, and the lines of unusable rows."""
     table = cases or source / "cases.csv"
     if cases is None and not table.is_file():
         listed, bad = case_list.find(source, STAGE)
-        return listed, {}, [replace(line, file=f"json: {line.case_id}") for line in bad]
+        return listed, [replace(line, file=f"json: {line.case_id}") for line in bad]
     listed, bad = case_list.read(table, STAGE)
-    planners = {
-        row["case_id"]: keyed_hash("planner", row["planner"], key)
-        for _, row in csv_table.read(table, ["case_id"])
-        if row.get("planner")
-    }
-    return listed, planners, [replace(line, file=f"{table.name}: {line.case_id}") for line in bad]
+    return listed, [replace(line, file=f"{table.name}: {line.case_id}") for line in bad]
+
+
+def _planner_codes(named: Mapping[str, ListedCase], dest: Path, key: bytes) -> dict[str, str]:
+    """Code of the planner of each case, by pseudonym; codes in `dest` stay, their order tells nothing."""
+    hashed = [
+        replace(case, planner=keyed_hash("planner", planners.name_key(case.planner), key))
+        if case.planner and not PLANNER_CODE.fullmatch(case.planner)
+        else case
+        for case in named.values()
+    ]
+    coded = planners.with_codes(hashed, dest / NOTES / _CODES)
+    return {name: case.planner for name, case in zip(named, coded, strict=True)}
 
 
 def keyed_hash(kind: str, text: str, key: bytes) -> str:
@@ -282,8 +296,8 @@ def _claim(dest: Path, key: bytes) -> None:
     atomic.write_text(mark, digest)
 
 
-def _write_map(map_file: Path, dest: Path, named: Mapping[str, ListedCase]) -> None:
-    """Write `pseudonym,case_id` with mode 0600; raises ParamError where others may get at it."""
+def _write_map(map_file: Path, dest: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table with mode 0600; raises ParamError where others may get at it."""
     path = map_file.expanduser().resolve()
     for folder in path.parents:
         if folder == dest.resolve() or (folder / ".git").exists() or (folder / ".dvc").exists():
@@ -291,17 +305,16 @@ def _write_map(map_file: Path, dest: Path, named: Mapping[str, ListedCase]) -> N
                 f"{map_file}: is in {folder} and could be handed on with it; name a file outside of DEST "
                 "and of every git and DVC project"
             )
-    rows = [[name, case.case_id] for name, case in named.items()]
     with atomic.replacing(path) as part:
         part.touch(0o600, exist_ok=False)
-        part.write_text(csv_table.text(["pseudonym", "case_id"], rows), encoding="utf-8", newline="")
+        part.write_text(csv_table.text(columns, rows), encoding="utf-8", newline="")
 
 
 def _remove_all_but(dest: Path, names: Set[str]) -> None:
     """Remove cases that are not listed (any longer), and what a killed run left half written."""
     for folder in (dest / "json", dest / "stl", dest / NOTES):
         for path in folder.iterdir() if folder.is_dir() else ():
-            if path.name.removesuffix(".json") not in {*names, "key", "locks"}:
+            if path.name.removesuffix(".json") not in {*names, "key", "locks", _CODES}:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

@@ -17,7 +17,7 @@ def main(
         "data/json"
     ),
     cases_out: Annotated[
-        Path, typer.Option(help="CSV of the fetched cases, to write: case_id, split.")
+        Path, typer.Option(help="CSV of the fetched cases, to write: case_id, split, perhaps planner.")
     ] = Path("data/cases.csv"),
     left_out: Annotated[Path, typer.Option(help="JSON list of what was left out, and why, to write.")] = Path(
         "data/left_out/fetch_json.json"
@@ -36,6 +36,9 @@ def main(
     )
     summary = f"{done.cases} cases ({done.unchanged} unchanged), {done.left_out} left out"
     typer.echo(f"fetch_json: {summary} -> {out}", err=True)
+    if done.planners:
+        unknown = done.cases - done.planners.total()
+        typer.echo(f"fetch_json: planners: {len(done.planners)}; cases without one: {unknown}", err=True)
 
 
 if __name__ == "__main__":

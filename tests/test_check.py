@@ -409,6 +409,15 @@ def test_the_split_is_said_and_one_without_a_patient(good: Path) -> None:
     assert "the pipeline needs a patient in each: add patients" in text
 
 
+def test_planners_are_counted_by_codes_and_nothing_is_written(good: Path) -> None:
+    listed = good / "listed.csv"
+    listed.write_text("case_id,planner\ndemo-0001,Quillfeather\nnot-there,Aoi\n", encoding="utf-8")
+    done = run(listed)
+    assert "check: planners: 1 (planner-02: 1); cases without one: 0" in done.stderr
+    assert "Quillfeather" not in done.output
+    assert not (good / "listed.planners.csv").exists()
+
+
 def test_a_case_without_t2_is_usable_for_predict_and_not_for_training(good: Path) -> None:
     file = without_t2(good)
     result = run(good)

@@ -18,7 +18,7 @@ import pytest
 import trimesh
 
 from dentalign import pseudonymise as module
-from dentalign.cases import case_list
+from dentalign.cases import case_list, planners
 from dentalign.cases.settings import Limits
 from dentalign.errors import DentalignError, NothingUsable, ParamError, ToothDefect
 from dentalign.files import atomic, csv_table
@@ -46,7 +46,10 @@ def anonymous(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str, P
     project = make(tmp_path_factory.mktemp("anonymous") / "project")
     practice = own_practice(project)
     project.environment[KEY_VARIABLE] = KEY
-    said = project.run("dentalign", "pseudonymise", "../practice", "../clean", "--map", "../whose.csv").stdout
+    said = project.run(
+        "dentalign", "pseudonymise", "../practice", "../clean",
+        "--map", "../whose.csv", "--planners", "../planners.csv",
+    ).stdout  # fmt: skip
     del project.environment[KEY_VARIABLE]  # the pipeline needs no key
     for name, place in (("cases", "cases.csv"), ("json", "json"), ("meshes", "stl")):
         project.set(f"source.{name}", f"../clean/{place}")
@@ -189,18 +192,29 @@ def test_the_same_key_gives_the_same_names_and_splits_and_another_key_others(
     assert not {name for name in practice.made() if "p-" in name} & first.keys()
 
 
-def test_a_planner_becomes_a_code_and_cases_without_one_stay_without(practice: Practice) -> None:
+def test_a_planner_becomes_a_code_that_stays_and_cases_without_one_stay_without(
+    practice: Practice, tmp_path: Path
+) -> None:
     practice.rows = [
         [*row[:2], planner] for row, planner in zip(practice.rows, ("Dr Who", "", "Dr Who", "X"), strict=True)
     ]
-    practice.write_list(columns=3)
-    practice.run()
-    rows = csv.DictReader((practice.dest / "cases.csv").read_text().splitlines())
-    found = {row["case_id"]: row["planner"] for row in rows}
-    who = keyed_hash("planner", "Dr Who", KEY.encode())
-    assert [found[name_of(f"case-{number}")] for number in range(3)] == [who, "", who]
-    assert found[name_of("case-3")] not in ("", who, "X")
-    assert leaks(practice.dest, ("Who", "Ivan")) == []
+    table = tmp_path / "planners.csv"
+
+    def codes() -> list[str]:
+        practice.write_list(columns=3)
+        practice.run(planners_file=table)
+        rows = csv.DictReader((practice.dest / "cases.csv").read_text().splitlines())
+        found = {row["case_id"]: row["planner"] for row in rows}
+        return [found.get(name_of(f"case-{number}"), "") for number in range(5)]
+
+    first = codes()
+    assert sorted(first) == ["", "", "planner-01", "planner-01", "planner-02"]
+    assert (first[0], first[1]) == (first[2], "")
+    assert planners.code_of("dr who", table) == first[0]
+    assert stat.S_IMODE(table.stat().st_mode) == 0o600
+    practice.add("case-4", "Ivan 2", "Aoi")
+    assert codes() == [*first[:4], "planner-03"]
+    assert leaks(practice.dest, ("Who", "Ivan", "Aoi")) == []
 
 
 def test_a_list_of_its_own_and_a_folder_called_meshes_will_do(practice: Practice, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Listed cases -> sanitised JSON files, one per case, and the list of what was left out."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dentalign.cases import case_document, case_list
+from dentalign.cases import case_document, case_list, planners
 from dentalign.cases.case_list import ListedCase
 from dentalign.cases.left_out import LeftOut, to_list
 from dentalign.cases.settings import Fetch, Limits
@@ -33,11 +34,13 @@ class FetchResult:
     cases     : cases written, the unchanged ones included
     unchanged : cases that did not change at the source since the last run
     left_out  : cases and unusable rows of the case list that were left out
+    planners  : number of cases by code of the planner, of the cases with a known one
     """
 
     cases: int
     unchanged: int
     left_out: int
+    planners: Counter[str]
 
 
 @dataclass(frozen=True)
@@ -65,21 +68,26 @@ def fetch_cases(
     left_out: str | Path,
     fetch: Fetch,
     limits: Limits,
+    name_planners: bool = True,
 ) -> FetchResult:
     """Fetch every listed case; write the sanitised cases, their splits, and the list of what was left out.
 
     cases     : case list (CSV)
     source    : location of `<case_id>.json`: directory, URL prefix, or `.url` file with a URL prefix in it
     out       : directory of `<case_id>.json`, replaced as a whole
-    cases_out : CSV `case_id,split` of the cases in `out`
+    cases_out : CSV `case_id,split` of the cases in `out`, with the code of the `planner` if any is known
     left_out  : JSON, see `write_left_out`; written even if no case is usable
+    name_planners : if False, the table of planners' names beside the list is read but not written, see
+                    `planners.with_codes`
     raises    : NothingUsable if no case is usable; DentalignError if the list cannot be read, or if more than
                 fetch.max_failed_share of the listed cases could not be read or downloaded (malformed ones do
                 not count). Cases that were fetched before stay in the cache.
     """
     listed, lines = case_list.read(cases, STAGE)
+    listed = planners.with_codes(listed, planners.table_beside(cases), write=name_planners)
     rows = [case.case_id for case in listed] + [line.case_id for line in lines]
     splits: dict[str, str] = {}
+    codes: dict[str, str] = {}
     unchanged = 0
     failures: list[Unreachable] = []
     with ExitStack() as stack:
@@ -97,6 +105,8 @@ def fetch_cases(
             if outcome.kept is not None:
                 (part / f"{case_id}.json").write_bytes(outcome.kept.data)
                 splits[case_id] = outcome.case.split
+                if outcome.case.planner:
+                    codes[case_id] = outcome.case.planner
                 unchanged += outcome.unchanged
                 file = store.location(store.spelled(f"{case_id}.json"))
                 unknown = unknown_tooth_keys(outcome.kept.unknown_tooth_keys, file)
@@ -110,8 +120,9 @@ def fetch_cases(
         if not splits:
             reasons = _first(f"{line.case_id}: {line.seen}" for line in sorted(lines))
             raise NothingUsable(f"{cases}: no case is usable{reasons}")
-    case_list.write_splits(cases_out, splits)
-    return FetchResult(len(splits), unchanged, sum(line.whole_case for line in lines))
+    case_list.write_splits(cases_out, splits, codes)
+    excluded = sum(line.whole_case for line in lines)
+    return FetchResult(len(splits), unchanged, excluded, Counter(codes.values()))
 
 
 def write_left_out(path: str | Path, lines: Iterable[LeftOut], listed: Iterable[str]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,7 @@ def _as_json(case: ManifestCase) -> dict[str, Any]:
     return {
         "case_id": mouth.case_id,
         "split": mouth.split,
+        **({"planner": mouth.planner} if mouth.planner else {}),
         "teeth_at_t1": case.teeth_at_t1,
         "teeth": teeth,
     }
@@ -111,6 +112,7 @@ def _as_json(case: ManifestCase) -> dict[str, Any]:
 
 def _from_json(case: dict[str, Any]) -> ManifestCase:
     mouth = Mouth.empty(case_id=str(case["case_id"]), split=str(case["split"]))
+    mouth = replace(mouth, planner=str(case.get("planner", "")))
     hashes = {}
     for tooth in case["teeth"]:
         slot = int(tooth["slot"])

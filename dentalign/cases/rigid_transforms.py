@@ -57,7 +57,7 @@ def make_manifests(
     """Write the manifest `<out>/<shard>.json` of every shard, also of one without cases.
 
     json_dir : sanitised cases `<case_id>.json`
-    cases    : CSV `case_id,split`
+    cases    : CSV `case_id,split`, perhaps with `planner`
     left_out : list of what fetch_json left out (JSON), to be copied into the manifests; None if there is none
     out      : directory, replaced as a whole
     shards   : names of all shards
@@ -65,11 +65,11 @@ def make_manifests(
                an input cannot be read, or more than fetch.max_failed_share of the meshes could not be read
                or downloaded
     """
-    splits = case_list.read_splits(cases)
+    splits, planners = case_list.read_splits(cases), case_list.read_planners(cases)
     listed, lines_before = (list(splits), []) if left_out is None else read_listed(left_out)
     shard_of = cache(lambda case_id: case_list.shard_of(case_id, shards))
     with exclusive(out):
-        entries, lines = read_cases(json_dir, splits, source=source, fetch=fetch, limits=limits)
+        entries, lines = read_cases(json_dir, splits, planners, source=source, fetch=fetch, limits=limits)
         if not entries:
             raise NothingUsable(f"{cases}: no case is usable{_first_reasons(lines)}")
         remarks = data_set_check.remarks(
@@ -97,6 +97,7 @@ def make_manifests(
 def read_cases(
     json_dir: str | Path,
     splits: Mapping[str, str],
+    planners: Mapping[str, str],
     *,
     source: Source,
     fetch: Fetch,
@@ -106,10 +107,11 @@ def read_cases(
 
     json_dir : sanitised cases `<case_id>.json`
     splits   : case id -> split
+    planners : case id -> code of the planner, of the cases with a known one
     returns  : usable cases, sorted by id; lines of what was left out
     raises   : DentalignError if over fetch.max_failed_share of the meshes could not be read or downloaded
     """
-    cases = sorted(splits.items())
+    cases = [(case_id, splits[case_id], planners.get(case_id, "")) for case_id in sorted(splits)]
     with MeshStore(source.meshes, limits, fetch) as meshes:
         reader = _Reader(Path(json_dir), meshes, source.buccal_axis, limits)
         if meshes.is_local:
@@ -148,7 +150,7 @@ class _Reader:
     buccal_axis: BuccalAxis
     limits: Limits
 
-    def __call__(self, case_id: str, split: str) -> _ReadCase:
+    def __call__(self, case_id: str, split: str, planner: str) -> _ReadCase:
         read = _ReadCase(Findings(case_id, STAGE))
         file = str(self.json_dir / f"{case_id}.json")
         try:
@@ -157,7 +159,7 @@ class _Reader:
             hashes = self._hashes(mouth, read)
             mouth = mouth.dropping(set(np.flatnonzero(mouth.present[T1]).tolist()) - hashes.keys())
             read.findings.refuse_what_is_left(mouth, self.limits, file)
-            mouth = replace(mouth, case_id=case_id, split=split)
+            mouth = replace(mouth, case_id=case_id, split=split, planner=planner)
             read.entry = ManifestCase(mouth, hashes, read.findings.teeth_at_t1)
         except CaseDefect as defect:
             read.findings.add(defect)

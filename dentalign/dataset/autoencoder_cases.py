@@ -6,6 +6,7 @@ training of the autoencoder, after which all cases would be encoded again.
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from dentalign.dataset import mouth_store
@@ -45,5 +46,6 @@ def extract(shards: Sequence[str | Path], case_list: str | Path, out: str | Path
             )
         with mouth_store.create(out, stores[0].layout, {}) as writer:
             for _, number, index in found:
-                writer.append(stores[number].mouth(index))
+                # The autoencoder learns shapes: a new planner of a case must not train it again.
+                writer.append(replace(stores[number].mouth(index), planner=""))
     return len(found), sorted(wanted.keys() - {case_id for case_id, _, _ in found})

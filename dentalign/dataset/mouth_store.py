@@ -23,10 +23,15 @@ from dentalign.mouth import Mouth, Mouths
 from dentalign.running.locks import exclusive
 from dentalign.teeth import SLOT_COUNT, SLOTS
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
-# Of fixed width, as HDF5 has no checksum for texts of any length. A case id has 120 characters at most.
-_CASE_ID, _SPLIT = h5py.string_dtype("utf-8", 120), h5py.string_dtype("utf-8", 5)
+# Of fixed width, as HDF5 has no checksum for texts of any length. A case id has 120 characters at most; the
+# longest planner is planner-9999.
+_TEXTS = {
+    "case_id": h5py.string_dtype("utf-8", 120),
+    "split": h5py.string_dtype("utf-8", 5),
+    "planner": h5py.string_dtype("utf-8", 12),
+}
 _MOST_ROWS, _CHUNK_BYTES = 64, 262_144  # of a chunk
 # HDF5 keeps no chunks: they are written whole, and what is read lies in the system's cache.
 _CHUNK_CACHE = 0
@@ -49,8 +54,7 @@ class Layout:
         """Columns of the file: name -> (shape of one row, dtype)."""
         teeth = (SLOT_COUNT,)
         columns: dict[str, tuple[tuple[int, ...], Any]] = {
-            "case_id": ((), _CASE_ID),
-            "split": ((), _SPLIT),
+            **{name: ((), dtype) for name, dtype in _TEXTS.items()},
             "fdi": (teeth, np.uint8),
             "dropped": (teeth, np.bool_),
             "points": ((SLOT_COUNT, self.points, 3), np.float32),
@@ -112,8 +116,7 @@ class MouthWriter:
                 f"the file has {self.layout.points} and {self.layout.features}"
             )
         values = {
-            "case_id": mouth.case_id.encode("utf-8"),
-            "split": mouth.split.encode("utf-8"),
+            **{name: getattr(mouth, name).encode("utf-8") for name in _TEXTS},
             "fdi": mouth.fdi,
             "dropped": mouth.dropped,
             "points": mouth.points,
@@ -181,6 +184,7 @@ class MouthStore:
     attributes : attributes of the file, texts as str
     case_ids   : case id of each row
     splits     : split of each row: train, val or test
+    planners   : code of who planned each row, "" if unknown
     """
 
     def __init__(self, path: str | Path):
@@ -213,8 +217,8 @@ class MouthStore:
         self.layout = Layout(self._file["points"].shape[2], features)
         # Open once: to look one up in the file takes ten times as long as to read a row of it.
         self._columns: dict[str, h5py.Dataset] = {name: self._file[name] for name in self.layout.columns()}
-        self.case_ids, self.splits = (
-            [text.decode("utf-8") for text in self.column(name)] for name in ("case_id", "split")
+        self.case_ids, self.splits, self.planners = (
+            [text.decode("utf-8") for text in self.column(name)] for name in _TEXTS
         )
 
     def __len__(self) -> int:
@@ -249,6 +253,7 @@ class MouthStore:
             None if several.latents is None else several.latents[0],
             self.case_ids[index],
             self.splits[index],
+            self.planners[index],
         )
 
     def mouths(self, rows: NDArray[np.intp] | slice = slice(None), *, latents: bool = False) -> Mouths:

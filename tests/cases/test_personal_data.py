@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import trimesh
 
+from dentalign.cases import case_list
 from dentalign.cases.settings import Fetch, Limits
 from dentalign.cases.sources.meshes import MeshStore
+from dentalign.dataset.mouth_store import MouthStore
 from dentalign.geometry import stl
 from tests.support.http_server import Server
 from tests.support.personal_data import WORDS, leaks, own_practice
@@ -33,6 +35,23 @@ def test_no_personal_data_are_in_anything_written_cached_or_said(
     assert [word for word in WORDS if word in said] == []
     for place in ("data/json", "data/latents.h5", "reports/left_out.csv", ".dvc/cache", ".dentalign/fetch"):
         assert (project.root / place).exists()
+
+
+def test_planners_reach_the_latents_as_codes_and_their_names_stay_beside_the_list(
+    own_cases: tuple[Project, str, Path],
+) -> None:
+    project, said, practice = own_cases
+    table = (practice / "cases.planners.csv").read_text(encoding="utf-8")
+    assert table == "code,planner\nplanner-01,DR QUILLFEATHER\nplanner-02,Ñandú's protocol\n"
+    listed, _ = case_list.read(practice / "cases.csv")
+    known = {"": "", "dr quillfeather": "planner-01", "ñandú's protocol": "planner-02"}
+    wanted = {case.case_id: known[case.planner.casefold()] for case in listed}
+    with MouthStore(project.root / "data" / "latents.h5") as store:
+        assert store.planners == [wanted[case_id] for case_id in store.case_ids]
+        assert set(store.planners) == set(known.values())
+    with MouthStore(project.root / "data" / "autoencoder_clouds.h5") as store:
+        assert set(store.planners) == {""}  # a new planner does not train the autoencoder again
+    assert "planners: 2; cases without one: " in said
 
 
 def test_the_mirror_of_remote_meshes_is_without_the_names_in_stl_files(

@@ -29,7 +29,7 @@ def mouth(number: int, layout: Layout = LAYOUT) -> Mouth:
     values = {
         name: (rng.normal(size=shape) * 3).astype(dtype)
         for name, (shape, dtype) in layout.columns().items()
-        if name not in ("case_id", "split")
+        if name not in ("case_id", "split", "planner")
     }
 
     def both(name: str) -> np.ndarray:
@@ -44,6 +44,7 @@ def mouth(number: int, layout: Layout = LAYOUT) -> Mouth:
         latents=both("latents") if layout.features else None,
         case_id=f"näme-{number}",
         split=("train", "val", "test")[number % 3],
+        planner=("", "planner-01", "planner-9999")[number % 3],
     )
 
 
@@ -88,7 +89,7 @@ def test_mouths_come_back_however_many_a_chunk_holds_and_though_the_writer_s_arr
             one = mouth(number, layout)
             for name in ("points", "pose", "present", "fdi", "dropped", "latents"):
                 getattr(reused, name)[:] = getattr(one, name)
-            writer.append(replace(reused, case_id=one.case_id, split=one.split))
+            writer.append(replace(reused, case_id=one.case_id, split=one.split, planner=one.planner))
     with MouthStore(tmp_path / "a.h5") as store:
         assert store.case_ids == [f"näme-{number}" for number in range(count)]
         assert list(store.rows_of("val")) == list(range(1, count, 3))
@@ -148,6 +149,8 @@ def test_columns_have_the_contract_s_names_shapes_and_types(tmp_path: Path) -> N
         assert (file["points"].shape, file["points"].dtype) == ((2, SLOT_COUNT, 256, 3), np.float32)
         assert {"slots", "format_version"} <= set(file.attrs)
         assert file["case_id"].asstr()[0] == "näme-0"
+        assert file["planner"].shape == (2,)
+        assert list(file["planner"].asstr()) == ["", "planner-01"]
 
 
 def test_an_empty_file_is_a_file(tmp_path: Path) -> None:
@@ -172,7 +175,7 @@ def test_another_format_version_is_refused(tmp_path: Path, version: int | None) 
         del file.attrs["format_version"]
         if version is not None:
             file.attrs["format_version"] = version
-    with pytest.raises(DentalignError, match=rf"a\.h5: format_version {version}, this program reads 3"):
+    with pytest.raises(DentalignError, match=rf"a\.h5: format_version {version}, this program reads 4"):
         MouthStore(tmp_path / "a.h5")
 
 

@@ -21,9 +21,10 @@ PLANTED = {
     "digits": 79161234567,
     "free": "Patient is afraid of needles",
 }
+PLANNERS = ("Dr Quillfeather", "Ñandú's protocol", "", "DR QUILLFEATHER")  # two planners
 WORDS = (
     "Petrovich", "Zoë", "Zo\\u00eb", "needles", "clinic.example",
-    "1987-05", "19870512", "916 123", "79161234567",
+    "1987-05", "19870512", "916 123", "79161234567", "Quillfeather", "QUILLFEATHER", "Ñandú",
 )  # fmt: skip
 
 
@@ -85,8 +86,11 @@ def own_practice(project: Project) -> Path:
     rows = list(csv.reader((practice / "cases.csv").read_text(encoding="utf-8").splitlines()))
     with open(practice / "cases.csv", "w", encoding="utf-8", newline="") as table:
         writer = csv.writer(table)
-        writer.writerow([*rows[0], "patient_id", "name", "note"])
-        writer.writerows([*row, named_patient(row[0]), PLANTED["name"], PLANTED["free"]] for row in rows[1:])
+        writer.writerow([*rows[0], "patient_id", "name", "note", "planner"])
+        writer.writerows(
+            [*row, named_patient(row[0]), PLANTED["name"], PLANTED["free"], PLANNERS[number % len(PLANNERS)]]
+            for number, row in enumerate(rows[1:])
+        )
         writer.writerow([PLANTED["name"], PLANTED["mail"]])
         writer.writerow([rows[1][0], named_patient(rows[1][0])])  # a second time
     for mesh in (practice / "stl").rglob(f"{FDIS[0]}.stl"):
