@@ -9,12 +9,14 @@ from dentalign.clinical.landmarks import LANDMARK_INDEX
 from dentalign.clinical.mouth_points import QUADRANTS, SIDES, MouthPoints, NotMeasurable
 from dentalign.geometry.average_mouth import average_mouth
 from dentalign.geometry.rigid import Array
+from dentalign.mouth import EDGE_POINTS
 from dentalign.teeth import ARCHES, LOWER, SLOT_INDEX
 
 CLASS_LIMIT_MM = 2.0  # half of the width of one cusp
 NEAR_MM = 8.0  # an upper tooth farther from the lower teeth has no antagonist
 _BEYOND_MM = 2.0  # nor has one that stands so far beyond an end of the lower line
-_EDGE = [LANDMARK_INDEX[name] for name in ("edge_mesial", "edge_middle", "edge_distal", "incisal_tip")]
+_EDGE = [LANDMARK_INDEX[name] for name in ("edge_mesial", "edge_middle", "edge_distal", *EDGE_POINTS)]
+_LEVEL_MM = 0.05  # points of an edge that differ by less are level
 # Mid-plane: widths and depths of the arch vary by this share, teeth stray by so many mm.
 _FORM_SPREAD, _STRAY_MM, _FAR_MM = np.array([0.06, 0.06, 0.12]), 1.2, 1.5
 
@@ -40,11 +42,12 @@ def _front_edge(mouth: MouthPoints, arch: str) -> Array:
 
 
 def edge_point(mouth: MouthPoints, fdi: int) -> Array:
-    """Point (3,) of an incisal edge farthest towards the other arch."""
+    """Point (3,) of an incisal edge farthest towards the other arch; of several so high the mean."""
     mouth.at(fdi, "edge_middle")
     points = mouth.points[SLOT_INDEX[fdi], _EDGE]
+    points = points[np.isfinite(points).all(1)]
     height = points[:, 2] * (-1.0 if fdi // 10 in (1, 2) else 1.0)
-    return np.asarray(points[np.nanargmax(height)])
+    return np.asarray(points[height > height.max() - _LEVEL_MM].mean(0))
 
 
 def midline_mm(mouth: MouthPoints, arch: str) -> float:

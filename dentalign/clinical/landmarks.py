@@ -5,37 +5,22 @@ distal in 2 and 4). The rules are geometric: extremal points of the outline, hig
 same mesh gives the same points, and the mirror image of a mesh gives the mirror image of its points.
 """
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dentalign.geometry.rigid import Array
+from dentalign.mouth import EDGE_POINTS, EDGE_TILTS, LANDMARK_NAMES
 from dentalign.teeth import PRIMARY, SLOT_COUNT, SLOTS
 
-LANDMARK_NAMES = (
-    "edge_middle",  # incisors: middle of the incisal edge, and its two ends
-    "edge_mesial",
-    "edge_distal",
-    "incisal_tip",  # incisors: the highest point of the edge
-    "buccal_cusp",  # canines: the cusp; premolars: buccal; molars: mesiobuccal
-    "distobuccal_cusp",  # molars
-    "lingual_cusp",  # premolars: lingual; molars: mesiolingual
-    "distolingual_cusp",  # molars
-    "mesial_contact",  # the most mesial and most distal points of the outline seen from occlusal
-    "distal_contact",
-    "facial_axis",  # FA point: facial surface, halfway up the crown, halfway between the contacts
-    "facial_gingival",  # two points of the facial axis: the tangent at the FA point runs through them
-    "facial_occlusal",
-    "central_fossa",  # premolars and molars
-    "mesial_ridge",  # premolars and molars: marginal ridges
-    "distal_ridge",
-)
 LANDMARK_INDEX = {name: number for number, name in enumerate(LANDMARK_NAMES)}
 
 _EDGE_MM = 0.7  # the incisal edge is this high
 _CONTACT_MM = 0.15  # the contact area is this deep
 _APART = 0.12  # of the mesiodistal width: cusps of a molar stand at least so far from its middle
+_GUM = -0.3  # height of the facial outline near the gum, share of the crown's, from its middle
 _UPWARDS = 0.3  # cosine: facets that face the opposing arch
 
 
@@ -64,8 +49,10 @@ def crown_landmarks(triangles: Array, fdi: int) -> NDArray[np.float32]:
         found |= crown.molar_cusps() | crown.occlusal_surface()
     else:
         found |= crown.premolar_cusps() | crown.occlusal_surface()
-    tips = [found[name][0] for name in ("edge_middle", "buccal_cusp", "distobuccal_cusp") if name in found]
-    found |= crown.facial_axis(float(np.mean(tips)))
+    top = None
+    if "distobuccal_cusp" not in found:
+        top = float(found["edge_middle" if position <= 2 else "buccal_cusp"][0])
+    found |= crown.facial_axis(top)
     points = np.full((len(LANDMARK_NAMES), 3), np.nan, np.float32)
     for name, point in found.items():
         points[LANDMARK_INDEX[name]] = point * flip
@@ -83,6 +70,12 @@ def mouth_landmarks(crowns: Mapping[int, Array], fdi: NDArray[np.uint8]) -> NDAr
     for slot, triangles in crowns.items():
         points[slot] = crown_landmarks(triangles, int(fdi[slot]) or SLOTS[slot])
     return points
+
+
+@functools.cache
+def _edge_directions() -> Array:
+    tilt, azimuth = np.radians(np.array(EDGE_TILTS).T)
+    return np.stack([np.sin(tilt) * np.cos(azimuth), np.sin(tilt) * np.sin(azimuth), np.cos(tilt)], axis=1)
 
 
 class _Crown:
@@ -117,12 +110,11 @@ class _Crown:
         edge = self.points[self.points[:, 2] > self.high[2] - _EDGE_MM]
         x = edge[:, 0]
         mesial, distal = edge[x > x.max() - 1e-6].mean(0), edge[x < x.min() + 1e-6].mean(0)
-        tip = self.highest(self.occlusal_half)
-        return {
+        farthest = self.points[np.argmax(_edge_directions() @ self.points.T, axis=1)]
+        return dict(zip(EDGE_POINTS, farthest, strict=True)) | {
             "edge_mesial": mesial,
             "edge_distal": distal,
             "edge_middle": (mesial + distal) / 2,
-            "incisal_tip": tip,
         }
 
     def premolar_cusps(self) -> dict[str, Array]:
@@ -156,30 +148,41 @@ class _Crown:
             found["central_fossa"] = points[points[:, 2] < points[:, 2].min() + 1e-6].mean(0)
         return found
 
-    def facial_axis(self, top: float) -> dict[str, Array]:
+    def facial_axis(self, top: float | None) -> dict[str, Array]:
         """FA point, and two points of the tangent there.
 
-        The facial axis runs from the middle of the facial outline near the gum to the edge, the cusp or, on
-        molars, between the buccal cusps. Its depth is that of a straight line through the silhouette of the
-        middle third of the width, over the middle half of the height.
+        The facial axis runs from the middle of the facial outline near the gum to the edge or the cusp; on
+        molars, whose groove is hard to find, along z. Its depth is that of a straight line through the
+        silhouette of the middle third of the width, over the middle half of the height. Found on cuts at a
+        few heights.
 
-        top : x of the axis at the height of the tip
+        top : x of the axis at the height of the tip; None for an axis along z
         """
-        middle = np.abs(self.x) < self.size[0] / 6
-        levels = np.linspace(-0.25, 0.25, 11) * self.size[2]
-        near = np.abs(self.z[middle][None] - levels[:, None]) < 0.06 * self.size[2]
-        depths = np.where(near, self.y[middle], -np.inf).max(1)
+        levels = self.size[2] * np.array([_GUM, -0.25, -0.15, -0.05, 0.05, 0.15, 0.25])
+        cuts = [self._cut(level) for level in levels]
+        gum = cuts[0][cuts[0][:, 1] > 0]
+        third = self.size[0] / 6
+        depths = np.array([cut[np.abs(cut[:, 0]) < third, 1].max(initial=-np.inf) for cut in cuts[1:]])
         seen = np.isfinite(depths)
-        gum = (self.y > 0) & (np.abs(self.z + 0.3 * self.size[2]) < 0.1 * self.size[2])
-        if seen.sum() < 2 or not gum.any():
+        if seen.sum() < 2 or not len(gum):
             return {}
-        slope, depth = np.polyfit(levels[seen], depths[seen], 1)
-        low = (self.x[gum].max() + self.x[gum].min()) / 2
-        lean = (top - self.middle[0] - low) / (0.8 * self.size[2])
-        quarter = self.size[2] / 4
-        heights = {"facial_gingival": -quarter, "facial_axis": 0.0, "facial_occlusal": quarter}
-        return {
-            name: self.middle
-            + np.array([low + lean * (height + 0.3 * self.size[2]), depth + slope * height, height])
-            for name, height in heights.items()
-        }
+        slope, depth = np.polyfit(levels[1:][seen], depths[seen], 1)
+        low = (gum[:, 0].max() + gum[:, 0].min()) / 2
+        lean = 0.0 if top is None else (top - self.middle[0] - low) / ((0.5 - _GUM) * self.size[2])
+        found = {}
+        for name, share in (("facial_gingival", -0.25), ("facial_axis", 0.0), ("facial_occlusal", 0.25)):
+            height = share * self.size[2]
+            across = low + lean * (height - _GUM * self.size[2])
+            found[name] = self.middle + np.array([across, depth + slope * height, height])
+        return found
+
+    def _cut(self, level: float) -> Array:
+        """Points x, y (K, 2) where the edges of the facets pass a height, from the middle of the crown."""
+        z = self.corners[:, :, 2] - self.middle[2] - level
+        points = []
+        for one, other in ((0, 1), (1, 2), (2, 0)):
+            through = (z[:, one] <= 0) != (z[:, other] <= 0)
+            start, end = self.corners[through, one], self.corners[through, other]
+            share = z[through, one] / (z[through, one] - z[through, other])
+            points.append((start + share[:, None] * (end - start) - self.middle)[:, :2])
+        return np.concatenate(points)

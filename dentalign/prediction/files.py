@@ -10,11 +10,12 @@ from typing import Literal
 import numpy as np
 
 from dentalign.cases import case_document, slots
+from dentalign.clinical import tables
 from dentalign.files import atomic, csv_table
 from dentalign.geometry import movement, stl
 from dentalign.geometry.rigid import Array, apply
 from dentalign.mouth import T1, T2
-from dentalign.prediction import planned_document, staging
+from dentalign.prediction import clinical_states, planned_document, staging
 from dentalign.prediction.predictor import Prediction
 from dentalign.prediction.staging import Predict
 from dentalign.reports.scene import Scene, SceneTooth
@@ -46,6 +47,8 @@ def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> lis
 
     json/<case_id>.json      case document with T1, the treatment stages in between if wanted, and T2
     movement/<case_id>.csv   a row per tooth, see `table`
+    clinical/<case_id>.json  clinical measures at T1, predicted T2 and, if the input has a plan, of the plan
+    clinical/<case_id>.csv   the same as a table
     picture/<case_id>.png    T1, predicted T2 and, if the input has a plan, its T2
     report/<case_id>.html    the same in 3D
     moved/<case_id>/         crowns, head frame, mm: stage-000/<FDI>.stl (T1) and so on, or stage-000.glb
@@ -66,9 +69,11 @@ def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> lis
     )
     remove(folder, case.case_id)
     files = [folder / "json" / f"{case.case_id}.json", folder / "movement" / f"{case.case_id}.csv"]
+    measured = clinical_states.states(case, (prediction.pose, prediction.mask))
     plain = case_document.as_exported(document)
     atomic.write_text(files[0], json.dumps(plain, allow_nan=False, indent=1) + "\n")
     atomic.write_text(files[1], _csv(table(prediction)))
+    files += tables.write(folder / "clinical", case.case_id, measured)
     if wanted.moved != "none":
         moved = folder / "moved" / case.case_id
         with atomic.replacing(moved) as part:
@@ -83,14 +88,18 @@ def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> lis
         files += [folder / "picture" / f"{case.case_id}.png", folder / "report" / f"{case.case_id}.html"]
         shown = scene(prediction, after[:-1])
         picture.write(files[-2], shown)
-        page.write_case(files[-1], shown, prediction.warnings)
+        clinical = page.ClinicalTable(
+            tuple(tables.TIMES[time] for time in measured), tables.report_rows(measured, case.mouth)
+        )
+        page.write_case(files[-1], shown, prediction.warnings, clinical)
     return files
 
 
 def remove(out: str | Path, case_id: str) -> None:
     """Remove the files of an earlier prediction of a case below a folder, see `write`."""
     shutil.rmtree(Path(out) / "moved" / case_id, ignore_errors=True)
-    for name in ("json/{}.json", "movement/{}.csv", "picture/{}.png", "report/{}.html"):
+    names = ("json/{}.json", "movement/{}.csv", "clinical/{}.json", "clinical/{}.csv")
+    for name in (*names, "picture/{}.png", "report/{}.html"):
         (Path(out) / name.format(case_id)).unlink(missing_ok=True)
 
 

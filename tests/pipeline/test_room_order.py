@@ -11,6 +11,7 @@ ORDER = (
     "running",
     "geometry",
     "mouth",
+    "clinical",
     "cases",
     "dataset",
     "training",

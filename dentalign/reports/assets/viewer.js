@@ -542,6 +542,35 @@
   });
   canvas.addEventListener("wheel", () => document.activeElement === canvas && markView(""), { passive: true });
 
+  // ------------------------------------------------------------------ points of a clinical measure
+
+  let marks = []; // spheres, each a child of its tooth
+  function mark(points) {
+    for (const sphere of marks) sphere.removeFromParent();
+    marks = [];
+    for (const [fdi, x, y, z] of points) {
+      const tooth = teeth.find((other) => other.fdi === fdi);
+      if (!tooth || !tooth.mesh) continue;
+      const sphere = new THREE.Mesh(new THREE.SphereGeometry(0.7, 16, 12), new THREE.MeshBasicMaterial({ color: 0xd0202a, depthTest: false }));
+      sphere.renderOrder = 10;
+      sphere.position.set(x, y, z);
+      tooth.mesh.add(sphere);
+      marks.push(sphere);
+    }
+    draw();
+  }
+
+  for (const table of document.querySelectorAll("table.clinical")) {
+    table.addEventListener("click", (event) => {
+      const button = event.target.closest("button[data-marks]");
+      if (!button) return;
+      const pressed = button.getAttribute("aria-pressed") === "true";
+      for (const other of document.querySelectorAll("button[data-marks]")) other.setAttribute("aria-pressed", "false");
+      button.setAttribute("aria-pressed", String(!pressed));
+      mark(pressed ? [] : JSON.parse(button.dataset.marks));
+    });
+  }
+
   // ------------------------------------------------------------------ for tests and scripts
 
   const at = (fdi) => teeth.find((tooth) => tooth.fdi === fdi && tooth.shown);
@@ -561,6 +590,8 @@
       const frame = canvas.getBoundingClientRect();
       return [frame.left + ((seen.x + 1) / 2) * frame.width, frame.top + ((1 - seen.y) / 2) * frame.height];
     },
+    /** Number of points of a clinical measure that are marked. */
+    markedPoints: () => marks.length,
     /** FDI numbers of the visible teeth. */
     shownTeeth: () => teeth.filter((tooth) => tooth.shown).map((tooth) => tooth.fdi),
     /** The colour of a tooth, sRGB 0 to 1. */
