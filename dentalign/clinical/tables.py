@@ -101,7 +101,7 @@ def _marks(name: str, mouth: Mouth) -> str:
 
 
 def sources_of(name: str) -> list[tuple[int, str]]:
-    """FDI numbers and landmarks that a measure is taken from; [] for measures of many points, such as indices."""
+    """FDI numbers and landmarks that a measure is taken from; [] for measures of many points."""
     arch = "upper" if "upper" in name else "lower"
     right, left = (10 * quadrant for quadrant in QUADRANTS[arch])
     up, low = (10 * quadrant for quadrant in SIDES["left" if "left" in name else "right"])
