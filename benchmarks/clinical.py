@@ -72,8 +72,9 @@ def main() -> None:
             began = time.perf_counter()
             for slot, triangles in crowns.items():
                 sampler.landmarks(triangles, int(mouth.fdi[slot]))
-            found = measures.measure(mouth.landmarks, mouth.pose[T1], mouth.present[T1],
-            mouth.fdi)["measures"] seconds.append(time.perf_counter() - began)
+            at_t1 = (mouth.landmarks, mouth.pose[T1], mouth.present[T1], mouth.fdi)
+            found = measures.measure(*at_t1)["measures"]
+            seconds.append(time.perf_counter() - began)
             truth = manifest[case_id]["truth"]
             compare_with_truth(off, mouth, found, truth, generator.arch_axes(model, _teeth(generator, mouth)))
             landmarks = json.loads(file.read_text())["Staging"][0]["Landmarks"]
