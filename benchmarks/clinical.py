@@ -46,9 +46,10 @@ CLASSES = ["I", "II", "III"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter) parser.add_argument("cases_dir", metavar="CASES",
-    type=Path) parser.add_argument("generator", metavar="GENERATOR", type=Path)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("cases_dir", metavar="CASES", type=Path)
+    parser.add_argument("generator", metavar="GENERATOR", type=Path)
     parser.add_argument("--cases", type=int, default=300)
     given = parser.parse_args()
     sys.path.insert(0, str(given.generator))
@@ -64,8 +65,9 @@ def main() -> None:
             file = given.cases_dir / "json" / f"{case_id}.json"
             document = case_document.parse(file.read_bytes(), case_id, ends_only=True)
             try:
-                mouth, crowns = read_case(document, str(file), meshes, sampler, Findings(case_id,
-                "benchmark"))
+                mouth, crowns = read_case(
+                    document, str(file), meshes, sampler, Findings(case_id, "benchmark")
+                )
             except CaseDefect as defect:
                 print(f"{case_id}: left out: {defect.seen}")
                 continue

@@ -5,6 +5,7 @@ with the reason, such as "36 and 46 are missing"; nothing is guessed.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -117,10 +118,7 @@ def _par(mouth: MouthPoints) -> tuple[int, dict[str, int]]:
 def _list() -> list[tuple[tuple[str, ...], _Compute]]:
     found = [
         _several(("overjet_mm", "overbite_mm"), bite.overjet_and_overbite_mm),
-        *(
-            _number(f"{name}_midline_mm", lambda m, a=name: bite.midline_mm(m, a))
-            for name in ("upper", "lower")
-        ),
+        *(_number(f"{name}_midline_mm", partial(bite.midline_mm, arch=name)) for name in ("upper", "lower")),
         *(_with_class("molar_relation", side, bite.molar_relation_mm) for side in SIDES),
         *(_with_class("canine_relation", side, bite.canine_relation_mm) for side in SIDES),
         _several(("crossbite_teeth", "scissor_bite_teeth"), bite.crossbites),
@@ -129,16 +127,16 @@ def _list() -> list[tuple[tuple[str, ...], _Compute]]:
     ]
     for name in ("upper", "lower"):
         found += [
-            _number(f"irregularity_{name}_mm", lambda m, a=name: arch.irregularity_mm(m, a)),
-            _number(f"crowding_{name}_mm", lambda m, a=name: arch.crowding_mm(m, a)),
-            _number(f"arch_length_{name}_mm", lambda m, a=name: arch.length_mm(m, a)),
+            _number(f"irregularity_{name}_mm", partial(arch.irregularity_mm, arch=name)),
+            _number(f"crowding_{name}_mm", partial(arch.crowding_mm, arch=name)),
+            _number(f"arch_length_{name}_mm", partial(arch.length_mm, arch=name)),
             *(
-                _number(f"width_{label}_{name}_mm", lambda m, a=name, p=position: arch.width_mm(m, a, p))
+                _number(f"width_{label}_{name}_mm", partial(arch.width_mm, arch=name, position=position))
                 for label, position in _WIDTHS.items()
             ),
         ]
     found += [
-        *(_number(f"spee_{side}_mm", lambda m, s=side: arch.spee_mm(m, s)) for side in SIDES),
+        *(_number(f"spee_{side}_mm", partial(arch.spee_mm, side=side)) for side in SIDES),
         _several(("tip_deg", "torque_deg"), inclination.tip_and_torque),
         _several(("par", "par_components"), _par),
         (("ogs_parts",), lambda mouth: {"ogs_parts": indices.ogs_parts(mouth)}),

@@ -56,7 +56,7 @@ def test_midline_of_an_arch_whose_incisors_stand_two_millimetres_to_the_left(mou
     after = mouth.shift(11, 12, 21, 22, by=(2.0, 0.0, 0.0)).measure()["measures"]
     assert before["upper_midline_mm"] == pytest.approx(0.0, abs=0.02)
     assert after["upper_midline_mm"] == pytest.approx(2.0, abs=0.5)  # they take some of the arch along
-    assert after["lower_midline_mm"] == pytest.approx(0.0, abs=0.1)
+    assert after["lower_midline_mm"] == pytest.approx(0.0, abs=0.3)
 
 
 def test_bolton_of_measured_widths_and_of_crowns_with_these_widths() -> None:
