@@ -46,6 +46,7 @@ CLASSES = ["I", "II", "III"]
 
 
 def main() -> None:
+    """Measure the cases and print how near they come."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("cases_dir", metavar="CASES", type=Path)
@@ -103,6 +104,7 @@ def _teeth(generator: Any, mouth: Mouth) -> list[Any]:
 def compare_with_truth(
     off: dict[str, list[float]], mouth: Mouth, found: dict[str, Any], truth: dict[str, Any], axes: Array
 ) -> None:
+    """Add the differences of one case from the generator's truth; `axes` (3, 3) are those of its arches."""
     for arch in ("upper", "lower"):
         name = f"{arch}_midline_mm"
         if name in found and truth.get(f"{name}_t1") is not None:
@@ -126,6 +128,7 @@ def compare_with_export(
     found: dict[str, Any],
     exported: dict[str, Any],
 ) -> None:
+    """Add the differences of one case from the measures of its exported landmarks, and its molar classes."""
     landmarks = mouth.landmarks.copy()
     heads: dict[int, dict[str, Array]] = {}
     for slot in np.flatnonzero(mouth.present[T1]).tolist():
