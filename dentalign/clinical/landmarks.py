@@ -35,10 +35,7 @@ def crown_landmarks(triangles: Array, fdi: int) -> NDArray[np.float32]:
     # In axes in which +x is mesial; antimeres are mirror images.
     flip = np.array([1.0 if fdi // 10 % 2 else -1.0, 1.0, 1.0])
     corners = np.asarray(triangles, np.float64) * flip
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) * flip[0]
-    length = np.sqrt(np.einsum("ij,ij->i", normals, normals))
-    normals = normals / np.where(length > 0, length, 1.0)[:, None]
-    crown = _Crown(corners, normals)
+    crown = _Crown(corners)
     found = crown.contacts()
     position = fdi % 10
     if position <= 2:
@@ -79,16 +76,18 @@ def _edge_directions() -> Array:
 
 
 class _Crown:
-    """Corners (F, 3, 3) and outward normals (F, 3) of a crown, +x mesial."""
+    """Corners (F, 3, 3) of a crown's facets, +x mesial; x, y and z (3 F,) count from its middle."""
 
-    def __init__(self, corners: Array, normals: Array):
-        self.corners, self.normals = corners, normals
-        self.points = corners.reshape(-1, 3)
-        self.low, self.high = self.points.min(0), self.points.max(0)
+    def __init__(self, corners: Array):
+        self.corners, self.points = corners, corners.reshape(-1, 3)
+        rows = np.ascontiguousarray(self.points.T)  # a third of the time of the columns
+        self.low, self.high = rows.min(1), rows.max(1)
         self.size = self.high - self.low
         self.middle = (self.low + self.high) / 2
-        self.x, self.y, self.z = (self.points - self.middle).T
+        self.x, self.y, self.z = rows - self.middle[:, None]
         self.occlusal_half = self.z > 0
+        a, b, c = np.ascontiguousarray(self.z.reshape(-1, 3).T)
+        self.facet_low, self.facet_high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
 
     def highest(self, chosen: NDArray[np.bool_]) -> Array:
         """Highest of the chosen corners; NaN if none is chosen."""
@@ -136,8 +135,7 @@ class _Crown:
 
     def occlusal_surface(self) -> dict[str, Array]:
         """Lowest point between the cusps; highest points of the two marginal ridges between the cusps."""
-        upwards = np.repeat(self.normals[:, 2] > _UPWARDS, 3) & self.occlusal_half
-        between = upwards & (np.abs(self.y) < 0.2 * self.size[1])
+        between = self.occlusal_half & (np.abs(self.y) < 0.2 * self.size[1]) & np.repeat(self._upwards(), 3)
         found = {
             "mesial_ridge": self.highest(between & (self.x > 0.3 * self.size[0])),
             "distal_ridge": self.highest(between & (self.x < -0.3 * self.size[0])),
@@ -147,6 +145,15 @@ class _Crown:
             points = self.points[inner]
             found["central_fossa"] = points[points[:, 2] < points[:, 2].min() + 1e-6].mean(0)
         return found
+
+    def _upwards(self) -> NDArray[np.bool_]:
+        """Facets (F,) that face the opposing arch or away from it, not the sides; component by component."""
+        x, y, z = (part.reshape(-1, 3) for part in (self.x, self.y, self.z))
+        ux, uy, uz = (part[:, 1] - part[:, 0] for part in (x, y, z))
+        vx, vy, vz = (part[:, 2] - part[:, 0] for part in (x, y, z))
+        across = ux * vy - uy * vx
+        area = np.sqrt((uy * vz - uz * vy) ** 2 + (uz * vx - ux * vz) ** 2 + across**2)
+        return np.asarray(np.abs(across) > _UPWARDS * area)
 
     def facial_axis(self, top: float | None) -> dict[str, Array]:
         """FA point, and two points of the tangent there.
@@ -178,11 +185,12 @@ class _Crown:
 
     def _cut(self, level: float) -> Array:
         """Points x, y (K, 2) where the edges of the facets pass a height, from the middle of the crown."""
-        z = self.corners[:, :, 2] - self.middle[2] - level
+        corners = self.corners[(self.facet_low <= level) & (self.facet_high > level)] - self.middle
+        z = corners[:, :, 2] - level
         points = []
         for one, other in ((0, 1), (1, 2), (2, 0)):
             through = (z[:, one] <= 0) != (z[:, other] <= 0)
-            start, end = self.corners[through, one], self.corners[through, other]
+            start, end = corners[through, one], corners[through, other]
             share = z[through, one] / (z[through, one] - z[through, other])
-            points.append((start + share[:, None] * (end - start) - self.middle)[:, :2])
+            points.append((start + share[:, None] * (end - start))[:, :2])
         return np.concatenate(points)
