@@ -47,7 +47,8 @@ def edge_point(mouth: MouthPoints, fdi: int) -> Array:
     points = mouth.points[SLOT_INDEX[fdi], _EDGE]
     points = points[np.isfinite(points).all(1)]
     height = points[:, 2] * (-1.0 if fdi // 10 in (1, 2) else 1.0)
-    return np.asarray(points[height > height.max() - _LEVEL_MM].mean(0))
+    level = np.unique(points[height > height.max() - _LEVEL_MM], axis=0)
+    return np.asarray(level.mean(0))
 
 
 def midline_mm(mouth: MouthPoints, arch: str) -> float:

@@ -1,5 +1,7 @@
 """Clinical measures of mouths that are built with known values."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -29,7 +31,7 @@ def mouth() -> MadeMouth:
     return made.shift(*LOWER, by=(0.0, 3.0 - apart[1], 2.0 - apart[2]))
 
 
-def numbers(found: dict) -> dict[str, float]:
+def numbers(found: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in found["measures"].items() if isinstance(value, int | float)}
 
 

@@ -1,6 +1,9 @@
 """Mouths of simple crowns, built in code, whose clinical measures are known by construction."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from dentalign.clinical import landmarks, measures
 from dentalign.geometry import rigid
@@ -86,8 +89,8 @@ class MadeMouth:
         other.pose, other.present = flip @ self.pose[swap] @ flip, self.present[swap]
         return other
 
-    def landmarks(self) -> np.ndarray:
+    def landmarks(self) -> NDArray[np.float32]:
         return landmarks.mouth_landmarks(self.crowns, self.fdi)
 
-    def measure(self) -> dict:
+    def measure(self) -> dict[str, dict[str, Any]]:
         return measures.measure(self.landmarks(), self.pose, self.present, self.fdi)
