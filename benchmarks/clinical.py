@@ -114,7 +114,7 @@ def compare_with_truth(
     try:
         staying = mouth.present[T1] & mouth.present[T2]
         points = mouth_points(mouth.landmarks, mouth.pose[T1], staying, mouth.fdi, axes)
-        overjet, overbite = bite.overjet_and_overbite_mm(points)
+        overjet, overbite = bite.overjet_and_overbite_mm(points, level_mm=0.0)
     except NotMeasurable:
         return
     off["overjet"].append(overjet - truth["overjet_mm_t1"])

@@ -16,12 +16,12 @@ CLASS_LIMIT_MM = 2.0  # half of the width of one cusp
 NEAR_MM = 8.0  # an upper tooth farther from the lower teeth has no antagonist
 _BEYOND_MM = 2.0  # nor has one that stands so far beyond an end of the lower line
 _EDGE = [LANDMARK_INDEX[name] for name in ("edge_mesial", "edge_middle", "edge_distal", *EDGE_POINTS)]
-_LEVEL_MM = 0.02  # points of an edge that differ by less are level
+LEVEL_MM = 0.1  # points of an edge that differ by less are level
 # Mid-plane: widths and depths of the arch vary by this share, teeth stray by so many mm.
 _FORM_SPREAD, _STRAY_MM, _FAR_MM = np.array([0.06, 0.06, 0.12]), 1.2, 1.5
 
 
-def overjet_and_overbite_mm(mouth: MouthPoints) -> tuple[float, float]:
+def overjet_and_overbite_mm(mouth: MouthPoints, level_mm: float = LEVEL_MM) -> tuple[float, float]:
     """Overjet and overbite of the central incisors.
 
     The point of each incisal edge that stands farthest towards the other arch is taken, and the mean of the
@@ -30,24 +30,27 @@ def overjet_and_overbite_mm(mouth: MouthPoints) -> tuple[float, float]:
     plane; norm 1 to 3 mm, negative for an open bite. A missing or primary central incisor leaves that of the
     other side; not measurable where both of an arch are. Source: Proffit, "Contemporary Orthodontics"; edge
     to edge.
+
+    level_mm : points of an edge that differ less in height count as level, and their mean is taken; 0 for the
+               highest point alone
     """
-    lower, upper = (_front_edge(mouth, arch) for arch in ("lower", "upper"))
+    lower, upper = (_front_edge(mouth, arch, level_mm) for arch in ("lower", "upper"))
     return float(lower[1] - upper[1]), float(lower[2] - upper[2])
 
 
-def _front_edge(mouth: MouthPoints, arch: str) -> Array:
+def _front_edge(mouth: MouthPoints, arch: str, level_mm: float) -> Array:
     """Mean of the highest edge points (3,) of the central incisors."""
     teeth = mouth.present_of(*(10 * quadrant + 1 for quadrant in QUADRANTS[arch]))
-    return np.mean([edge_point(mouth, tooth) for tooth in teeth], axis=0)
+    return np.mean([edge_point(mouth, tooth, level_mm) for tooth in teeth], axis=0)
 
 
-def edge_point(mouth: MouthPoints, fdi: int) -> Array:
+def edge_point(mouth: MouthPoints, fdi: int, level_mm: float) -> Array:
     """Point (3,) of an incisal edge farthest towards the other arch; of several so high the mean."""
     mouth.at(fdi, "edge_middle")
     points = mouth.points[SLOT_INDEX[fdi], _EDGE]
     points = points[np.isfinite(points).all(1)]
     height = points[:, 2] * (-1.0 if fdi // 10 in (1, 2) else 1.0)
-    level = np.unique(points[height > height.max() - _LEVEL_MM], axis=0)
+    level = np.unique(points[height >= height.max() - level_mm], axis=0)
     return np.asarray(level.mean(0))
 
 

@@ -544,18 +544,16 @@
 
   // ------------------------------------------------------------------ points of a clinical measure
 
-  let marks = []; // spheres, each a child of its tooth
+  let marks = []; // dots, each a child of its tooth
   function mark(points) {
-    for (const sphere of marks) sphere.removeFromParent();
+    for (const dot of marks) dot.removeFromParent();
     marks = [];
     for (const [fdi, x, y, z] of points) {
       const tooth = teeth.find((other) => other.fdi === fdi);
       if (!tooth || !tooth.mesh) continue;
-      const sphere = new THREE.Mesh(new THREE.SphereGeometry(0.7, 16, 12), new THREE.MeshBasicMaterial({ color: 0xd0202a, depthTest: false }));
-      sphere.renderOrder = 10;
-      sphere.position.set(x, y, z);
-      tooth.mesh.add(sphere);
-      marks.push(sphere);
+      const dot = toothMeshes.dotOf([x, y, z]);
+      tooth.mesh.add(dot);
+      marks.push(dot);
     }
     draw();
   }
