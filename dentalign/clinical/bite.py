@@ -31,8 +31,8 @@ def overjet_and_overbite_mm(mouth: MouthPoints, level_mm: float = LEVEL_MM) -> t
     other side; not measurable where both of an arch are. Source: Proffit, "Contemporary Orthodontics"; edge
     to edge.
 
-    level_mm : points of an edge that differ less in height count as level, and their mean is taken; 0 for the
-               highest point alone
+    level_mm : points of an edge that differ less in height count as level, and the point midway between the
+               two that are farthest apart is taken; 0 for the highest point alone
     """
     lower, upper = (_front_edge(mouth, arch, level_mm) for arch in ("lower", "upper"))
     return float(lower[1] - upper[1]), float(lower[2] - upper[2])
@@ -45,13 +45,15 @@ def _front_edge(mouth: MouthPoints, arch: str, level_mm: float) -> Array:
 
 
 def edge_point(mouth: MouthPoints, fdi: int, level_mm: float) -> Array:
-    """Point (3,) of an incisal edge farthest towards the other arch; of several so high the mean."""
+    """Point (3,) of an incisal edge farthest towards the other arch; of a level edge the middle."""
     mouth.at(fdi, "edge_middle")
     points = mouth.points[SLOT_INDEX[fdi], _EDGE]
     points = points[np.isfinite(points).all(1)]
     height = points[:, 2] * (-1.0 if fdi // 10 in (1, 2) else 1.0)
-    level = np.unique(points[height >= height.max() - level_mm], axis=0)
-    return np.asarray(level.mean(0))
+    level = points[height >= height.max() - level_mm]
+    apart = np.linalg.norm(level[:, None] - level, axis=-1)
+    one, other = np.unravel_index(np.argmax(apart), apart.shape)
+    return np.asarray((level[one] + level[other]) / 2)
 
 
 def midline_mm(mouth: MouthPoints, arch: str) -> float:
