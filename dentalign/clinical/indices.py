@@ -56,7 +56,7 @@ def par_components(mouth: MouthPoints) -> dict[str, int]:
         "lower_anterior": _anterior(mouth, "lower"),
         "buccal_right": _buccal(mouth, "right", over),
         "buccal_left": _buccal(mouth, "left", over),
-        "overjet": _above(overjet, 3, 5, 7, 9) + _anterior_crossbite(front),
+        "overjet": _above(round(overjet, 1), 3, 5, 7, 9) + _anterior_crossbite(front),
         "overbite": _overbite(overbite),
         "centreline": _centreline(mouth),
     }
