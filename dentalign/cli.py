@@ -371,6 +371,47 @@ def _parsed(parse: Callable[[str], T], text: str, option: str) -> T:
         raise typer.BadParameter(str(error), param_hint=option) from None
 
 
+@app.command("measure", epilog=command.EPILOG)
+def measure_(
+    case: Annotated[
+        Path, typer.Argument(metavar="CASE", exists=True, dir_okay=False, help="Case (<case_id>.json).")
+    ],
+    meshes: Annotated[
+        str, typer.Option(help="Folder with <FDI>.stl, or folder or URL with <case_id>/<FDI>.stl.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write <case_id>.json and <case_id>.csv into. Default: only print."),
+    ] = None,
+    buccal_axis: Annotated[
+        Literal["auto", "+y", "-y"], typer.Option(help="As for `dentalign predict`.")
+    ] = "auto",
+    params_file: Annotated[Path | None, typer.Option("--params", help=_PARAMS_HELP)] = None,
+) -> None:
+    """Measure a case as it stands, at T1 and, if it has a plan, at T2: overjet, molar class, crowding.
+
+    No model is needed. Prints a table (CSV); definitions, signs and norms are in docs/clinical-measures.md.
+    """
+    from dentalign import settings
+    from dentalign.cases.crowns import Sampler
+    from dentalign.cases.settings import Sample
+    from dentalign.clinical import tables
+    from dentalign.files import csv_table
+    from dentalign.prediction.clinical_states import measure_case
+
+    given = settings.load(params_file, "source", "fetch", "limits")
+    axis = given.source.buccal_axis if buccal_axis == "auto" else buccal_axis
+    sampler = Sampler(axis, Sample(points=8, oversampling=2), given.limits)  # the points are not used
+    lines: list[LeftOut] = []
+    try:
+        states = measure_case(
+            case, meshes, sampler, fetch=given.fetch, find_axis=buccal_axis == "auto", lines=lines, out=out
+        )
+    finally:
+        _print_left_out(lines)
+    typer.echo(csv_table.text(tables.COLUMNS, tables.rows(states)), nl=False)
+
+
 @app.command("check", epilog=command.EPILOG)
 def check_(
     source: Annotated[

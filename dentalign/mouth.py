@@ -18,6 +18,31 @@ from dentalign.teeth import MIRRORED_SLOT, SLOT_COUNT
 
 T1, T2 = 0, 1  # indices of the axis that has T1 and T2
 
+# Directions of the points on an incisal edge, deg: tilt from +z, azimuth from mesial (0) to labial (90).
+EDGE_TILTS = [(0, 0), *((20, azimuth) for azimuth in range(0, 360, 45))]
+EDGE_TILTS += [(40, azimuth) for azimuth in range(0, 360, 24)]
+EDGE_POINTS = tuple(f"edge_{tilt:02d}_{azimuth:03d}" for tilt, azimuth in EDGE_TILTS)
+
+# Landmarks of a crown, see `clinical.landmarks`.
+LANDMARK_NAMES = (
+    "edge_middle",  # incisors: middle of the incisal edge, and its two ends
+    "edge_mesial",
+    "edge_distal",
+    "buccal_cusp",  # canines: the cusp; premolars: buccal; molars: mesiobuccal
+    "distobuccal_cusp",  # molars
+    "lingual_cusp",  # premolars: lingual; molars: mesiolingual
+    "distolingual_cusp",  # molars
+    "mesial_contact",  # the most mesial and most distal points of the outline seen from occlusal
+    "distal_contact",
+    "facial_axis",  # FA point: facial surface, halfway up the crown, halfway between the contacts
+    "facial_gingival",  # two points of the facial axis: the tangent at the FA point runs through them
+    "facial_occlusal",
+    "central_fossa",  # premolars and molars
+    "mesial_ridge",  # premolars and molars: marginal ridges
+    "distal_ridge",
+    *EDGE_POINTS,  # incisors: the farthest points in these directions, so that one is the highest in any pose
+)
+
 Bools = NDArray[np.bool_]
 
 _FLIP = np.array([-1.0, 1.0, 1.0])
@@ -37,6 +62,8 @@ class Mouth:
     case_id : stem of the case's file
     split   : train, val or test
     planner : code of who planned T2, such as planner-01; "" if unknown
+    landmarks : (32, L, 3) float32, points of the crown in the order of LANDMARK_NAMES, tooth-local mm; NaN
+                where absent
     """
 
     points: NDArray[np.float32]
@@ -48,6 +75,9 @@ class Mouth:
     case_id: str = ""
     split: str = ""
     planner: str = ""
+    landmarks: NDArray[np.float32] = field(
+        default_factory=lambda: np.full((SLOT_COUNT, len(LANDMARK_NAMES), 3), np.nan, np.float32)
+    )
 
     @classmethod
     def empty(cls, points: int = 0, case_id: str = "", split: str = "") -> "Mouth":
@@ -74,6 +104,7 @@ class Mouth:
             pose=np.where(gone[:, None, None], np.eye(4), self.pose),
             present=self.present & ~gone,
             dropped=self.dropped | gone,
+            landmarks=np.where(gone[:, None, None], np.float32(np.nan), self.landmarks),
         )
 
     def mirrored(self) -> "Mouth":
@@ -92,6 +123,7 @@ class Mouth:
             present=self.present[:, MIRRORED_SLOT],
             fdi=self.fdi[MIRRORED_SLOT],
             dropped=self.dropped[MIRRORED_SLOT],
+            landmarks=self.landmarks[MIRRORED_SLOT] * _FLIP.astype(np.float32),
             latents=None,
         )
 

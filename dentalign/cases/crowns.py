@@ -11,6 +11,7 @@ from dentalign.cases.crown_check import CrownShape
 from dentalign.cases.findings import Findings
 from dentalign.cases.settings import BuccalAxis, Limits, Sample
 from dentalign.cases.slots import to_our_frame
+from dentalign.clinical.landmarks import crown_landmarks
 from dentalign.errors import ToothDefect
 from dentalign.geometry import sampling
 from dentalign.geometry.rigid import Array
@@ -63,11 +64,15 @@ class Sampler:
         points = sampling.sample_surface(ours, sample.points, sample.oversampling, sample.seed)
         return sampling.order(points)
 
+    def landmarks(self, triangles: Array, fdi: int) -> NDArray[np.float32]:
+        """Find the landmarks (L, 3) of a crown, mm, in our tooth-local frame; arguments as for `shape`."""
+        return crown_landmarks(triangles @ to_our_frame(self.buccal_axis).T, fdi)
+
 
 def read_crowns(
     mouth: Mouth, read_mesh: ReadMesh, sampler: Sampler, findings: Findings, *, plan: bool = True
 ) -> Mouth:
-    """Add points on the crowns to a mouth, and drop teeth whose mesh cannot be used.
+    """Add points on the crowns and their landmarks to a mouth, and drop teeth whose mesh cannot be used.
 
     read_mesh : reads the mesh of a slot, or raises ToothDefect
     findings  : gets a line for each dropped tooth
@@ -75,17 +80,19 @@ def read_crowns(
     raises    : CaseDefect where most crowns have the same fault, or too few teeth are left
     """
     points = np.zeros((SLOT_COUNT, sampler.sample.points, 3), np.float32)
+    landmarks = mouth.landmarks.copy()
     shapes, lost = {}, []
     for slot in np.flatnonzero(mouth.present[T1]).tolist():
         try:
             triangles, file = read_mesh(slot)
             shapes[slot] = sampler.shape(triangles, file, int(mouth.fdi[slot]))
             points[slot] = sampler.points(triangles)
+            landmarks[slot] = sampler.landmarks(triangles, int(mouth.fdi[slot]))
         except ToothDefect as defect:
             findings.add(defect)
             lost.append(slot)
     wrong = crown_check.wrong_crowns(mouth, shapes, sampler.limits)
     findings.add(*wrong.values())
-    mouth = replace(mouth, points=points).dropping([*lost, *wrong])
+    mouth = replace(mouth, points=points, landmarks=landmarks).dropping([*lost, *wrong])
     findings.refuse_what_is_left(mouth, sampler.limits, plan=plan)
     return mouth

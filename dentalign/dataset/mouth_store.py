@@ -1,8 +1,9 @@
 """HDF5 files with one mouth per row: clouds or latents of a shard, or latents of all shards.
 
-Frames and units are those of `Mouth`: `points` tooth-local mm; `t1/pose`, `t2/pose` tooth-local -> head, mm.
-HDF5 has a checksum (Fletcher-32) of every chunk and of its own structures, so reading a damaged file raises
-an error that names the file.
+Frames and units are those of `Mouth`: `points` and `landmarks` tooth-local mm; `t1/pose`, `t2/pose`
+tooth-local -> head, mm. The attribute `landmark_names` has the names of the landmarks in their order. HDF5
+has a checksum (Fletcher-32) of every chunk and of its own structures, so reading a damaged file raises an
+error that names the file.
 """
 
 import json
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from dentalign.dataset.hdf5_stream import TellsLater
 from dentalign.errors import DentalignError
 from dentalign.files.atomic import replacing
-from dentalign.mouth import Mouth, Mouths
+from dentalign.mouth import LANDMARK_NAMES, Mouth, Mouths
 from dentalign.running.locks import exclusive
 from dentalign.teeth import SLOT_COUNT, SLOTS
 
@@ -58,6 +59,7 @@ class Layout:
             "fdi": (teeth, np.uint8),
             "dropped": (teeth, np.bool_),
             "points": ((SLOT_COUNT, self.points, 3), np.float32),
+            "landmarks": ((SLOT_COUNT, len(LANDMARK_NAMES), 3), np.float32),
         }
         for stage in ("t1", "t2"):
             columns[f"{stage}/mask"] = (teeth, np.bool_)
@@ -120,6 +122,7 @@ class MouthWriter:
             "fdi": mouth.fdi,
             "dropped": mouth.dropped,
             "points": mouth.points,
+            "landmarks": mouth.landmarks,
         }
         for number, stage in enumerate(("t1", "t2")):
             values |= {f"{stage}/mask": mouth.present[number], f"{stage}/pose": mouth.pose[number]}
@@ -155,6 +158,7 @@ def create(path: str | Path, layout: Layout, attributes: dict[str, Any]) -> Iter
                 _keep_little(file)
                 file.attrs["format_version"] = FORMAT_VERSION
                 file.attrs["slots"] = np.array(SLOTS, dtype=np.int64)
+                file.attrs["landmark_names"] = np.array([name.encode("ascii") for name in LANDMARK_NAMES])
                 for name, value in sorted(attributes.items()):
                     # Texts of fixed width, which HDF5's checksums cover.
                     fixed = np.bytes_(value.encode("utf-8")) if isinstance(value, str) else value
@@ -254,6 +258,7 @@ class MouthStore:
             self.case_ids[index],
             self.splits[index],
             self.planners[index],
+            self.column("landmarks", row)[0],
         )
 
     def mouths(self, rows: NDArray[np.intp] | slice = slice(None), *, latents: bool = False) -> Mouths:

@@ -10,11 +10,12 @@ from typing import Literal
 import numpy as np
 
 from dentalign.cases import case_document, slots
+from dentalign.clinical import tables
 from dentalign.files import atomic, csv_table
 from dentalign.geometry import movement, stl
 from dentalign.geometry.rigid import Array, apply
 from dentalign.mouth import T1, T2
-from dentalign.prediction import planned_document, staging
+from dentalign.prediction import clinical_states, planned_document, staging
 from dentalign.prediction.predictor import Prediction
 from dentalign.prediction.staging import Predict
 from dentalign.reports.scene import Scene, SceneTooth
@@ -55,6 +56,8 @@ def write(
 
     json/<case_id>.json      case document with T1, the treatment stages in between if wanted, and T2
     movement/<case_id>.csv   a row per tooth, see `table`
+    clinical/<case_id>.json  clinical measures at T1, predicted T2 and, if the input has a plan, of the plan
+    clinical/<case_id>.csv   the same as a table
     picture/<case_id>.png    T1, predicted T2 and, if the input has a plan, its T2
     report/<case_id>.html    the same in 3D
     moved/<case_id>/         crowns, head frame, mm: stage-000/<FDI>.stl (T1) and so on, or stage-000.glb
@@ -75,9 +78,11 @@ def write(
     )
     remove(folder, case.case_id)
     files = [folder / "json" / f"{case.case_id}.json", folder / "movement" / f"{case.case_id}.csv"]
+    measured = clinical_states.states(case, (prediction.pose, prediction.mask))
     plain = case_document.as_exported(document)
     atomic.write_text(files[0], json.dumps(plain, allow_nan=False, indent=1) + "\n")
     atomic.write_text(files[1], _csv(table(prediction)))
+    files += tables.write(folder / "clinical", case.case_id, measured)
     if wanted.moved != "none":
         moved = folder / "moved" / case.case_id
         with atomic.replacing(moved) as part:
@@ -92,7 +97,10 @@ def write(
         files += [folder / "picture" / f"{case.case_id}.png", folder / "report" / f"{case.case_id}.html"]
         shown = scene(prediction, after[:-1], others)
         picture.write(files[-2], shown)
-        page.write_case(files[-1], shown, prediction.warnings)
+        clinical = page.ClinicalTable(
+            tuple(tables.TIMES[time] for time in measured), tables.report_rows(measured, case.mouth)
+        )
+        page.write_case(files[-1], shown, prediction.warnings, clinical)
     for rank, other in enumerate(others, start=2):
         write(folder / "proposals" / str(rank), other, wanted)
     return files
@@ -103,7 +111,8 @@ def remove(out: str | Path, case_id: str) -> None:
     for folder in (Path(out) / "proposals").glob("[0-9]*"):
         remove(folder, case_id)
     shutil.rmtree(Path(out) / "moved" / case_id, ignore_errors=True)
-    for name in ("json/{}.json", "movement/{}.csv", "picture/{}.png", "report/{}.html"):
+    names = ("json/{}.json", "movement/{}.csv", "clinical/{}.json", "clinical/{}.csv")
+    for name in (*names, "picture/{}.png", "report/{}.html"):
         (Path(out) / name.format(case_id)).unlink(missing_ok=True)
 
 

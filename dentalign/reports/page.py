@@ -10,6 +10,7 @@ import functools
 import hashlib
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from dentalign.clinical.tables import ReportRow
 from dentalign.files import atomic
 from dentalign.reports.scene import Scene, SceneTooth, label_and_unit, tooth_name
 from dentalign.reports.scene_mesh import pack
@@ -34,15 +36,27 @@ REVISION_PLACE = "<!-- dentalign: revision -->"
 _SCALE_ENDS = {"mm": (1.5, 3.0, 6.0, 12.0), "°": (5.0, 15.0, 30.0, 60.0)}
 
 
-def write_case(path: str | Path, scene: Scene, warnings: Sequence[str] = ()) -> None:
+@dataclass(frozen=True)
+class ClinicalTable:
+    """Clinical measures for the report of a case: headings of the times, and the rows."""
+
+    times: tuple[str, ...]
+    rows: Sequence[ReportRow]
+
+
+def write_case(
+    path: str | Path, scene: Scene, warnings: Sequence[str] = (), clinical: ClinicalTable | None = None
+) -> None:
     """Write the 3D report of one case as one self-contained HTML file, all or nothing.
 
     The surface of a tooth has at most `scene_mesh.MOST_FACES` faces, so that a full mouth stays under 5 MB.
     The same scene gives the same bytes.
 
     warnings : sentences at the head of the page
+    clinical : clinical measures, a table below the picture; a click on a measure marks its points
     """
-    atomic.write_bytes(path, render_viewer("case.html", [scene], case_id=scene.case_id, warnings=warnings))
+    html = render_viewer("case.html", [scene], case_id=scene.case_id, warnings=warnings, clinical=clinical)
+    atomic.write_bytes(path, html)
 
 
 def render_viewer(template: str, scenes: Sequence[Scene], *, ends: Mapping[str, float] | None = None,
@@ -82,6 +96,7 @@ def environment(autoescape: bool = True) -> Environment:
         keep_trailing_newline=True,
     )
     made.filters["plain"] = plain
+    made.tests["in_parts"] = lambda name: "." in name
     made.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False, "separators": (",", ":")}
     return made
 

@@ -25,7 +25,7 @@ from dentalign.params import Device, Positive, Section
 from dentalign.running import profiling
 from dentalign.running.device import choose_device
 from dentalign.teeth import ARCHES
-from dentalign.validation import metrics
+from dentalign.validation import clinical_agreement, metrics
 from dentalign.validation.as_published import AS_PUBLISHED
 from dentalign.validation.baselines import TOLD, baselines
 from dentalign.validation.metrics import POOLED_METRICS, TOOTH_METRICS, MeasuredCases, MeasuredTeeth
@@ -165,16 +165,19 @@ def validate(
             f"{split}_cases": len(store.rows_of(split)) for split in ("train", "val", "test")
         }
         case_ids = [store.case_ids[row] for row in rows]
+        joined = _joined(batches)
+        clinical = clinical_agreement.agreement(store, rows, joined["predicted"])
     lineage = {
         "latents_sha256": sha256_file(latents),
         "encoder_sha256": model.config.encoder_sha256,
         "decoder_sha256": sha256_file(decoder_weights),
         "alignment_sha256": sha256_file(alignment_weights),
     }
-    joined = _joined(batches)
     pairs = joined.pop("pairs")
     validation = Validation({}, lineage, case_ids, rows, measured, **joined)
-    return replace(validation, metrics=_summary(validation, pairs, counts, bool(model.config.planners)))
+    summary = _summary(validation, pairs, counts, bool(model.config.planners))
+    summary |= {"clinical": rounded(clinical)} if clinical else {}
+    return replace(validation, metrics=summary)
 
 
 def _check(

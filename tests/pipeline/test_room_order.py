@@ -12,6 +12,7 @@ ORDER = (
     "geometry",
     "mouth",
     "planning",
+    "clinical",
     "cases",
     "dataset",
     "training",

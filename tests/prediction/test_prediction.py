@@ -332,8 +332,9 @@ def test_one_arch_alone_is_predicted_and_said(predictor: Predictor, store: Path,
     )
     assert any(arch.seen in warning for warning in prediction.warnings)
     files = prediction_files.write(tmp_path / "out", prediction, OutputOptions())
-    assert [file.parent.name for file in files] == ["json", "movement", "picture", "report"]
-    with Image.open(files[2]) as picture:
+    folders = ["json", "movement", "clinical", "clinical", "picture", "report"]
+    assert [file.parent.name for file in files] == folders
+    with Image.open(files[4]) as picture:
         assert np.ptp(np.asarray(picture.convert("L"))) > 200
 
 
@@ -657,6 +658,31 @@ def test_the_command_predicts_says_what_it_wrote_and_ends_with_3_where_nothing_c
     assert done.returncode == 3
     assert done.stdout.count("\n") == 1
     assert f"case {CASE}: not JSON" in done.stdout
+
+
+def test_clinical_measures_of_a_prediction_at_all_three_times_and_without_a_model(
+    predictor: Predictor, store: Path, tmp_path: Path
+) -> None:
+    prediction = predict(predictor, store)
+    prediction_files.write(tmp_path / "out", prediction, OutputOptions())
+    predicted = json.loads((tmp_path / "out" / "clinical" / f"{CASE}.json").read_text(encoding="utf-8"))
+    assert list(predicted) == ["format_version", "t1", "predicted", "plan"]
+    assert 'data-marks="[[' in (tmp_path / "out" / "report" / f"{CASE}.html").read_text(encoding="utf-8")
+    words = [
+        str(store / "json" / f"{CASE}.json"),
+        "--meshes",
+        str(store / "stl"),
+        "--out",
+        str(tmp_path / "m"),
+    ]
+    done = CliRunner().invoke(cli.app, ["measure", *words])
+    assert done.exit_code == 0
+    assert done.stdout.startswith("measure,t1,predicted,plan,")
+    measured = json.loads((tmp_path / "m" / f"{CASE}.json").read_text(encoding="utf-8"))
+    assert (measured["t1"], measured["plan"]) == (predicted["t1"], predicted["plan"])
+    assert measured["t1"]["measures"]["tip_deg"].keys() == {str(fdi) for fdi in FDIS}
+    prediction_files.remove(tmp_path / "out", CASE)
+    assert not list((tmp_path / "out" / "clinical").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,24 @@ const toothMeshes = (() => {
     return sprite;
   }
 
+  // The mark of a point, a red disc that nothing hides.
+  function dotOf(position) {
+    const drawn = document.createElement("canvas");
+    drawn.width = drawn.height = 32;
+    const pen = drawn.getContext("2d");
+    pen.fillStyle = "#d0202a";
+    pen.beginPath();
+    pen.arc(16, 16, 15, 0, 2 * Math.PI);
+    pen.fill();
+    const texture = new THREE.CanvasTexture(drawn);
+    texture.colorSpace = THREE.SRGBColorSpace;
+    const sprite = new THREE.Sprite(new THREE.SpriteMaterial({ map: texture, depthTest: false }));
+    sprite.scale.setScalar(1.4);
+    sprite.position.fromArray(position);
+    sprite.renderOrder = 10;
+    return sprite;
+  }
+
   function outlineOf(geometry) {
     const outline = new THREE.Mesh(geometry, new THREE.MeshBasicMaterial({ color: 0x1668c7, side: THREE.BackSide }));
     outline.scale.setScalar(RIM);
@@ -106,5 +124,5 @@ const toothMeshes = (() => {
     return shadow;
   }
 
-  return { facesOf, geometryOf, labelOf, outlineOf, shadowOf };
+  return { facesOf, geometryOf, dotOf, labelOf, outlineOf, shadowOf };
 })();

@@ -542,6 +542,33 @@
   });
   canvas.addEventListener("wheel", () => document.activeElement === canvas && markView(""), { passive: true });
 
+  // ------------------------------------------------------------------ points of a clinical measure
+
+  let marks = []; // dots, each a child of its tooth
+  function mark(points) {
+    for (const dot of marks) dot.removeFromParent();
+    marks = [];
+    for (const [fdi, x, y, z] of points) {
+      const tooth = teeth.find((other) => other.fdi === fdi);
+      if (!tooth || !tooth.mesh) continue;
+      const dot = toothMeshes.dotOf([x, y, z]);
+      tooth.mesh.add(dot);
+      marks.push(dot);
+    }
+    draw();
+  }
+
+  for (const table of document.querySelectorAll("table.clinical")) {
+    table.addEventListener("click", (event) => {
+      const button = event.target.closest("button[data-marks]");
+      if (!button) return;
+      const pressed = button.getAttribute("aria-pressed") === "true";
+      for (const other of document.querySelectorAll("button[data-marks]")) other.setAttribute("aria-pressed", "false");
+      button.setAttribute("aria-pressed", String(!pressed));
+      mark(pressed ? [] : JSON.parse(button.dataset.marks));
+    });
+  }
+
   // ------------------------------------------------------------------ for tests and scripts
 
   const at = (fdi) => teeth.find((tooth) => tooth.fdi === fdi && tooth.shown);
@@ -561,6 +588,8 @@
       const frame = canvas.getBoundingClientRect();
       return [frame.left + ((seen.x + 1) / 2) * frame.width, frame.top + ((1 - seen.y) / 2) * frame.height];
     },
+    /** Number of points of a clinical measure that are marked. */
+    markedPoints: () => marks.length,
     /** FDI numbers of the visible teeth. */
     shownTeeth: () => teeth.filter((tooth) => tooth.shown).map((tooth) => tooth.fdi),
     /** The colour of a tooth, sRGB 0 to 1. */
