@@ -365,11 +365,15 @@ def metrics_(
     file: Annotated[Path, typer.Argument(help="Metrics (JSON) from the pipeline stage validate.")] = Path(
         "metrics/validation.json"
     ),
+    as_published: Annotated[
+        bool, typer.Option("--as-published", help="Errors as published work counts them, and what is wrong.")
+    ] = False,
 ) -> None:
     """Print the metrics on the test split as a table: model, baselines, true T2."""
     from dentalign.validation.report import tables
 
-    typer.echo(tables.format_table(tables.read(file)))
+    metrics = tables.read(file)
+    typer.echo(tables.format_as_published(metrics) if as_published else tables.format_table(metrics))
 
 
 @app.command("export", epilog=command.EPILOG)

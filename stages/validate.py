@@ -34,7 +34,7 @@ def main(
     ] = Path("reports/validation"),
     params_file: Annotated[Path, typer.Option("--params", help="Parameters (YAML).")] = Path("params.yaml"),
 ) -> None:
-    """Measure the models and two baselines on the test split."""
+    """Measure the models and the baselines on the test split."""
     settings = params.load(params_file, Validate, "validate")
     encoder = params.load(params_file, EncoderFile, "encoder").weights
     decoder = params.load(params_file, DecoderFile, "decoder").weights

@@ -20,6 +20,8 @@ COLOURS = {
     "model": "#b5342a",
     "identity": "#858585",
     "mean_motion": "#3f6f9f",
+    "ridge": "#3d8a5a",
+    "arch_motion": "#8a63ab",
     "expected": "#b0832b",
 }
 _VARIABLES = {colour: f"var(--{name})" for name, colour in COLOURS.items()}

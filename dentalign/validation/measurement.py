@@ -1,6 +1,6 @@
-"""Measure the models on the test split, beside two baselines and the true T2."""
+"""Measure the models on the test split, beside baselines and the true T2."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,13 @@ from dentalign.running import profiling
 from dentalign.running.device import choose_device
 from dentalign.teeth import ARCHES
 from dentalign.validation import metrics
-from dentalign.validation.baselines import MeanMotion, mean_motion
-from dentalign.validation.metrics import TOOTH_METRICS, MeasuredTeeth
+from dentalign.validation.as_published import AS_PUBLISHED
+from dentalign.validation.baselines import TOLD, baselines
+from dentalign.validation.metrics import POOLED_METRICS, TOOTH_METRICS, MeasuredCases, MeasuredTeeth
+from dentalign.validation.motions import motion_to
 
-METHODS = ("model", "identity", "mean_motion")
+COMPARED_METHODS = ("model", "identity", "mean_motion", "ridge")
+METHODS = (*COMPARED_METHODS, *TOLD)
 _SIGNIFICANT_DIGITS = 6
 
 
@@ -51,10 +54,16 @@ class Validation:
     predicted : (N, 32, 4, 4), pose that the model predicts, tooth-local -> head, mm; identity where no
                 tooth stays
     figures   : method -> metric of `TOOTH_METRICS` -> (N, 32); NaN where `measured` is False
+    motions   : method or "true_t2" -> (N, 32, 6), motion of each tooth from T1, see `motions`; any values
+                where `measured` is False
     reconstruction_mm : (N, 2, 32), distance of the decoded latents from the clouds at T1 and T2; NaN without
                         a tooth
-    expected_add_mm   : (N, 32), error that the model expects, NaN where `measured` is False; None for a model
-                        without expected errors
+    expected_add_mm   : (N, 32), error that the model expects, NaN where `measured` is False; None for a
+                        model without expected errors
+    add_mm_90         : (N, 32), bound that 90 % of the errors are to keep, NaN for a tooth without one; None
+                        for a model without bounds
+    proposals_add_mm  : (N, K, 32), ADD of the model's K proposals, NaN where `measured` is False; None for a
+                        model without proposals
     """
 
     metrics: dict[str, Any]
@@ -64,12 +73,28 @@ class Validation:
     measured: NDArray[np.bool_]
     predicted: Array
     figures: dict[str, dict[str, Array]]
+    motions: dict[str, Array]
     reconstruction_mm: Array
     expected_add_mm: Array | None = None
+    add_mm_90: Array | None = None
+    proposals_add_mm: Array | None = None
 
     def teeth(self, method: str, metric: str = "add_mm") -> Array:
         """Values (T,) of a metric for all T measured teeth, case by case in slot order."""
         return self.figures[method][metric][self.measured]
+
+    def cases(self, method: str) -> MeasuredCases:
+        """What the pooled metrics read: all T measured teeth, case by case in slot order."""
+        bound, proposals = (self.add_mm_90, self.proposals_add_mm) if method == "model" else (None, None)
+        return MeasuredCases(
+            np.nonzero(self.measured)[0],
+            self.teeth(method),
+            self.teeth("identity"),
+            self.motions[method][self.measured],
+            self.motions["true_t2"][self.measured],
+            None if bound is None else bound[self.measured],
+            None if proposals is None else np.swapaxes(proposals, 0, 1)[:, self.measured],
+        )
 
 
 def mean(values: Array, axis: int | tuple[int, ...]) -> Array:
@@ -84,7 +109,7 @@ def validate(
     alignment_weights: str | Path,
     settings: Validate,
 ) -> Validation:
-    """Predict every test case, and measure the model and both baselines on the same teeth.
+    """Predict every test case, and measure the model and all baselines on the same teeth.
 
     Only one batch of latents is in memory at a time.
 
@@ -109,11 +134,11 @@ def validate(
         measured = present[:, T1] & present[:, T2]
         if not measured.any():
             raise NothingUsable(f"{latents}: no test case has a tooth at both T1 and T2")
-        motion, batches = mean_motion(store), []
+        others, batches = baselines(store), []
         profiling.step()  # before the first batch, so that a single one is traced
         for start in range(0, len(rows), settings.batch_cases):
             mouths = store.mouths(rows[start : start + settings.batch_cases], latents=True)
-            batches.append(_measure(mouths, model, decoder, motion))
+            batches.append(_measure(mouths, model, decoder, others))
             profiling.step()
         extracted = int((present[:, T1] & ~measured).sum())
         counts = {"extracted_teeth": extracted} | {
@@ -159,15 +184,19 @@ def _check(
         )
 
 
-def _measure(mouths: Mouths, model: AlignmentModel, decoder: Decoder, motion: MeanMotion) -> dict[str, Any]:
+def _measure(
+    mouths: Mouths,
+    model: AlignmentModel,
+    decoder: Decoder,
+    others: dict[str, Callable[[Mouths], Array]],
+) -> dict[str, Any]:
     """Measurements of a batch of B cases: fields of `Validation`, and `pairs`.
 
     pairs : method or "true_t2" -> overlap_mm, contact_gap_mm -> (K,), of the K pairs of neighbours
     """
-    measured, points = mouths.stays, mouths.points
-    t1_pose, t2_pose = mouths.pose[:, T1], mouths.pose[:, T2]
+    measured, points, t2_pose = mouths.stays, mouths.points, mouths.pose[:, T2]
     placed = model.predict(mouths.without_plan())
-    poses = {"model": placed.pose, "identity": t1_pose, "mean_motion": motion.predict(points, t1_pose)}
+    poses = {"model": placed.pose} | {name: predict(mouths) for name, predict in others.items()}
     case, slot = np.nonzero(measured)
     local = points[measured].astype(np.float64)  # (T, P, 3)
     true_pose = t2_pose[measured]
@@ -188,17 +217,24 @@ def _measure(mouths: Mouths, model: AlignmentModel, decoder: Decoder, motion: Me
         figures[method] = {
             name: _by_slot(metric.of(teeth), measured) for name, metric in TOOTH_METRICS.items()
         }
-    expected = placed.expected_add_mm
+    with_truth = {**poses, "true_t2": t2_pose}
     found = {
         "predicted": placed.pose,
         "figures": figures,
+        "motions": {method: motion_to(mouths, pose) for method, pose in with_truth.items()},
         "reconstruction_mm": _reconstruction_mm(mouths, decoder),
         "pairs": {
-            method: _contacts(rigid.apply(pose, points), mouths)
-            for method, pose in {**poses, "true_t2": t2_pose}.items()
+            method: _contacts(rigid.apply(pose, points), mouths) for method, pose in with_truth.items()
         },
     }
-    return found if expected is None else found | {"expected_add_mm": np.where(measured, expected, np.nan)}
+    if placed.expected_add_mm is not None:
+        found["expected_add_mm"] = np.where(measured, placed.expected_add_mm, np.nan)
+    if (bound := getattr(placed, "add_mm_90", None)) is not None:
+        found["add_mm_90"] = np.where(measured, bound, np.nan)
+    if (proposals := getattr(placed, "proposals", None)) is not None:  # (K, B, 32, 4, 4)
+        add = [metrics.add_mm(rigid.apply(pose[measured], local), true_points) for pose in proposals]
+        found["proposals_add_mm"] = np.stack([_by_slot(values, measured) for values in add], axis=1)
+    return found
 
 
 def _by_slot(values: Array, measured: NDArray[np.bool_]) -> Array:
@@ -245,11 +281,17 @@ def _summary(
     """The content of `metrics/validation.json`."""
     summary: dict[str, Any] = {}
     for method in METHODS:
-        summary[method] = {"add_auc_5mm": metrics.add_auc_5mm(validation.teeth(method))}
+        teeth = validation.cases(method)
+        pooled = {name: metric.of(teeth) for name, metric in POOLED_METRICS.items()}
+        summary[method] = {name: value for name, value in pooled.items() if value is not None}
         summary[method] |= {
             name: float(validation.teeth(method, name).mean()) for name in TOOTH_METRICS
         } | _means(pairs[method])
     summary["true_t2"] = _means(pairs["true_t2"])
+    summary["as_published"] = {
+        method: {name: metric.of(validation.cases(method)) for name, metric in AS_PUBLISHED.items()}
+        for method in METHODS
+    }
     if summary["identity"]["add_mm"] > 0:  # else nothing was to be moved, and there is no ratio
         summary["add_vs_identity"] = summary["model"]["add_mm"] / summary["identity"]["add_mm"]
     summary["reconstruction_mm"] = float(mean(validation.reconstruction_mm, (0, 1, 2)))

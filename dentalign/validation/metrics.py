@@ -1,8 +1,9 @@
 """Errors of predicted teeth; lengths in mm, angles in degrees.
 
 The first axis of all arrays is the T teeth: points (T, P, 3) in the head frame, poses (T, 4, 4) tooth-local
--> head. A metric returns one number per tooth; the caller takes the mean. `TOOTH_METRICS`, at the end, lists
-the metrics for metrics/validation.json, `dvc metrics diff`, the text table and the report.
+-> head. A tooth's metric returns one number per tooth, whose mean is reported; a pooled metric returns one
+number for all teeth. `TOOTH_METRICS` and `POOLED_METRICS`, at the end, list the metrics for
+metrics/validation.json, `dvc metrics diff`, the text table and the report.
 """
 
 from collections.abc import Callable
@@ -90,6 +91,60 @@ def rigidity_residual_mm(decoded: ArrayLike, fitted: ArrayLike) -> Array:
     """
     residual: Array = np.sqrt(np.square(_pair(decoded, fitted)).sum(-1).mean(-1))
     return residual
+
+
+def case_means(values: ArrayLike, case: ArrayLike) -> Array:
+    """Mean over the teeth of each case: values (..., T) and case (T,) int to (..., C), C cases with teeth."""
+    numbers, index = np.unique(np.asarray(case), return_inverse=True)
+    of_case = index == np.arange(len(numbers))[:, None]
+    return np.asarray(values, dtype=np.float64) @ (of_case / of_case.sum(1, keepdims=True)).T
+
+
+def better_share(add: ArrayLike, other: ArrayLike, case: ArrayLike) -> float:
+    """Share of cases, in [0, 1], whose mean `add` (T,) is below their mean `other` (T,); case (T,) int."""
+    return float((case_means(add, case) < case_means(other, case)).mean())
+
+
+def size_ratio(predicted: ArrayLike, planned: ArrayLike) -> float | None:
+    """Sum of the lengths of predicted vectors (T, 3) over that of planned ones; None if nothing is planned.
+
+    Below 1 a method moves too little. Random motions of the right size have a ratio of 1, too: see `gain`.
+    """
+    total = np.linalg.norm(planned, axis=-1).sum()
+    return float(np.linalg.norm(predicted, axis=-1).sum() / total) if total > 0 else None
+
+
+def gain(predicted: ArrayLike, planned: ArrayLike) -> float | None:
+    """Sum of predicted . planned over sum of planned . planned, vectors (T, 3); None if nothing is planned.
+
+    It is the slope of the regression of predicted on planned vectors, through 0: 1 if the plan is made in
+    full, 0 for motions that have nothing to do with it.
+    """
+    made, wanted = np.asarray(predicted, dtype=np.float64), np.asarray(planned, dtype=np.float64)
+    total = np.square(wanted).sum()
+    return float((made * wanted).sum() / total) if total > 0 else None
+
+
+def best_of_add_mm(add: ArrayLike, case: ArrayLike) -> float:
+    """Mean ADD over teeth if each case takes that of its K proposals whose mean ADD is least, mm.
+
+    add  : (K, T), mm, ADD of each tooth under each proposal
+    case : (T,) int, equal for the teeth of a case; a proposal is for the whole mouth
+    """
+    values = np.asarray(add, dtype=np.float64)
+    chosen = case_means(values, case).argmin(0)
+    index = np.unique(np.asarray(case), return_inverse=True)[1]
+    return float(values[chosen[index], np.arange(values.shape[1])].mean())
+
+
+def coverage(add: ArrayLike, bound: ArrayLike) -> float | None:
+    """Share of teeth, in [0, 1], with ADD (T,) at or below their bound (T,), mm.
+
+    Teeth without a bound (NaN) are left out; None if no tooth has one.
+    """
+    made, limit = np.asarray(add, dtype=np.float64), np.asarray(bound, dtype=np.float64)
+    known = np.isfinite(limit)
+    return float((made[known] <= limit[known]).mean()) if known.any() else None
 
 
 def confidence(expected_mm: ArrayLike, add: ArrayLike) -> dict[str, float]:
@@ -197,13 +252,113 @@ TOOTH_METRICS = {  # the unit is in the name; docs/metrics.md has the definition
     ),
 }
 
+
+@dataclass(frozen=True)
+class MeasuredCases:
+    """All T measured teeth of one method, case by case; mm and radians, head frame.
+
+    case             : (T,) int, equal for the teeth of a case
+    add_mm           : (T,)
+    identity_add_mm  : (T,), of no movement
+    motion, planned  : (T, 6), predicted and planned translation of the centroid, and rotation vector, from T1
+    add_mm_90        : (T,), bound that 90 % of the errors are to keep, NaN for a tooth without one; None for
+                       a method without bounds
+    proposals_add_mm : (K, T), of each proposal; None for a method without proposals
+    """
+
+    case: NDArray[np.intp]
+    add_mm: Array
+    identity_add_mm: Array
+    motion: Array
+    planned: Array
+    add_mm_90: Array | None = None
+    proposals_add_mm: Array | None = None
+
+
+@dataclass(frozen=True)
+class PooledMetric:
+    """Metric with one number for all measured teeth.
+
+    of       : function from `MeasuredCases` to the number; None if what it needs is not there
+    meaning  : the metric in words, for the report
+    better   : value that is better: "smaller", "bigger", or one that is aimed at, such as "1"
+    compared : True if the report marks the best method
+    """
+
+    of: Callable[[MeasuredCases], float | None]
+    meaning: str
+    better: str
+    compared: bool = False
+
+
+POOLED_METRICS = {
+    "add_auc_5mm": PooledMetric(
+        lambda teeth: add_auc_5mm(teeth.add_mm),
+        "share of teeth with add_mm within a limit, mean over limits of 0 to 5 mm; 1 is perfect",
+        "bigger",
+        compared=True,
+    ),
+    "add_mm_case_median": PooledMetric(
+        lambda teeth: float(np.median(case_means(teeth.add_mm, teeth.case))),
+        "median over the cases of a case's mean add_mm",
+        "smaller",
+        compared=True,
+    ),
+    "better_than_identity_share": PooledMetric(
+        lambda teeth: better_share(teeth.add_mm, teeth.identity_add_mm, teeth.case),
+        "share of cases whose mean add_mm is below that of no movement",
+        "bigger",
+        compared=True,
+    ),
+    "rotation_ratio": PooledMetric(
+        lambda teeth: size_ratio(teeth.motion[:, 3:], teeth.planned[:, 3:]),
+        "size of the predicted rotations over that of the planned ones; 1 is right",
+        "1",
+    ),
+    "translation_ratio": PooledMetric(
+        lambda teeth: size_ratio(teeth.motion[:, :3], teeth.planned[:, :3]),
+        "size of the predicted translations over that of the planned ones; 1 is right",
+        "1",
+    ),
+    "rotation_gain": PooledMetric(
+        lambda teeth: gain(teeth.motion[:, 3:], teeth.planned[:, 3:]),
+        "part of the planned rotations that is made; 1 is right, 0 is nothing or at random",
+        "1",
+    ),
+    "translation_gain": PooledMetric(
+        lambda teeth: gain(teeth.motion[:, :3], teeth.planned[:, :3]),
+        "part of the planned translations that is made; 1 is right, 0 is nothing or at random",
+        "1",
+    ),
+    "best_of_3_add_mm": PooledMetric(
+        lambda teeth: (
+            None if teeth.proposals_add_mm is None else best_of_add_mm(teeth.proposals_add_mm[:3], teeth.case)
+        ),
+        "add_mm if each case takes the best of its first three proposals",
+        "smaller",
+    ),
+    "add_mm_90_coverage": PooledMetric(
+        lambda teeth: None if teeth.add_mm_90 is None else coverage(teeth.add_mm, teeth.add_mm_90),
+        "share of teeth with add_mm at or below their bound add_mm_90; 0.9 is right",
+        "0.9",
+    ),
+    "add_mm_90_unknown": PooledMetric(
+        lambda teeth: None if teeth.add_mm_90 is None else float(np.isnan(teeth.add_mm_90).sum()),
+        "number of teeth without a bound add_mm_90, left out of its coverage",
+        "smaller",
+    ),
+}
+
 _ADD, *_OTHERS = TOOTH_METRICS
+_POOLED = {name: metric.meaning for name, metric in POOLED_METRICS.items()}
+_BESIDE_ADD = ("add_auc_5mm", "add_mm_case_median", "better_than_identity_share")
 MEANINGS = {  # of all figures of a method, in reading order
     _ADD: TOOTH_METRICS[_ADD].meaning,
-    "add_auc_5mm": "share of teeth with add_mm within a limit, mean over limits of 0 to 5 mm; 1 is perfect",
+    **{name: _POOLED[name] for name in _BESIDE_ADD},
     **{name: TOOTH_METRICS[name].meaning for name in _OTHERS},
+    **_POOLED,
     "overlap_mm": "deepest interpenetration of neighbours",
     "contact_gap_mm": "smallest distance between neighbours",
 }
-COMPARED = {name for name, metric in TOOTH_METRICS.items() if metric.compared} | {"add_auc_5mm"}
-BIGGER_IS_BETTER = {"add_auc_5mm"}
+COMPARED = {name for name, metric in (TOOTH_METRICS | POOLED_METRICS).items() if metric.compared}
+BIGGER_IS_BETTER = {name for name, metric in POOLED_METRICS.items() if metric.better == "bigger"}

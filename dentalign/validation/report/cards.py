@@ -20,11 +20,23 @@ from dentalign.files import atomic, weights
 from dentalign.files.hashing import sha256_file
 from dentalign.reports.page import environment
 from dentalign.validation.measurement import Validation
-from dentalign.validation.metrics import MEANINGS
 from dentalign.validation.report import limits
-from dentalign.validation.report.tables import COLUMNS, number
+from dentalign.validation.report.tables import COLUMNS, LABELS, number, reported
 
 CARDS = ("encoder", "decoder", "alignment")
+
+_UNITS = {  # by the last word of a metric's name
+    "mm": "mm",
+    "deg": "degrees",
+    "median": "mm",
+    "5mm": "share, 0 to 1",
+    "share": "share, 0 to 1",
+    "coverage": "share, 0 to 1",
+    "ratio": "ratio",
+    "gain": "ratio",
+    "unknown": "teeth",
+    "correlation": "none, -1 to 1",
+}
 
 _AUTOENCODER_DATA = (
     "It is trained on the cases of the train split that are in the list `autoencoder.cases` of params.yaml. "
@@ -144,17 +156,16 @@ def _reconstruction(found: Validation) -> dict[str, Any]:
 
 
 def _alignment(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    rows = [(name, unit(name), [number(metrics[c].get(name)) for c in COLUMNS]) for name in MEANINGS]
-    rows.append(("add_vs_identity", "ratio", [number(metrics.get("add_vs_identity")), "1", "–", "–"]))
+    rows = [(name, unit(name), [number(metrics[c].get(name)) for c in COLUMNS]) for name in reported(metrics)]
+    others = ["–"] * (len(COLUMNS) - 1)
+    rows.append(("add_vs_identity", "ratio", [number(metrics.get("add_vs_identity")), "1", *others[1:]]))
     if "confidence" in metrics:
         for name in ("rank_correlation", "expected_add_mm"):
             value = number(metrics["confidence"].get(name))
-            rows.append((f"confidence.{name}", unit(name), [value, "–", "–", "–"]))
-    return {"columns": ["model", "no movement", "mean motion", "true T2"], "figures": rows}
+            rows.append((f"confidence.{name}", unit(name), [value, *others]))
+    return {"columns": [LABELS[column] for column in COLUMNS], "figures": rows}
 
 
 def unit(metric: str) -> str:
     """Unit of a metric, from its name."""
-    if metric == "add_auc_5mm":
-        return "share, 0 to 1"
-    return {"mm": "mm", "deg": "degrees"}.get(metric.rsplit("_", 1)[-1], "none, -1 to 1")
+    return _UNITS[metric.rsplit("_", 1)[-1]]

@@ -12,11 +12,10 @@ from dentalign.files import csv_table
 from dentalign.geometry.rigid import Array
 from dentalign.reports.charts import COLOURS, Chart, empty, style
 from dentalign.teeth import ARCHES, SLOTS
-from dentalign.validation.measurement import METHODS, Validation, mean
+from dentalign.validation.measurement import COMPARED_METHODS, METHODS, Validation, mean
 from dentalign.validation.metrics import AUC_LIMIT_MM, THRESHOLDS_MM, accuracy, reliability
-from dentalign.validation.report.tables import number
+from dentalign.validation.report.tables import LABELS, number
 
-LABELS = {"model": "model", "identity": "no movement", "mean_motion": "mean motion"}
 _SPREADS = {
     "add_mm": "ADD, mm",
     "rotation_error_deg": "rotation error, °",
@@ -57,7 +56,7 @@ def _spread(found: Validation, metric: str, label: str) -> Chart:
     values = {method: found.teeth(method, metric) for method in METHODS}
     medians = {method: f"{np.median(value):.3g}" for method, value in values.items()}
     with style():
-        drawing = empty(2.2)
+        drawing = empty(0.7 + 0.5 * len(METHODS))
         axes = drawing.subplots()
         for row, (method, value) in enumerate(values.items()):
             line = {"color": COLOURS[method], "linewidth": 1.5}
@@ -79,8 +78,11 @@ def _spread(found: Validation, metric: str, label: str) -> Chart:
 
 
 def slot_chart(found: Validation) -> Chart:
-    """Chart of the mean ADD of each slot, upper arch above the lower one, the patient's right on the left."""
-    means = {method: mean(found.figures[method]["add_mm"], 0) for method in METHODS}
+    """Chart of the mean ADD of each slot, upper arch above the lower one, the patient's right on the left.
+
+    Of the methods, it has those that are compared.
+    """
+    means = {method: mean(found.figures[method]["add_mm"], 0) for method in COMPARED_METHODS}
     worst = SLOTS[int(np.nanargmax(means["model"]))]
     with style():
         drawing = empty(4.6)
@@ -88,10 +90,10 @@ def slot_chart(found: Validation) -> Chart:
         for axes, arch in ((upper, "upper"), (lower, "lower")):
             # The upper slots run from the patient's right, the lower ones from the left.
             slots = ARCHES[arch] if arch == "upper" else ARCHES[arch][::-1]
-            _bars(axes, [(method, means[method][slots]) for method in METHODS])
+            _bars(axes, [(method, value[slots]) for method, value in means.items()])
             axes.set_xticks(range(len(slots)), [str(SLOTS[slot]) for slot in slots])
             axes.set(title=f"{arch} arch", ylabel="mean ADD, mm")
-        drawing.legend(*upper.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+        drawing.legend(*upper.get_legend_handles_labels(), loc="outside upper right", ncols=len(means))
     return Chart(
         "per_slot",
         "Mean ADD by tooth slot, the patient's right on the left",

@@ -13,13 +13,18 @@ from dentalign.errors import DentalignError
 from dentalign.files import atomic
 from dentalign.reports import page as reports_page
 from dentalign.reports.mouth_picture import FULL_COLOUR_AT_MM
-from dentalign.validation.measurement import METHODS, Validation, mean
+from dentalign.validation.measurement import COMPARED_METHODS, Validation, mean
 from dentalign.validation.metrics import BIGGER_IS_BETTER, COMPARED, MEANINGS
 from dentalign.validation.report import charts
 from dentalign.validation.report.pictures import chosen_cases, scene
-from dentalign.validation.report.tables import COLUMNS, number, per_case
+from dentalign.validation.report.tables import COLUMNS, LABELS, number, per_case, reported
 
 MOST_LEFT_OUT_LINES = 500  # in the page; the CSV has them all
+_AGAINST = {
+    "identity": "without movement",
+    "mean_motion": "with the mean motion of each slot",
+    "ridge": "with ridge regression",
+}
 
 
 def write(
@@ -59,9 +64,10 @@ def write(
         number=number,
         metrics=metrics,
         verdict=verdict(metrics),
-        meanings=MEANINGS,
-        columns=COLUMNS,
-        best={name: _best(name)(metrics[method][name] for method in METHODS) for name in COMPARED},
+        meanings={name: MEANINGS[name] for name in reported(metrics)},
+        columns={name: LABELS[name] for name in COLUMNS},
+        compared=COMPARED_METHODS,
+        best={name: _best(name)(metrics[method][name] for method in COMPARED_METHODS) for name in COMPARED},
         spread=[charts.accuracy_chart(found), *charts.spread_charts(found)],
         slots=charts.slot_chart(found),
         confidence=charts.confidence_chart(found),
@@ -78,13 +84,16 @@ def write(
 
 
 def verdict(metrics: Mapping[str, Any]) -> str:
-    """Sentence that compares the model's add_mm with both baselines."""
-    model, others = metrics["model"]["add_mm"], [metrics[method]["add_mm"] for method in METHODS[1:]]
+    """Sentence that compares the model's add_mm with the baselines; not with those told of the plan."""
+    model, *others = (metrics[method]["add_mm"] for method in COMPARED_METHODS)
     better = sum(model < other for other in others)
-    words = ("worse than both baselines", "better than one of two baselines", "better than both baselines")
+    words = {0: "worse than all", len(others): "better than all"}.get(better, f"better than {better} of the")
+    named = [
+        f"{other:.2f} mm {_AGAINST[name]}" for name, other in zip(COMPARED_METHODS[1:], others, strict=True)
+    ]
     return (
-        f"The model is {words[better]}: ADD {model:.2f} mm, against {others[0]:.2f} mm without movement "
-        f"and {others[1]:.2f} mm with the mean motion of each slot."
+        f"The model is {words} {len(others)} baselines: ADD {model:.2f} mm, against "
+        f"{', '.join(named[:-1])} and {named[-1]}."
     )
 
 

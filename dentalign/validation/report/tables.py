@@ -1,7 +1,7 @@
 """Figures of a validation as a text table and as CSV files."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,18 @@ import numpy as np
 from dentalign.errors import DentalignError
 from dentalign.files import atomic, csv_table
 from dentalign.teeth import SLOTS
+from dentalign.validation.as_published import AS_PUBLISHED
 from dentalign.validation.measurement import METHODS, Validation, mean, rounded
 from dentalign.validation.metrics import MEANINGS, THRESHOLDS_MM, accuracy, reliability
 
+LABELS = {
+    "model": "model",
+    "identity": "no movement",
+    "mean_motion": "mean motion",
+    "ridge": "ridge regression",
+    "arch_motion": "arch motion, told",
+    "true_t2": "true T2",
+}
 COLUMNS = (*METHODS, "true_t2")  # blocks of metrics/validation.json
 
 
@@ -26,9 +35,10 @@ def read(path: str | Path) -> dict[str, Any]:
         raise DentalignError(
             f"{path}: cannot be read as JSON ({error}); `dvc repro` makes it again"
         ) from None
-    if not isinstance(metrics, dict) or not all(isinstance(metrics.get(row), dict) for row in METHODS):
+    blocks = METHODS[:2]  # those that files of earlier versions have, too
+    if not isinstance(metrics, dict) or not all(isinstance(metrics.get(block), dict) for block in blocks):
         raise DentalignError(
-            f"{path}: not a metrics/validation.json, which has the blocks {', '.join(METHODS)}; name it"
+            f"{path}: not a metrics/validation.json, which has the blocks {', '.join(blocks)}; name it"
         )
     return metrics
 
@@ -38,23 +48,24 @@ def number(value: Any, missing: str = "–") -> str:
     return f"{value:.3f}" if isinstance(value, int | float) else missing
 
 
+def reported(metrics: Mapping[str, Any]) -> list[str]:
+    """Names of the figures that a method or the true T2 has, in reading order."""
+    names = {name for block in COLUMNS for name in metrics.get(block, {})}
+    known = [name for name in MEANINGS if name in names]
+    return known + sorted(names.difference(known))
+
+
 def format_table(metrics: dict[str, Any]) -> str:
-    """Make the text table: a row per method, a column per metric; '-' for a figure that does not exist."""
+    """Make the text table: a row per metric, a column per method; '-' for a figure that does not exist."""
 
     def shown(value: Any) -> str:
         return number(value, "-")
 
-    rows = [row for row in COLUMNS if row in metrics]
-    order = {name: place for place, name in enumerate(MEANINGS)}
-    names = {name for row in rows for name in metrics[row]}
-    columns = sorted(names, key=lambda name: (order.get(name, len(order)), name))
-    cells = [["", *columns]]
-    cells += [[row, *(shown(metrics[row].get(name)) for name in columns)] for row in rows]
-    widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
-    lines = []
-    for line in cells:
-        figures = (cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))
-        lines.append("  ".join([line[0].ljust(widths[0]), *figures]).rstrip())
+    columns = [block for block in COLUMNS if block in metrics]
+    lines = _aligned(
+        [["", *columns]]
+        + [[name, *(shown(metrics[block].get(name)) for block in columns)] for name in reported(metrics)]
+    )
     counts = metrics.get("counts", {})
     lines.append(
         f"add_vs_identity {shown(metrics.get('add_vs_identity'))}, "
@@ -67,6 +78,35 @@ def format_table(metrics: dict[str, Any]) -> str:
             f"{shown(confidence.get('expected_add_mm'))}, actual {shown(confidence.get('add_mm'))}"
         )
     return "\n".join(lines)
+
+
+def format_as_published(metrics: dict[str, Any]) -> str:
+    """Make the text table of the figures as others count them, each above our own, its source and its fault.
+
+    raises : DentalignError if the metrics are of a version that did not count so
+    """
+    found = metrics.get("as_published")
+    if not isinstance(found, dict):
+        raise DentalignError("these metrics have no block as_published; `dvc repro` makes them again")
+    columns = [method for method in METHODS if method in found]
+    cells = [["", *columns]]
+    for name, metric in AS_PUBLISHED.items():
+        cells.append([name, *(number(found[method].get(name), "-") for method in columns)])
+        cells.append([f"  ours: {metric.ours}", *(number(metrics[m].get(metric.ours), "-") for m in columns)])
+    lines = [*_aligned(cells), ""]
+    for name, metric in AS_PUBLISHED.items():
+        lines += [f"{name}: {metric.wrong}.", f"  As in {metric.source}."]
+    return "\n".join(lines)
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a text table; the first column to the left, the others to the right."""
+    widths = [max(len(line[k]) for line in cells) for k in range(len(cells[0]))]
+    lines = []
+    for line in cells:
+        figures = (cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))
+        lines.append("  ".join([line[0].ljust(widths[0]), *figures]).rstrip())
+    return lines
 
 
 def write_tables(folder: Path, found: Validation) -> None:
