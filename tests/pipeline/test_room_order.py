@@ -18,6 +18,7 @@ ORDER = (
     "alignment",
     "reports",
     "validation",
+    "planning",
     "prediction",
     "check",
     "demo_clinic",
