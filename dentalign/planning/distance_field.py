@@ -233,17 +233,23 @@ def _is_closed(faces: NDArray[np.int64]) -> bool:
 
 def _grid(vertices: Array, faces: NDArray[np.int64]) -> tuple[Array, NDArray[np.float32]]:
     """Origin (3,) and values (X, Y, Z) of the grid of signed distance, mm."""
-    kind = "PSEUDONORMAL" if _is_closed(faces) else "FAST_WINDING_NUMBER"
-    sign = getattr(igl, f"SIGNED_DISTANCE_TYPE_{kind}")
+    closed = _is_closed(faces)
+
+    def exact(points: Array) -> Array:
+        kind = igl.SIGNED_DISTANCE_TYPE_PSEUDONORMAL if closed else igl.SIGNED_DISTANCE_TYPE_UNSIGNED
+        distance: Array = igl.signed_distance(points, vertices, faces, kind)[0]
+        if not closed:
+            distance[igl.fast_winding_number(vertices, faces, points) > 0.5] *= -1
+        return distance
+
     origin, wide = vertices.min(0) - _MARGIN_MM, _COARSE * STEP_MM
     cells = np.ceil((vertices.max(0) + _MARGIN_MM - origin) / wide).astype(int)
     nodes = np.stack(np.meshgrid(*[wide * np.arange(n + 1) for n in cells], indexing="ij"), -1)
-    coarse = igl.signed_distance(origin + nodes.reshape(-1, 3), vertices, faces, sign)[0].reshape(cells + 1)
+    coarse = exact(origin + nodes.reshape(-1, 3)).reshape(cells + 1)
     fine_shape = _COARSE * cells + 1
     values = ndimage.zoom(coarse, fine_shape / (cells + 1), order=1)
     band = np.argwhere((values > _BAND_MM[0]) & (values < _BAND_MM[1]))
-    exact = igl.signed_distance(origin + STEP_MM * band, vertices, faces, sign)[0]
-    values[tuple(band.T)] = exact
+    values[tuple(band.T)] = exact(origin + STEP_MM * band)
     return origin, values.astype(np.float32)
 
 
