@@ -19,6 +19,7 @@ ORDER = (
     "alignment",
     "reports",
     "validation",
+    "planning",
     "prediction",
     "check",
     "demo_clinic",
