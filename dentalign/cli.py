@@ -101,6 +101,10 @@ def predict_(
     fixed: Annotated[
         str, typer.Option(help="FDI numbers of teeth that must not move, such as implants: 36,46.")
     ] = "",
+    no_solver: Annotated[
+        bool,
+        typer.Option("--no-solver", help="Give the network's answer as it is, with teeth held only."),
+    ] = False,
     stages: Annotated[
         bool,
         typer.Option(
@@ -147,7 +151,7 @@ def predict_(
 
     rx = read_prescription(prescription) if prescription else Prescription()
     rx = rx.joined(extract=_teeth(extract, "--extract"), fixed=_teeth(fixed, "--fixed"))
-    sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "predict")
+    sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "planning", "predict")
     given = settings.load(params_file, *sections)
     predictor = Predictor(
         models or "models",
@@ -159,7 +163,10 @@ def predict_(
         sample=given.sample if "sample" in given.model_fields_set else None,  # None: as the encoder needs it
         limits=given.limits,
         fetch=given.fetch,
-        look=Thresholds(given.predict.look_above_mm, given.predict.look_overlap_mm),
+        look=Thresholds(
+            given.predict.look_above_mm, given.predict.look_overlap_mm, given.predict.look_occlusal_mm
+        ),
+        planning=None if no_solver else given.planning,
     )
     wanted = OutputOptions(stages, moved, not poses_only, given.predict)
     done = batch.predict_cases(case, meshes, out, predictor, wanted, rx)

@@ -35,26 +35,38 @@ class Wish:
     met: str
     missed_by: float
 
-    def in_words(self) -> str:
-        """Sentence for a report on a wish that is not met."""
-        return (
-            f"Not met: {self.wish}, wanted {self.wanted:.2f} {self.unit}, done {self.done:.2f} {self.unit}, "
-            f"missed by {self.missed_by:.2f} {self.unit}; this is the nearest plan."
-        )
-
 
 def compare(given: Proposal, pose: Array, rx: Prescription, usual: Planning) -> tuple[Wish, ...]:
     """Compare a plan with a prescription: a row per wish; what plans usually show counts as two wishes.
 
     pose: (32, 4, 4), the plan, tooth-local -> head, mm
     """
-    return tuple([*_teeth(given, pose, rx), *_contacts(given, pose, rx, usual), *_arches(given, pose, rx)])
+    return (*_teeth(given, pose, rx), *_contacts(given, pose, rx, usual), *_arches(given, pose, rx))
 
 
 def csv_text(wishes: Sequence[Wish]) -> str:
     """Format the wishes as a CSV table with the columns `COLUMNS`."""
     rows = [[f"{v:.4f}" if isinstance(v, float) else v for v in astuple(wish)] for wish in wishes]
     return csv_table.text(COLUMNS, rows)
+
+
+def in_words(given: Proposal, pose: Array, wishes: Sequence[Wish]) -> tuple[str, ...]:
+    """Make sentences for a report: how far the plan is from the proposal, and each wish that is not met."""
+    points = given.points[given.stays].astype(np.float64)
+    before, after = (rigid.apply(poses[given.stays], points) for poses in (given.pose, pose))
+    far = np.linalg.norm(after - before, axis=-1).mean(1)
+    most = f"most {far.max():.2f} mm (tooth {given.fdi[given.stays][far.argmax()]})"
+    how_far = (
+        f"The solver moved teeth by {far.mean():.2f} mm on average from the network's answer, {most}."
+        if far.any()
+        else "The network's answer obeys the prescription and stands as it is."
+    )
+    return how_far, *(
+        f"Not met: {w.wish}, wanted {w.wanted:.2f} {w.unit}, done {w.done:.2f} {w.unit}, missed by "
+        f"{w.missed_by:.2f} {w.unit}; this is the nearest plan."
+        for w in wishes
+        if w.met == "no"
+    )
 
 
 def _most(wish: str, wanted: float, done: float, unit: str = "mm") -> Wish:
@@ -88,8 +100,9 @@ def _teeth(given: Proposal, pose: Array, rx: Prescription) -> Iterator[Wish]:
         others = [not rx.may_move(tooth) for tooth in fdi]
         yield _exactly("only: movement of the other teeth", 0, surface[others].max(initial=0.0))
     for name, limit, done, unit in (
-        ("max_movement_mm", rx.max_movement_mm, moved, "mm"), ("max_rotation_deg", rx.max_rotation_deg, turned, "deg")
-    ):  # fmt: skip
+        ("max_movement_mm", rx.max_movement_mm, moved, "mm"),
+        ("max_rotation_deg", rx.max_rotation_deg, turned, "deg"),
+    ):
         if isinstance(limit, dict):
             for tooth, value in zip(fdi, done.tolist(), strict=True):
                 if tooth in limit:
@@ -98,7 +111,9 @@ def _teeth(given: Proposal, pose: Array, rx: Prescription) -> Iterator[Wish]:
             yield _most(f"{name} all (most: {fdi[int(done.argmax())]})", limit, done.max(), unit)
     if rx.overcorrection:
         wanted, done = (
-            np.abs(rigid.rotation_vector(np.swapaxes(before[:, :3, :3], -1, -2) @ p[teeth, :3, :3])[:, 2]).sum()
+            np.abs(
+                rigid.rotation_vector(np.swapaxes(before[:, :3, :3], -1, -2) @ p[teeth, :3, :3])[:, 2]
+            ).sum()
             for p in (given.pose, pose)
         )
         yield _exactly("overcorrection", rx.overcorrection, 100 * (done / max(wanted, 1e-9) - 1), "%")
@@ -107,8 +122,8 @@ def _teeth(given: Proposal, pose: Array, rx: Prescription) -> Iterator[Wish]:
 def overlaps(given: Proposal, pose: Array) -> tuple[NDArray[np.intp], Array, float]:
     """Measure how deep crowns are in each other at one set of poses.
 
-    returns: pairs of slots (K, 2) of neighbours, their penetration depth (K,), mm, and the deepest penetration
-             of an upper and a lower tooth, mm
+    returns: pairs of slots (K, 2) of neighbours, their penetration depth (K,), mm, and the deepest
+             penetration of an upper and a lower tooth, mm
     """
     posed = np.ascontiguousarray(pose[given.slots][None])
     neighbours = contacts.neighbours(given.stays, given.stays)
@@ -138,5 +153,8 @@ def _arches(given: Proposal, pose: Array, rx: Prescription) -> Iterator[Wish]:
     teeth = np.flatnonzero(given.stays)
     centre = given.points[teeth].astype(np.float64).mean(1, keepdims=True)
     moved = (rigid.apply(pose[teeth], centre) - rigid.apply(given.t1[teeth], centre))[:, 0]
-    for wish in arch_wishes(teeth, rx):
-        yield _exactly(wish.name, wish.wanted, float((wish.weights * moved).sum()))
+    for wish in arch_wishes(teeth, given.free[teeth], rx):
+        key = "arch_shift_mm" if wish.what in "xyz" else "arch_width_mm"
+        lacking = "" if wish.weights.any() else ", no such teeth"
+        done = float((wish.weights * moved).sum())
+        yield _exactly(f"{key} {wish.arch} {wish.what}{lacking}", wish.wanted, done)

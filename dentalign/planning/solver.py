@@ -1,16 +1,16 @@
 """Nearest rigid poses to a proposal that obey a prescription: crowns that do not penetrate, teeth that hold.
 
-The unknowns are a translation and a rotation of each tooth that may move, about the centroid of its crown. The
-distance from the proposal is the mean squared displacement of the points of the crowns, a quadratic form. What
-must be obeyed is linearised at the current poses, as rows a . y >= b: probes of a crown near another one
-(`distance_field`), caps, shifts and widths of the arches. The nearest y is a quadratic programme; its dual has
-one unknown per row and is solved by non-negative least squares (Lawson and Hanson 1974, chapter 23). This is
-repeated from the new poses until they stay: sequential quadratic programming (Nocedal and Wright 2006,
+The unknowns are a translation and a rotation of each tooth that may move, about the centroid of its crown.
+The distance from the proposal is the mean squared displacement of the points of the crowns, a quadratic form.
+What must be obeyed is linearised at the current poses, as rows a . y >= b: probes of a crown near another one
+(`distance_field`), caps, shifts and widths of the arches. The nearest y is a quadratic programme; its dual
+has one unknown per row and is solved by non-negative least squares (Lawson and Hanson 1974, chapter 23). This
+is repeated from the new poses until they stay: sequential quadratic programming (Nocedal and Wright 2006,
 chapter 18). Each row may be missed at a price that grows with the square of the miss, so that wishes which
 contradict each other end in a compromise, not in a failure.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from dentalign.geometry.rigid import Array
 from dentalign.params import NotNegativeFloat, Section
 from dentalign.planning.distance_field import Contacts, DistanceFields
 from dentalign.planning.prescription import Prescription
-from dentalign.teeth import ARCHES, SLOT_COUNT, SLOT_INDEX
+from dentalign.teeth import ARCHES, SLOT_INDEX, SLOTS
 
 TOLERANCE_MM = 0.02  # within which a limit counts as obeyed: the grids of the distance fields are as exact
 TOLERANCE_DEG = 0.1
@@ -47,7 +47,7 @@ class Planning(Section):
     """
 
     overlap_mm: NotNegativeFloat = 0.1
-    occlusal_overlap_mm: NotNegativeFloat = 0.4
+    occlusal_overlap_mm: NotNegativeFloat = 0.25
     contact_gap_mm: NotNegativeFloat = 0.2
 
 
@@ -97,8 +97,8 @@ class Rows:
 def solve(proposal: Proposal, prescription: Prescription, usual: Planning) -> Array:
     """Find the poses nearest to the proposal that obey the prescription and what plans usually show.
 
-    returns: (32, 4, 4), exactly rigid. A tooth that need not move from its proposal keeps it to the last bit, a
-             held tooth its pose at T1
+    returns: (32, 4, 4), exactly rigid. A tooth that need not move from its proposal keeps it to the last bit,
+             a held tooth its pose at T1
     """
     return _Search(proposal, prescription, usual).solved()
 
@@ -127,10 +127,11 @@ class _Search:
             self.inverse[row, :3] *= rx.most_movement_mm(fdi) > 0
             self.inverse[row, 3:] *= rx.most_rotation_deg(fdi) > 0
         self.neighbours, self.antagonists, self.pairs = self._pairs()
-        self.allowed = np.array(
-            [rx.allowed_overlap_mm(*self.fdi[pair], usual.overlap_mm) for pair in self.neighbours]
-            + [usual.occlusal_overlap_mm] * len(self.antagonists)
-        )
+        between = [
+            rx.allowed_overlap_mm(self.fdi[one], self.fdi[other], usual.overlap_mm)
+            for one, other in self.neighbours.tolist()
+        ]
+        self.allowed = np.array(between + [usual.occlusal_overlap_mm] * len(self.antagonists))
         self.touching = self._touching()
 
     def _centroid(self, pose: Array) -> Array:
@@ -248,14 +249,16 @@ class _Search:
         for row in np.flatnonzero(self.free).tolist():
             fdi = int(self.fdi[row])
             caps = (self.rx.most_movement_mm(fdi), np.radians(self.rx.most_rotation_deg(fdi)))
-            for part, vector, cap in zip((slice(0, 3), slice(3, 6)), (shift[row], turn[row]), caps, strict=True):
+            for part, vector, cap in zip(
+                (slice(0, 3), slice(3, 6)), (shift[row], turn[row]), caps, strict=True
+            ):
                 if np.linalg.norm(vector) > 0.8 * cap:
                     a = np.zeros_like(here)
                     a[row, part] = -rigid.unit(vector)
                     rows.add(a, float(np.linalg.norm(vector) - cap + (a * here).sum()), 10 * _FIRM)
 
     def _from_t1(self, pose: Array) -> tuple[Array, Array]:
-        """Translation of the centroids (T, 3), mm, and rotation vectors (T, 3), radians, from T1, head frame."""
+        """Translations of the centroids (T, 3), mm, and rotation vectors (T, 3), radians, from T1."""
         turn = rigid.rotation_vector(pose[:, :3, :3] @ np.swapaxes(self.t1[:, :3, :3], -1, -2))
         return self._centroid(pose) - self._centroid(self.t1), turn
 
@@ -265,60 +268,56 @@ class _Search:
 
     def _arch_wishes(self, pose: Array) -> Iterator[tuple[Array, float, float]]:
         """Coefficients (T, 6), wanted value and present value of each wish on an arch."""
-        for wish in arch_wishes(self.teeth, self.rx):
-            a = np.zeros((len(self.teeth), 6))
-            a[:, :3] = wish.weights
-            now = float((wish.weights * (self._centroid(pose) - self._centroid(self.t1))).sum())
-            yield a * self.free[:, None], wish.wanted, now
+        moved = self._centroid(pose) - self._centroid(self.t1)
+        for wish in arch_wishes(self.teeth, self.free, self.rx):
+            a = np.concatenate([wish.weights, np.zeros_like(wish.weights)], 1) * self.free[:, None]
+            yield a, wish.wanted, float((wish.weights * moved).sum())
 
 
 @dataclass(frozen=True)
 class ArchWish:
     """Wish on an arch: a sum of the translations of its teeth from T1.
 
-    name    : such as "arch_shift_mm upper y"
+    arch    : upper or lower
+    what    : x, y or z for a shift; 3-3 or 6-6 for a width
     wanted  : mm
-    weights : (T, 3), the sum is over weights * translation, head frame
+    weights : (T, 3), the sum is over weights * translation, head frame; 0 if the arch has no such teeth
     """
 
-    name: str
+    arch: str
+    what: str
     wanted: float
     weights: Array
 
 
-def arch_wishes(teeth: Slots, rx: Prescription) -> Iterator[ArchWish]:
-    """Shifts and widths that a prescription wants of the arches; those without the teeth are passed over.
+def arch_wishes(teeth: Slots, free: Bools, rx: Prescription) -> Iterator[ArchWish]:
+    """Shifts and widths that a prescription wants of the arches.
 
-    teeth: (T,) int, slots of the teeth that stand at T2
+    teeth : (T,) int, slots of the teeth that stand at T2
+    free  : (T,) bool, teeth that may move; a shift is the mean of theirs
     """
-    for arch, slots in ARCHES.items():
-        here = np.isin(teeth, slots)
-        if not here.any():
-            continue
-        for axis, wanted in enumerate(rx.arch_shift_mm.get(arch, ())):  # type: ignore[call-overload]
+    for arch, shift in rx.arch_shift_mm.items():
+        mine = np.isin(teeth, ARCHES[arch]) & free
+        for axis, wanted in enumerate(shift):
             if wanted is not None:
                 weights = np.zeros((len(teeth), 3))
-                weights[here, axis] = 1 / here.sum()
-                yield ArchWish(f"arch_shift_mm {arch} {'xyz'[axis]}", wanted, weights)
-        for name, wanted in rx.arch_width_mm.get(arch, {}).items():  # type: ignore[call-overload]
-            left, right = _ends(arch, name)
-            if np.isin([left, right], teeth).all():
-                weights = np.zeros((len(teeth), 3))
-                weights[teeth == left, 0], weights[teeth == right, 0] = 1.0, -1.0
-                yield ArchWish(f"arch_width_mm {arch} {name}", wanted, weights)
-
-
-def _ends(arch: str, width: str) -> tuple[int, int]:
-    """Slots on the patient's left and right of a width such as 3-3."""
-    left, right = (20, 10) if arch == "upper" else (30, 40)
-    return SLOT_INDEX[left + int(width[0])], SLOT_INDEX[right + int(width[0])]
+                weights[mine, axis] = 1 / max(int(mine.sum()), 1)
+                yield ArchWish(arch, "xyz"[axis], wanted, weights)
+    for arch, widths in rx.arch_width_mm.items():
+        left, right = (20, 10) if arch == "upper" else (30, 40)
+        for name, wanted in widths.items():
+            ends = [SLOT_INDEX[quadrant + int(name[0])] for quadrant in (left, right)]
+            weights = np.zeros((len(teeth), 3))
+            if np.isin(ends, teeth).all():
+                weights[teeth == ends[0], 0], weights[teeth == ends[1], 0] = 1.0, -1.0
+            yield ArchWish(arch, name, wanted, weights)
 
 
 def reference_poses(given: Proposal, rx: Prescription) -> Array:
     """Poses (32, 4, 4) that the solution is to be nearest to: the proposal, moved as the prescription says.
 
-    An arch is shifted as a whole; its width is changed smoothly along the arch; rotations are exaggerated; and
-    what is beyond a cap is taken back towards T1.
+    An arch is shifted as a whole, its width is changed smoothly along it, rotations are exaggerated, and what
+    is beyond a cap is taken back towards T1.
     """
     pose = given.pose.copy()
     teeth = np.flatnonzero(given.stays)
@@ -328,34 +327,33 @@ def reference_poses(given: Proposal, rx: Prescription) -> Array:
     if rx.overcorrection:
         pose = np.where(free[:, None, None], _overcorrected(pose, given.t1, centre, rx.overcorrection), pose)
     here = rigid.apply(pose, centre[:, None])[:, 0]
-    for wish in arch_wishes(teeth, rx):
+    for wish in arch_wishes(teeth, free[teeth], rx):
+        if not wish.weights.any():
+            continue
         missing = wish.wanted - float((wish.weights * (here - t1)[teeth]).sum())
-        _, arch, detail = wish.name.split()
-        mine = ARCHES[arch][free[ARCHES[arch]]]
-        if detail in "xyz":
-            here[mine, "xyz".index(detail)] += missing
+        mine = ARCHES[wish.arch][free[ARCHES[wish.arch]]]
+        if wish.what in "xyz":
+            here[mine, "xyz".index(wish.what)] += missing
         else:
-            here[mine, 0] += missing / 2 * _share_of_width(mine, int(detail[0]), rx.arch_width_mm, arch)
+            both = len(rx.arch_width_mm[wish.arch]) == 2  # type: ignore[index]
+            here[mine, 0] += missing / 2 * _share_of_width(mine, wish.what, both)
     rotation = pose[:, :3, :3]
     moved = rigid.from_rotation(rotation, here - (rotation @ centre[..., None])[..., 0])
-    changed = (np.abs(here - rigid.apply(pose, centre[:, None])[:, 0]) > 1e-9).any(1)
+    changed = np.abs(here - rigid.apply(pose, centre[:, None])[:, 0]).max(1) > 1e-9
     pose = np.where(changed[:, None, None], moved, pose)
     return capped(pose, given.t1, centre, given.fdi, free, rx)
 
 
-def _share_of_width(slots: Slots, tooth: int, widths: Mapping[str, object], arch: str) -> Array:
-    """Share of a change of width, from the midline to the molars, with the sign of the patient's side.
+def _share_of_width(slots: Slots, width: str, both: bool) -> Array:
+    """Share of a change of width for the teeth in `slots`, with the sign of the patient's side.
 
-    It grows evenly up to the tooth that is named. Behind it, it falls to 0 at the other one if that has a wish
-    of its own, and stays the same otherwise.
+    It grows evenly from the midline to the tooth of the width, and stays the same beyond. If canines and
+    molars have wishes of their own, that of the one is 0 at the other.
     """
-    number = np.where(slots % 16 < 8, 8 - slots % 16, slots % 16 - 7)
-    left = (slots % 16 < 8) == (arch == "lower")
-    other = "6-6" in widths.get(arch, {}) if tooth == 3 else "3-3" in widths.get(arch, {})  # type: ignore
-    inner = (3.0, 0.0) if tooth == 6 and other else (0.0, 0.0)
-    places = [inner[0], float(tooth)] + ([6.0] if tooth == 3 and other else [])
-    values = [0.0, 1.0] + ([0.0] if tooth == 3 and other else [])
-    return np.where(left, 1.0, -1.0) * np.interp(number, places, values)
+    fdi = np.array(SLOTS)[slots]
+    at_3, at_6 = (1.0, 0.0 if both else 1.0) if width == "3-3" else (0.0 if both else 0.5, 1.0)
+    share = np.interp(fdi % 10, [0, 3, 6], [0.0, at_3, at_6])
+    return np.where(np.isin(fdi // 10, (2, 3)), share, -share)
 
 
 def _overcorrected(pose: Array, t1: Array, centre: Array, percent: float) -> Array:
@@ -367,7 +365,9 @@ def _overcorrected(pose: Array, t1: Array, centre: Array, percent: float) -> Arr
     return rigid.from_rotation(rotation, there - (rotation @ centre[..., None])[..., 0])
 
 
-def capped(pose: Array, t1: Array, centre: Array, fdi: NDArray[np.integer], free: Bools, rx: Prescription) -> Array:
+def capped(
+    pose: Array, t1: Array, centre: Array, fdi: NDArray[np.integer], free: Bools, rx: Prescription
+) -> Array:
     """Poses (T, 4, 4) with movements and rotations from T1 cut off at the caps of the prescription.
 
     centre : (T, 3), centroids of the crowns, tooth-local, mm
@@ -380,7 +380,7 @@ def capped(pose: Array, t1: Array, centre: Array, fdi: NDArray[np.integer], free
         turn = rigid.rotation_vector(t1[row, :3, :3].T @ pose[row, :3, :3])
         before, after = (rigid.apply(p[row], centre[row][None])[0] for p in (t1, pose))
         shift = after - before
-        length, angle = np.linalg.norm(shift), np.linalg.norm(turn)
+        length, angle = float(np.linalg.norm(shift)), float(np.linalg.norm(turn))
         if length <= most_mm and angle <= most_rad:
             continue
         rotation = pose[row, :3, :3]

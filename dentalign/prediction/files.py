@@ -14,6 +14,7 @@ from dentalign.files import atomic, csv_table
 from dentalign.geometry import movement, stl
 from dentalign.geometry.rigid import Array, apply
 from dentalign.mouth import T1, T2
+from dentalign.planning import outcome
 from dentalign.prediction import planned_document, staging
 from dentalign.prediction.predictor import Prediction
 from dentalign.prediction.staging import Predict
@@ -69,6 +70,9 @@ def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> lis
     plain = case_document.as_exported(document)
     atomic.write_text(files[0], json.dumps(plain, allow_nan=False, indent=1) + "\n")
     atomic.write_text(files[1], _csv(table(prediction)))
+    if prediction.wishes:
+        files.append(folder / "prescription" / f"{case.case_id}.csv")
+        atomic.write_text(files[-1], outcome.csv_text(prediction.wishes))
     if wanted.moved != "none":
         moved = folder / "moved" / case.case_id
         with atomic.replacing(moved) as part:
@@ -90,7 +94,13 @@ def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> lis
 def remove(out: str | Path, case_id: str) -> None:
     """Remove the files of an earlier prediction of a case below a folder, see `write`."""
     shutil.rmtree(Path(out) / "moved" / case_id, ignore_errors=True)
-    for name in ("json/{}.json", "movement/{}.csv", "picture/{}.png", "report/{}.html"):
+    for name in (
+        "json/{}.json",
+        "movement/{}.csv",
+        "picture/{}.png",
+        "report/{}.html",
+        "prescription/{}.csv",
+    ):
         (Path(out) / name.format(case_id)).unlink(missing_ok=True)
 
 
@@ -117,6 +127,7 @@ def table(prediction: Prediction) -> list[dict[str, object]]:
     expected_add_mm      : error that the model expects
     rigidity_residual_mm : RMS distance of the decoded points from the rigid tooth, for a model that expects
                            none
+    solver_mm            : mean distance of the tooth's points from those of the network's answer
     add_mm               : mean distance of the tooth's points from those at T2 of the input's plan, if any
     """
     case, rows = prediction.case, []
@@ -144,6 +155,9 @@ def figures(prediction: Prediction, slot: int) -> dict[str, float]:
         found["rigidity_residual_mm"] = float(prediction.rigidity_residual_mm[slot])
     elif np.isfinite(prediction.expected_add_mm[slot]):
         found["expected_add_mm"] = float(prediction.expected_add_mm[slot])
+    if prediction.wishes:
+        network = apply(prediction.network_pose[slot], local)
+        found["solver_mm"] = float(add_mm(apply(prediction.pose[slot], local)[None], network[None])[0])
     if case.mouth.present[T2, slot]:
         there, planned = apply(prediction.pose[slot], local), apply(case.mouth.pose[T2, slot], local)
         found["add_mm"] = float(add_mm(there[None], planned[None])[0])
@@ -210,7 +224,7 @@ def _glb(crowns: Mapping[int, Array]) -> bytes:
 
 
 def _csv(rows: list[dict[str, object]]) -> str:
-    extra = ["expected_add_mm", "rigidity_residual_mm", "add_mm"]
+    extra = ["expected_add_mm", "rigidity_residual_mm", "solver_mm", "add_mm"]
     names = ["fdi", "fate", *movement.COLUMNS, *[name for name in extra if any(name in row for row in rows)]]
     return csv_table.text(
         names,

@@ -19,7 +19,10 @@ from dentalign.files.hashing import sha256_file
 from dentalign.geometry import rigid
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, Mouths
+from dentalign.planning import outcome, solver
+from dentalign.planning.outcome import Wish
 from dentalign.planning.prescription import Prescription
+from dentalign.planning.solver import Planning, Proposal
 from dentalign.prediction import new_case, review
 from dentalign.prediction.new_case import NewCase
 from dentalign.prediction.review import ReviewItem, Thresholds
@@ -36,6 +39,8 @@ class Prediction:
     mask       : (32,) bool, teeth that stand at T2: those of T1 without the extracted ones
     pose       : (32, 4, 4) float64, tooth-local -> head, mm, exactly rigid; identity where mask is False
     fixed      : (32,) bool, teeth that were not allowed to move
+    network_pose : (32, 4, 4), as `pose`, before the solver; `pose` itself without it
+    wishes     : wishes of the prescription, beside what was done; () without the solver
     unmoved    : FDI number -> pose (4, 4), tooth-local axes of the file -> head, mm, of teeth without a
                  usable mesh: they stay where they are, and the model does not use them
     rigidity_residual_mm : (32,), root mean square distance of the predicted points from the rigid tooth; 0
@@ -52,6 +57,8 @@ class Prediction:
     mask: NDArray[np.bool_]
     pose: Array
     fixed: NDArray[np.bool_]
+    network_pose: Array
+    wishes: tuple[Wish, ...]
     unmoved: Mapping[int, Array]
     rigidity_residual_mm: Array
     expected_add_mm: Array | None
@@ -81,6 +88,7 @@ class Predictor:
         limits: Limits | None = None,
         fetch: Fetch | None = None,
         look: Thresholds | None = None,
+        planning: Planning | None = Planning(),  # noqa: B008  immutable
     ):
         """Load the models.
 
@@ -94,6 +102,7 @@ class Predictor:
         limits           : limits of a usable case
         fetch            : time-outs and retries for meshes on a server
         look             : thresholds above which a tooth is on the review list
+        planning         : what plans usually show, for the solver; None to give the network's answer as it is
         raises           : DentalignError if a file is missing or the files do not belong together
         """
         folder = Path(models)
@@ -119,6 +128,7 @@ class Predictor:
         self.sampler, self.fetch = Sampler(buccal_axis, sample, limits or Limits()), fetch
         self.find_axis = find_axis
         self.look = look or Thresholds()
+        self.planning = planning
 
     def predict(
         self,
@@ -158,7 +168,7 @@ class Predictor:
         _refuse_unknown(case, extract, "extract", usable | case.unmoved.keys())
         _refuse_unknown(case, fixed, "fixed", usable)
         gone = set(extract) | (case.planned_away - set(fixed))
-        held = np.isin(mouth.fdi, sorted(fixed)) & here
+        held = here & ~np.array([rx.may_move(int(fdi)) for fdi in mouth.fdi])
         mask = here & ~np.isin(mouth.fdi, sorted(gone))
         unmoved = {fdi: pose for fdi, pose in case.unmoved.items() if fdi not in gone}
         if not mask.any():
@@ -182,13 +192,27 @@ class Predictor:
         expected = (
             None if placed.expected_add_mm is None else np.where(held, np.nan, placed.expected_add_mm[0])
         )
+        network_pose = pose
+        wishes: tuple[Wish, ...] = ()
+        said: tuple[str, ...] = ()
+        if self.planning is not None:
+            unknown = np.zeros(SLOT_COUNT, bool) if expected is None else np.isnan(expected)
+            proposal = Proposal(
+                mouth.pose[T1], pose, mask, mask & (held | unknown), mouth.fdi, mouth.points, *case.distances
+            )
+            pose = solver.solve(proposal, rx, self.planning)
+            wishes = outcome.compare(proposal, pose, rx, self.planning)
+            said = outcome.in_words(proposal, pose, wishes)
         looks = review.find(
             case, mask, pose, moving, None if expected is None else expected[moving],
-            self.alignment_model.patterns, self.look,
+            self.alignment_model.patterns, self.look, wishes,
         )  # fmt: skip
-        notes = (*_notes(case, mask, held, unmoved), *review.in_words(looks, self.look))
+        notes = (*_notes(case, mask, held, unmoved), *review.in_words(looks, self.look), *said)
         warnings = review.warnings(looks)
-        return Prediction(case, mask, pose, mask & held, unmoved, residual, expected, looks, warnings, notes)
+        return Prediction(
+            case, mask, pose, mask & held, network_pose, wishes, unmoved, residual, expected, looks, warnings,
+            notes,
+        )  # fmt: skip
 
 
 def _refuse_unknown(case: NewCase, numbers: Collection[int], option: str, known: set[int]) -> None:
@@ -211,7 +235,7 @@ def _notes(
     if (extracted := case.mouth.present[T1] & ~mask).any():
         notes.append(f"Extracted: {_numbers(case, extracted)}.")
     if held.any():
-        notes.append(f"Fixed; other teeth are predicted as if these could move: {_numbers(case, held)}.")
+        notes.append(f"Fixed: {_numbers(case, held)}.")
     return tuple(notes)
 
 

@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 
 from dentalign.alignment.patterns import FEW_ALIKE, ToothPatterns
 from dentalign.files import atomic
-from dentalign.geometry import contacts, rigid
+from dentalign.geometry import contacts, occlusion, rigid
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1
+from dentalign.planning.outcome import Wish
 from dentalign.prediction.new_case import NewCase
 from dentalign.teeth import ARCHES
 
-Code = Literal["few_alike", "one_arch", "not_learnt", "buccal_axis", "overlap", "expected_error"]
+Code = Literal[
+    "few_alike", "one_arch", "not_learnt", "buccal_axis", "overlap", "occlusal_overlap", "expected_error",
+    "wish_missed",
+]  # fmt: skip
 UNLIKE_TRAINING: tuple[Code, ...] = ("few_alike", "one_arch", "not_learnt")
 
 
@@ -30,7 +34,8 @@ class ReviewItem:
     code  : reason code. few_alike: hardly a training case has the same teeth absent and extracted; one_arch:
             an arch has no teeth; not_learnt: the model does not move this tooth, as such teeth were too rare
             in training; buccal_axis: the file has another one than expected; overlap: the tooth overlaps a
-            neighbour at T2; expected_error: the model expects a large error
+            neighbour at T2; occlusal_overlap: it penetrates a tooth of the other arch at T2; expected_error:
+            the model expects a large error; wish_missed: the plan misses a wish of the prescription
     seen  : the finding in words, with its figures
     fix   : what to do about it
     """
@@ -48,10 +53,12 @@ class Thresholds:
 
     error_mm   : expected error (expected_add_mm)
     overlap_mm : overlap with a neighbour at T2
+    occlusal_mm: overlap with a tooth of the other arch at T2
     """
 
     error_mm: float = 1.0
     overlap_mm: float = 0.5
+    occlusal_mm: float = 0.5
 
 
 def find(
@@ -62,6 +69,7 @@ def find(
     expected_mm: Array | None,
     patterns: ToothPatterns | None,
     thresholds: Thresholds,
+    wishes: Iterable[Wish] = (),
 ) -> tuple[ReviewItem, ...]:
     """Make the review list of a case: items of the case as a whole first, then those of teeth by FDI number.
 
@@ -72,12 +80,21 @@ def find(
                   None for a model without expected errors
     patterns    : absent and extracted teeth of the training cases; None if the weights file does not have
                   them
+    wishes      : wishes of the prescription, beside what the plan does
     """
     items = unlike_training(case, stays, moving, expected_mm, patterns)
     if case.turned:
         fix = "check in the report that buccal sides are outside; set the axis with --buccal-axis"
         items.append(ReviewItem(case.case_id, "", "buccal_axis", case.turned, fix))
-    items += _overlaps(case, stays, pose, thresholds.overlap_mm)
+    neighbours = contacts.neighbours(stays, stays)
+    items += _overlaps(case, pose, neighbours, "overlap", thresholds.overlap_mm)
+    opposite = occlusion.antagonists(rigid.apply(pose, case.mouth.points), stays)
+    items += _overlaps(case, pose, opposite, "occlusal_overlap", thresholds.occlusal_mm)
+    for wish in wishes:
+        if wish.met == "no":
+            seen = f"{wish.wish}: missed by {wish.missed_by:.2f} {wish.unit}"
+            fix = "see prescription/, and change the wish or the plan"
+            items.append(ReviewItem(case.case_id, "", "wish_missed", seen, fix))
     if expected_mm is not None:
         items += _expected_errors(case, moving, expected_mm, thresholds.error_mm)
     return tuple(sorted(items, key=lambda item: (int(item.tooth or 0), item.code, item.seen)))
@@ -115,9 +132,10 @@ def unlike_training(
     return [ReviewItem(case.case_id, *reason) for reason in reasons]
 
 
-def _overlaps(case: NewCase, stays: NDArray[np.bool_], pose: Array, above_mm: float) -> list[ReviewItem]:
-    """Both teeth of each pair of neighbours that overlap too much, and more than at T1."""
-    pairs = contacts.neighbours(stays, stays)
+def _overlaps(
+    case: NewCase, pose: Array, pairs: NDArray[np.intp], code: Code, above_mm: float
+) -> list[ReviewItem]:
+    """Both teeth of each pair that overlap too much, and more than at T1."""
     points = case.mouth.points.astype(np.float64)
     after, before = (
         contacts.contacts(rigid.apply(poses, points), pairs)[0] for poses in (pose, case.mouth.pose[T1])
@@ -127,7 +145,7 @@ def _overlaps(case: NewCase, stays: NDArray[np.bool_], pose: Array, above_mm: fl
     for pair, depth in zip(pairs[deep], after[deep], strict=True):
         for tooth, other in (pair, pair[::-1]):
             seen, fix = f"overlaps tooth {case.mouth.fdi[other]} by {depth:.2f} mm", "move one of the two"
-            items.append(ReviewItem(case.case_id, str(case.mouth.fdi[tooth]), "overlap", seen, fix))
+            items.append(ReviewItem(case.case_id, str(case.mouth.fdi[tooth]), code, seen, fix))
     return items
 
 
@@ -158,11 +176,15 @@ def warnings(items: Iterable[ReviewItem]) -> tuple[str, ...]:
 
 
 def in_words(items: Iterable[ReviewItem], thresholds: Thresholds) -> list[str]:
-    """Make a sentence for each other reason code of the list: buccal_axis, overlap, expected_error."""
+    """Make a sentence for each other reason code of teeth, and for buccal_axis."""
     kept = list(items)
     notes = [f"Tooth-local frame: {item.seen}; turned." for item in kept if item.code == "buccal_axis"]
     sentences: tuple[tuple[Code, str], ...] = (
         ("overlap", f"To be looked at, overlapping a neighbour by more than {thresholds.overlap_mm:g} mm"),
+        (
+            "occlusal_overlap",
+            f"To be looked at, more than {thresholds.occlusal_mm:g} mm into a tooth of the other arch",
+        ),
         ("expected_error", f"To be looked at, with an expected error above {thresholds.error_mm:g} mm"),
     )
     for code, words in sentences:

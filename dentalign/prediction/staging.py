@@ -14,12 +14,14 @@ class Predict(Section):
     max_step_mm, max_step_deg : largest movement of a tooth from one treatment stage to the next
     look_above_mm             : expected error above which a tooth is on the review list
     look_overlap_mm           : overlap with a neighbour above which a tooth is on the review list
+    look_occlusal_mm          : the same with a tooth of the other arch
     """
 
     max_step_mm: PositiveFloat = 0.25
     max_step_deg: PositiveFloat = 2.0
     look_above_mm: PositiveFloat = 1.0
     look_overlap_mm: PositiveFloat = 0.5
+    look_occlusal_mm: PositiveFloat = 0.5
 
 
 def stages(

@@ -11,7 +11,6 @@ ORDER = (
     "running",
     "geometry",
     "mouth",
-    "planning",
     "cases",
     "dataset",
     "training",
