@@ -45,3 +45,32 @@ def occlusion(points: Array, stays: NDArray[np.bool_]) -> tuple[float, NDArray[n
     touching = np.isin(np.arange(len(SLOTS)), pairs[gap <= TOUCHING_MM])
     both = all(stays[slots].any() for slots in ARCHES.values())
     return float(overlap.max(initial=0.0)) if both else np.nan, touching[stays & POSTERIOR]
+
+
+def antagonist_mm(points: Array, stays: NDArray[np.bool_]) -> Array:
+    """Distance of each tooth to the nearest antagonist, (32,) mm; parameters as for `antagonists`.
+
+    Negative is the depth of the deepest point; NaN without an antagonist nearer than about `TOUCHING_MM`.
+    """
+    pairs = antagonists(points, stays)
+    overlap, gap = contacts(points, pairs)
+    apart = np.full(len(SLOTS), np.inf)
+    np.minimum.at(apart, pairs, np.where(overlap > 0, -overlap, gap)[:, None])
+    return np.where(np.isfinite(apart), apart, np.nan)
+
+
+def figures(points: Array, stays: NDArray[np.bool_]) -> dict[str, Array]:
+    """Figures of N mouths, whose means are reported.
+
+    points  : (N, 32, P, 3) ordered points, head frame, mm
+    stays   : (N, 32) bool, slots with a tooth
+    returns : occlusal_overlap_mm of each mouth with both arches; occlusal_contacts, 1 or 0 for each posterior
+              tooth of those mouths, see `occlusion`
+    """
+    found = [occlusion(mouth, here) for mouth, here in zip(points, stays, strict=True)]
+    kept = [(depth, touching) for depth, touching in found if np.isfinite(depth)]
+    touching = np.concatenate([np.zeros(0, bool), *(part for _, part in kept)])
+    return {
+        "occlusal_overlap_mm": np.array([depth for depth, _ in kept], np.float64),
+        "occlusal_contacts": touching.astype(np.float64),
+    }

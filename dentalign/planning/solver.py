@@ -48,7 +48,7 @@ class Planning(Section):
 
     overlap_mm: NotNegativeFloat = 0.1
     occlusal_overlap_mm: NotNegativeFloat = 0.25
-    contact_gap_mm: NotNegativeFloat = 0.2
+    contact_gap_mm: NotNegativeFloat = 0.35
 
 
 @dataclass(frozen=True)

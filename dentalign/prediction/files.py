@@ -11,7 +11,7 @@ import numpy as np
 
 from dentalign.cases import case_document, slots
 from dentalign.files import atomic, csv_table
-from dentalign.geometry import movement, stl
+from dentalign.geometry import movement, occlusion, stl
 from dentalign.geometry.rigid import Array, apply
 from dentalign.mouth import T1, T2
 from dentalign.planning import outcome
@@ -82,11 +82,13 @@ def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> lis
     if wanted.looks:
         # Matplotlib and the viewer are heavy: a night's batch of poses does without.
         from dentalign.prediction import picture
-        from dentalign.reports import page
+        from dentalign.reports import occlusion_picture, page
 
-        files += [folder / "picture" / f"{case.case_id}.png", folder / "report" / f"{case.case_id}.html"]
+        names = ("picture/{}.png", "occlusion/{}.png", "report/{}.html")
+        files += [folder / name.format(case.case_id) for name in names]
         shown = scene(prediction, after[:-1])
-        picture.write(files[-2], shown)
+        picture.write(files[-3], shown)
+        occlusion_picture.write(files[-2], shown, f"Occlusal contacts: {case.case_id}", most_faces=1000)
         page.write_case(files[-1], shown, prediction.warnings)
     return files
 
@@ -99,6 +101,7 @@ def remove(out: str | Path, case_id: str) -> None:
         "movement/{}.csv",
         "picture/{}.png",
         "report/{}.html",
+        "occlusion/{}.png",
         "prescription/{}.csv",
     ):
         (Path(out) / name.format(case_id)).unlink(missing_ok=True)
@@ -178,6 +181,7 @@ def scene(prediction: Prediction, between: Array) -> Scene:
     has_plan = case.has_plan
     steps = [(f"stage-{k:03d}", f"stage {k}") for k in range(1, len(between) + 1)]
     states = [("t1", "T1"), *steps, ("predicted", "predicted T2")] + [("t2", "T2 of the file")] * has_plan
+    apart = occlusion.antagonist_mm(apply(prediction.pose, case.mouth.points), prediction.mask)
     teeth = []
     for slot in np.flatnonzero(case.mouth.present[T1]).tolist():
         poses = {"t1": case.mouth.pose[T1, slot]}
@@ -187,9 +191,13 @@ def scene(prediction: Prediction, between: Array) -> Scene:
         if case.mouth.present[T2, slot]:
             poses["t2"] = case.mouth.pose[T2, slot]
         vertices, faces = stl.merged(case.crowns[slot])
-        teeth.append(SceneTooth(int(case.mouth.fdi[slot]), vertices, faces, poses, figures(prediction, slot)))
+        shown = figures(prediction, slot)
+        if np.isfinite(apart[slot]):
+            shown["antagonist_mm"] = float(apart[slot])
+        teeth.append(SceneTooth(int(case.mouth.fdi[slot]), vertices, faces, poses, shown))
     doubt = "rigidity_residual_mm" if prediction.expected_add_mm is None else "expected_add_mm"
-    colour_by = (*COLOUR_BY, doubt, *(["add_mm"] if has_plan else []))
+    opposed = ["antagonist_mm"] if np.isfinite(apart).any() else []
+    colour_by = (*COLOUR_BY, doubt, *opposed, *(["add_mm"] if has_plan else []))
     return Scene(case.case_id, tuple(states), tuple(teeth), colour_by, prediction.notes)
 
 

@@ -236,7 +236,7 @@ def test_the_prediction_is_that_of_validate(predictor: Predictor, finished_proje
     root = finished_project.root
     found = validate(
         root / "data" / "latents.h5", root / "models" / "decoder.pt", root / "models" / "alignment.pt",
-        Validate(device="cpu", threads=1),
+        Validate(device="cpu", threads=1, solver=False),
     )  # fmt: skip
     for number, case_id in enumerate(found.case_ids):
         prediction = predictor.predict(root / "cases" / "json" / f"{case_id}.json", root / "cases" / "stl")
