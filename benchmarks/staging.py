@@ -1,12 +1,12 @@
 """Collisions on the way from T1 to T2, by exact mesh distances: even motion, and the stages of `planning`.
 
-    python benchmarks/staging.py CASES [--first 0] [--count 200] [--only 3,17]
+    python benchmarks/staging.py CASES [--first 0] [--count 200] [--plan-only]
 
 CASES has `json/<case_id>.json` with T1 and T2 and `stl/<case_id>/<FDI>.stl`. For each case the path from T1 to
-the T2 of its file is planned twice, evenly and by `staging.plan`, under the same limits (the defaults). At every
-stage and at 5 positions between two, each vertex of a crown that is inside another counts with its distance
-to that surface (`igl.signed_distance` on the meshes of the files; the distance fields are not used here). A pair
-collides where it is more than 0.05 mm deeper than at T1 and at T2. Prints a line per case and a table.
+the T2 of its file is planned twice, evenly and by `staging.plan`, under the same limits (the defaults). At
+every stage and at 5 positions between two, each vertex of a crown that is inside another counts with its
+distance to that surface (`igl.signed_distance` on the meshes of the files; the distance fields are not used).
+A pair collides where it is more than 0.05 mm deeper than at T1 and at T2. Prints a line per case and a table.
 """
 
 import argparse
@@ -22,7 +22,6 @@ from dentalign.cases.settings import Limits, Sample
 from dentalign.geometry import contacts, rigid, stl
 from dentalign.geometry.mesh_file import Surface
 from dentalign.geometry.rigid import Array
-from dentalign.mouth import T1, T2
 from dentalign.planning import staging
 from dentalign.prediction import new_case
 from dentalign.teeth import ARCHES, SLOTS
@@ -44,10 +43,12 @@ class Crown:
         self.radius = float(np.linalg.norm(self.vertices - self.middle, axis=1).max())
 
     def distance(self, points: Array) -> Array:
+        """Signed distance of points (N, 3)."""
         kind = igl.SIGNED_DISTANCE_TYPE_PSEUDONORMAL
         return np.asarray(igl.signed_distance(points, self.vertices, self.faces, kind)[0])
 
     def may_hold(self, points: Array) -> np.ndarray:
+        """False for points (..., 3) that are certainly outside."""
         cell = np.floor((points - self.origin) / CELL_MM).astype(int)
         inside = ((cell >= 0) & (cell < self.cells)).all(-1)
         inside[inside] = self.reached[tuple(cell[inside].T)]
@@ -71,7 +72,7 @@ def depths(crowns: dict[int, Crown], poses: Array, one: int, other: int) -> Arra
 
 
 @dataclass
-class Path:
+class Way:
     """Excess overlap of the pairs on one path: (slot, slot) -> mm; and its steps."""
 
     neighbours: dict[tuple[int, int], float] = field(default_factory=dict)
@@ -82,10 +83,10 @@ class Path:
 
 def judge(
     crowns: dict[int, Crown], poses: Array, mask: np.ndarray, points: Array, limits: staging.Predict
-) -> Path:
+) -> Way:
     """Measure a path, (K + 1, 32, 4, 4) with T1."""
     slots = np.flatnonzero(mask)
-    found = Path(stages=len(poses) - 1)
+    found = Way(stages=len(poses) - 1)
     centroid = np.zeros((len(mask), 3))
     centroid[slots] = points[slots].mean(1, dtype=float)
     place = rigid.apply(poses, centroid[:, None])[:, slots, 0]
@@ -108,6 +109,7 @@ def judge(
 
 
 def main() -> None:
+    """Measure the cases of a folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("cases", type=Path)
     parser.add_argument("--first", type=int, default=0)
@@ -115,7 +117,7 @@ def main() -> None:
     parser.add_argument("--plan-only", action="store_true", help="do not measure even motion")
     given = parser.parse_args()
     sampler, limits = Sampler("+y", Sample(), Limits()), staging.Predict()
-    rows: list[tuple[Path, Path, staging.StagedPlan, float, int]] = []
+    rows: list[tuple[Way, Way, staging.StagedPlan, float, int]] = []
     for file in sorted((given.cases / "json").glob("*.json"))[given.first : given.first + given.count]:
         case = new_case.read(file, given.cases / "stl", sampler)
         mouth = case.mouth
@@ -137,26 +139,30 @@ def main() -> None:
         unsaid = [pair for pair, mm in every.items() if mm > staging.TOLERANCE_MM and pair not in said]
         rows.append((today, now, plan, cpu, len(unsaid)))
         named = "; ".join(
-            f"{SLOTS[c.slots[0]]}-{SLOTS[c.slots[1]]} stage {c.stage} {c.depth_mm:.2f} (ends {c.allowed_mm:.2f})"
+            f"{SLOTS[c.slots[0]]}-{SLOTS[c.slots[1]]} stage {c.stage} {c.depth_mm:.2f} ({c.allowed_mm:.2f})"
             for c in plan.collisions
         )
         print(
-            f"{case.case_id} stages {plan.even_stages} -> {now.stages}; neighbours "
-            f"{max(today.neighbours.values(), default=0):.2f} -> {max(now.neighbours.values(), default=0):.3f}, "
-            f"antagonists {max(today.antagonists.values(), default=0):.2f} -> "
-            f"{max(now.antagonists.values(), default=0):.3f} mm beyond the ends; over a limit {now.over_a_limit}; "
-            f"unannounced {len(unsaid)}; {cpu:.1f} s CPU, {wall:.1f} s; {named}",
+            f"{case.case_id} stages {plan.even_stages} -> {now.stages}; beyond the ends, mm: "
+            f"neighbours {worst(today.neighbours)} -> {worst(now.neighbours)}, "
+            f"antagonists {worst(today.antagonists)} -> {worst(now.antagonists)}; "
+            f"over a limit {now.over_a_limit}; unannounced {len(unsaid)}; {cpu:.1f} s CPU, {wall:.1f} s; {named}",
             flush=True,
         )
     summarise(rows)
 
 
-def summarise(rows: list[tuple[Path, Path, staging.StagedPlan, float, int]]) -> None:
+def worst(excess: dict[tuple[int, int], float]) -> str:
+    """Largest excess overlap in words."""
+    return f"{max(excess.values(), default=0.0):.3f}"
+
+
+def summarise(rows: list[tuple[Way, Way, staging.StagedPlan, float, int]]) -> None:
     """Print the table of all cases."""
 
     def colliding(number: int, kind: str) -> str:
-        worst = np.array([max(getattr(row[number], kind).values(), default=0.0) for row in rows])
-        return f"{100 * (worst > staging.TOLERANCE_MM).mean():.1f} % (most {worst.max():.2f} mm)"
+        most = np.array([max(getattr(row[number], kind).values(), default=0.0) for row in rows])
+        return f"{100 * (most > staging.TOLERANCE_MM).mean():.1f} % (most {most.max():.2f} mm)"
 
     ratio = np.array([now.stages / plan.even_stages for _, now, plan, _, _ in rows])
     seconds = np.array([row[3] for row in rows])
@@ -165,9 +171,8 @@ def summarise(rows: list[tuple[Path, Path, staging.StagedPlan, float, int]]) -> 
     print(f"antagonists collide | {colliding(0, 'antagonists')} | {colliding(1, 'antagonists')}")
     print(f"cases announced | - | {sum(bool(row[2].collisions) for row in rows)}")
     print(f"collisions not announced | all | {sum(row[4] for row in rows)}")
-    print(
-        f"steps over a limit | {sum(r[0].over_a_limit for r in rows)} | {sum(r[1].over_a_limit for r in rows)}"
-    )
+    over = [sum(row[number].over_a_limit for row in rows) for number in (0, 1)]
+    print(f"steps over a limit | {over[0]} | {over[1]}")
     print(f"stages over even motion, mean; 95 %; most | 1 | {ratio.mean():.2f}; {np.quantile(ratio, 0.95):.2f}; "
           f"{ratio.max():.2f}")  # fmt: skip
     print(f"seconds of one core a case, median; 95 %; most | - | {np.median(seconds):.1f}; "

@@ -1,8 +1,8 @@
 """Treatment stages from T1 to T2 within the limits of an aligner, on which no tooth passes through another.
 
 Every step between two stages keeps to the limits of `Predict`. Between T1 and T2 a pair of crowns may overlap
-by what it overlaps at the deeper of the two, and by `TOLERANCE_MM` more. The paths start as even motion. Where
-crowns overlap more, the stages around that moment are moved apart, as rigid bodies in position based dynamics
+by what it overlaps at the deeper of the two, and by `TOLERANCE_MM` more. The paths start as even motion.
+Where crowns overlap more, the stages around that moment are moved apart, as rigid bodies in position based dynamics
 (Mueller et al. 2007, doi:10.1016/j.jvcir.2007.01.005). The correction is spread over the stages before and
 after, and the steps are brought back within the limits, until no overlap is left. So a tooth waits, goes
 ahead, or goes round another.
