@@ -2,10 +2,10 @@
 
     python benchmarks/staging.py CASES [--first 0] [--count 200] [--plan-only]
 
-CASES has `json/<case_id>.json` with T1 and T2 and `stl/<case_id>/<FDI>.stl`. For each case the path from T1 to
-the T2 of its file is planned twice, evenly and by `staging.plan`, under the same limits (the defaults). At
+CASES has `json/<case_id>.json` with T1 and T2 and `stl/<case_id>/<FDI>.stl`. For each case the path from T1
+to the T2 of its file is planned twice, evenly and by `staging.plan`, under the same limits (the defaults). At
 every stage and at 5 positions between two, each vertex of a crown that is inside another counts with its
-distance to that surface (`igl.signed_distance` on the meshes of the files; the distance fields are not used).
+distance to that surface (`igl.signed_distance` on the meshes of the files, not the distance fields).
 A pair collides where it is more than 0.05 mm deeper than at T1 and at T2. Prints a line per case and a table.
 """
 
@@ -146,7 +146,8 @@ def main() -> None:
             f"{case.case_id} stages {plan.even_stages} -> {now.stages}; beyond the ends, mm: "
             f"neighbours {worst(today.neighbours)} -> {worst(now.neighbours)}, "
             f"antagonists {worst(today.antagonists)} -> {worst(now.antagonists)}; "
-            f"over a limit {now.over_a_limit}; unannounced {len(unsaid)}; {cpu:.1f} s CPU, {wall:.1f} s; {named}",
+            f"over a limit {now.over_a_limit}; unannounced {len(unsaid)}; "
+            f"{cpu:.1f} s CPU, {wall:.1f} s; {named}",
             flush=True,
         )
     summarise(rows)
@@ -173,10 +174,9 @@ def summarise(rows: list[tuple[Way, Way, staging.StagedPlan, float, int]]) -> No
     print(f"collisions not announced | all | {sum(row[4] for row in rows)}")
     over = [sum(row[number].over_a_limit for row in rows) for number in (0, 1)]
     print(f"steps over a limit | {over[0]} | {over[1]}")
-    print(f"stages over even motion, mean; 95 %; most | 1 | {ratio.mean():.2f}; {np.quantile(ratio, 0.95):.2f}; "
-          f"{ratio.max():.2f}")  # fmt: skip
-    print(f"seconds of one core a case, median; 95 %; most | - | {np.median(seconds):.1f}; "
-          f"{np.quantile(seconds, 0.95):.1f}; {seconds.max():.1f}")  # fmt: skip
+    for name, values in (("stages over even motion", ratio), ("seconds of one core a case", seconds)):
+        mean, high = values.mean(), np.quantile(values, 0.95)
+        print(f"{name}: mean; 95 %; most | - | {mean:.2f}; {high:.2f}; {values.max():.2f}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from dentalign.cases.settings import Fetch, Limits, Sample, Source
 from dentalign.demo_clinic.clinic import DemoClinic
 from dentalign.errors import ParamError
 from dentalign.params import Section
-from dentalign.prediction.staging import Predict
+from dentalign.planning.staging import Predict
 from dentalign.running.pool import Parallel
 from dentalign.validation.measurement import Validate
 

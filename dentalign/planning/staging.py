@@ -2,10 +2,10 @@
 
 Every step between two stages keeps to the limits of `Predict`. Between T1 and T2 a pair of crowns may overlap
 by what it overlaps at the deeper of the two, and by `TOLERANCE_MM` more. The paths start as even motion.
-Where crowns overlap more, the stages around that moment are moved apart, as rigid bodies in position based dynamics
-(Mueller et al. 2007, doi:10.1016/j.jvcir.2007.01.005). The correction is spread over the stages before and
-after, and the steps are brought back within the limits, until no overlap is left. So a tooth waits, goes
-ahead, or goes round another.
+Where crowns overlap more, the stages around that moment are moved apart, as rigid bodies in position based
+dynamics (Mueller et al. 2007, doi:10.1016/j.jvcir.2007.01.005). The correction is spread over the stages
+before and after, and the steps are brought back within the limits, until no overlap is left. So a tooth
+waits, goes ahead, or goes round another.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dentalign.geometry import rigid
+from dentalign.geometry import contacts, rigid
 from dentalign.geometry.mesh_file import Surface
 from dentalign.geometry.rigid import Array
 from dentalign.params import PositiveFloat, Section
@@ -74,11 +74,15 @@ class StagedPlan:
     poses       : (K, 32, 4, 4), tooth-local -> head, mm; the last is exactly T2; identity in empty slots
     even_stages : number of stages that even motion would take within the same limits
     collisions  : the pairs that overlap too much on the way, empty for a plan that can be made
+    neighbours  : (N, 2) int, slots of the teeth that are neighbours in an arch
+    gap_mm      : (K + 1, N), gap between them at T1 and the stages, at most 0.5; negative for an overlap
     """
 
     poses: Array
     even_stages: int
     collisions: tuple[Collision, ...]
+    neighbours: Index
+    gap_mm: Array
 
 
 @dataclass(frozen=True)
@@ -219,8 +223,9 @@ def plan(
     """
     slots = np.flatnonzero(mask)
     poses = np.tile(np.eye(4), (1, len(mask), 1, 1))
+    beside = contacts.neighbours(mask, mask)
     if not len(slots):
-        return StagedPlan(poses, 1, ())
+        return StagedPlan(poses, 1, (), beside, np.zeros((2, 0)))
     surfaces = [crowns[slot] for slot in slots.tolist()]
     fixed = np.zeros(len(slots), np.bool_) if held is None else held[slots]
     centroid = points[slots].astype(np.float64).mean(1)
@@ -240,7 +245,8 @@ def plan(
     every = np.concatenate([before[None, slots], written])
     poses = np.tile(np.eye(4), (len(written), len(mask), 1, 1))
     poses[:, slots] = written
-    return StagedPlan(poses, even, _collisions(teeth, every))
+    gaps = teeth.fields.clearance_mm(every, np.searchsorted(slots, beside), 0.5)
+    return StagedPlan(poses, even, _collisions(teeth, every), beside, gaps)
 
 
 def evenly(

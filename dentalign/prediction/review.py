@@ -15,10 +15,12 @@ from dentalign.files import atomic
 from dentalign.geometry import contacts, rigid
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1
+from dentalign.planning import order_of_work
+from dentalign.planning.staging import StagedPlan
 from dentalign.prediction.new_case import NewCase
 from dentalign.teeth import ARCHES
 
-Code = Literal["few_alike", "one_arch", "not_learnt", "buccal_axis", "overlap", "expected_error"]
+Code = Literal["few_alike", "one_arch", "not_learnt", "buccal_axis", "overlap", "expected_error", "collision"]
 UNLIKE_TRAINING: tuple[Code, ...] = ("few_alike", "one_arch", "not_learnt")
 
 
@@ -30,7 +32,8 @@ class ReviewItem:
     code  : reason code. few_alike: hardly a training case has the same teeth absent and extracted; one_arch:
             an arch has no teeth; not_learnt: the model does not move this tooth, as such teeth were too rare
             in training; buccal_axis: the file has another one than expected; overlap: the tooth overlaps a
-            neighbour at T2; expected_error: the model expects a large error
+            neighbour at T2; expected_error: the model expects a large error; collision: on the way to T2 the
+            tooth overlaps another one more than at T1 and T2, and no way around was found
     seen  : the finding in words, with its figures
     fix   : what to do about it
     """
@@ -142,6 +145,16 @@ def _expected_errors(
         for fdi, error in teeth
         if error > above_mm  # NaN where the model has not learnt the slot
     ]
+
+
+def collisions(case: NewCase, plan: StagedPlan) -> tuple[ReviewItem, ...]:
+    """List both teeth of each pair that overlaps too much on the way to T2."""
+    fix = "make space there (enamel, arch width), or let another tooth wait by hand"
+    return tuple(
+        ReviewItem(case.case_id, str(tooth), "collision", seen, fix)
+        for one, other, seen in order_of_work.collisions(plan, case.mouth.fdi)
+        for tooth in (one, other)
+    )
 
 
 def warnings(items: Iterable[ReviewItem]) -> tuple[str, ...]:
