@@ -3,10 +3,10 @@
     python benchmarks/solver.py ../plain ../hard --count 50
 
 Each folder is a case store (`json/<case_id>.json`, `stl/<case_id>/<FDI>.stl`) of cases with a plan. A
-proposal is the true T2 with every tooth displaced and rotated at random. The solver is run on it as it is, and
-once more with one to three teeth fixed, drawn at random. Depth and gap of each pair of crowns are measured
-with libigl's signed distances of the vertices of either mesh to the other, not with the distance fields that the
-solver uses. A line per case, and the means.
+proposal is the true T2 with every tooth displaced and rotated at random. The solver is run on it as it is,
+and once more with one to three teeth fixed, drawn at random. Depth and gap of each pair of crowns are
+measured with libigl's signed distances of the vertices of either mesh to the other, not with the distance
+fields that the solver uses. A line per case, and the means.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def read(folder: Path, name: str) -> tuple[Mouth, dict[int, Surface]]:
 
 
 def depth_and_gap(one: Surface, other: Surface) -> tuple[float, float]:
-    """Depth of the deepest vertex of either mesh in the other, and smallest distance, mm, up to FARTHEST_MM."""
+    """Depth of the deepest vertex of either mesh in the other, and smallest distance up to FARTHEST_MM."""
     least = FARTHEST_MM
     for (points, _), (vertices, faces) in ((one, other), (other, one)):
         low, high = vertices.min(0) - FARTHEST_MM, vertices.max(0) + FARTHEST_MM

@@ -109,8 +109,8 @@ def predict_(
         bool,
         typer.Option(
             "--stages",
-            help="Also write the stages from T1 to T2, in steps of at most predict.max_step_mm and "
-            "predict.max_step_deg (params.yaml).",
+            help="Also plan the stages from T1 to T2, on which no tooth passes through another, in steps "
+            "within predict.max_step_mm and the other limits of params.yaml; writes staging/ too.",
         ),
     ] = False,
     moved: Annotated[

@@ -19,7 +19,7 @@ from dentalign.demo_clinic.clinic import DemoClinic
 from dentalign.errors import ParamError
 from dentalign.params import Section
 from dentalign.planning.solver import Planning
-from dentalign.prediction.staging import Predict
+from dentalign.planning.staging import Predict
 from dentalign.running.pool import Parallel
 from dentalign.validation.measurement import Validate
 

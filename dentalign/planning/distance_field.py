@@ -72,8 +72,10 @@ class DistanceFields:
                  as by `stl.merged`
         """
         grids, probes, clusters = [], [], []
+        self.surfaces: list[Surface] = []
         for vertices, faces in crowns:
             vertices, faces = _cleaned(vertices, faces)
+            self.surfaces.append((vertices, faces))
             grids.append(_grid(vertices, faces))
             points, cluster_of = _probes(vertices, faces)
             probes.append(points)
@@ -106,6 +108,9 @@ class DistanceFields:
         self._ranges = np.array(ranges, np.int64).reshape(-1, 2)
         self._probes = np.concatenate(ordered or [np.zeros((0, 3))]).astype(np.float32)
         self.centre = np.array([(p.min(0) + p.max(0)) / 2 for p in probes]).reshape(-1, 3)
+        half = [(p.max(0) - p.min(0)) / 2 for p in probes]
+        self._box_centre = self.centre.astype(np.float32)
+        self._box_half = np.array(half, np.float32).reshape(-1, 3)
         self.radius = np.array(
             [np.linalg.norm(p - c, axis=1).max() for p, c in zip(probes, self.centre, strict=True)]
         )
@@ -127,49 +132,73 @@ class DistanceFields:
         beyond = np.maximum(value - outside, outside + np.float32(_MARGIN_MM))
         return np.where(outside > 0, beyond, value), gradient
 
-    def near(self, poses: Array, pairs: Index, within_mm: float = 0.0) -> Contacts:
+    def near(
+        self, poses: Array, pairs: Index, within_mm: float = 0.0, rows: tuple[Index, Index] | None = None
+    ) -> Contacts:
         """Find the probes of either crown of each pair that are nearer to the other than `within_mm`.
 
         poses     : (S, T, 4, 4), tooth-local -> head, mm, of all crowns, at S positions
         pairs     : (K, 2) int, crowns
         within_mm : at most 0.5; 0 for probes inside the other crown only
+        rows      : positions and pairs, (R,) each, that are looked at; by default all
         """
-        both = np.concatenate([pairs, pairs[:, ::-1]]).reshape(-1, 2)
+        pose, pair = (
+            np.divmod(np.arange(len(poses) * len(pairs)), max(len(pairs), 1)) if rows is None else rows
+        )
         middle = rigid.apply(poses, self.centre[:, None])[..., 0, :]
-        apart = np.linalg.norm(middle[:, both[:, 0]] - middle[:, both[:, 1]], axis=-1)
-        reach = self.radius[both[:, 0]] + self.radius[both[:, 1]] + within_mm
-        pose, row = np.nonzero(apart < reach)  # a pair in one direction at one position
-        tooth, other = both[row, 0], both[row, 1]
-        there, from_there = poses[pose, tooth], rigid.inverse(poses[pose, other])
-        to_other = (from_there @ there).astype(np.float32)
+        apart = np.linalg.norm(middle[pose, pairs[pair, 0]] - middle[pose, pairs[pair, 1]], axis=-1)
+        close = apart < self.radius[pairs[pair]].sum(-1) + within_mm
+        pose, pair = np.tile(pose[close], 2), np.tile(pair[close], 2)
+        tooth, other = np.concatenate([pairs[pair[: len(pair) // 2]], pairs[pair[: len(pair) // 2], ::-1]]).T
+        to_other = (rigid.inverse(poses[pose, other]) @ poses[pose, tooth]).astype(np.float32)
         first = np.asarray(self._first_cluster)
         which, cluster = _expanded(first[tooth], first[tooth + 1] - first[tooth])
         centre = _moved(to_other[which], self._centres[cluster])
         bound = self._radii[cluster] + np.float32(within_mm + _SLACK_MM)
+        box = np.abs(centre - self._box_centre[other[which]]) < self._box_half[other[which]] + bound[:, None]
+        inside = box.all(1)
+        which, cluster, centre, bound = which[inside], cluster[inside], centre[inside], bound[inside]
         close = self.distance(other[which], centre) < bound
         which, cluster = which[close], cluster[close]
         at, probe = _expanded(self._ranges[cluster, 0], self._ranges[cluster, 1])
-        which = which[at]
-        point = self._probes[probe]
+        which, point = which[at], self._probes[probe]
         there = _moved(to_other[which], point)
         close = self.distance(other[which], there) < within_mm
         which, point, there = which[close], point[close], there[close]
         distance, gradient = self.distance_and_gradient(other[which], there)
-        return Contacts(
-            pose[which],
-            row[which] % max(len(pairs), 1),
-            tooth[which],
-            other[which],
-            point,
-            distance,
-            gradient,
-        )
+        return Contacts(pose[which], pair[which], tooth[which], other[which], point, distance, gradient)
+
+    def clearance_mm(
+        self, poses: Array, pairs: Index, within_mm: float = 0.0, rows: tuple[Index, Index] | None = None
+    ) -> Array:
+        """Smallest signed distance of each pair at each position, (S, K) mm, at most `within_mm`.
+
+        Negative where the crowns overlap. Arguments as for `near`; a pair that is not looked at has
+        `within_mm`.
+        """
+        found = self.near(poses, pairs, within_mm, rows)
+        clearance = np.full((len(poses), len(pairs)), within_mm)
+        np.minimum.at(clearance, (found.pose, found.pair), found.distance_mm)
+        return clearance
 
     def depth_mm(self, poses: Array, pairs: Index) -> Array:
         """Penetration depth of each pair at each position, (S, K) mm; 0 where the crowns do not overlap."""
-        found = self.near(poses, pairs)
-        depth = np.zeros((len(poses), len(pairs)))
-        np.maximum.at(depth, (found.pose, found.pair), -found.distance_mm)
+        return -self.clearance_mm(poses, pairs) + 0.0
+
+    def exact_depth_mm(self, poses: Array, one: int, other: int) -> Array:
+        """Penetration depth of two crowns at each position, (S,) mm, by the distance to the meshes.
+
+        poses : (S, T, 4, 4), tooth-local -> head, mm, of all crowns
+        """
+        depth = np.zeros(len(poses))
+        for probing, standing in ((one, other), (other, one)):
+            surface = self.surfaces[standing]
+            there = rigid.inverse(poses[:, standing]) @ poses[:, probing]
+            points = rigid.apply(there, self.surfaces[probing][0])  # (S, V, 3)
+            inside = ((points > surface[0].min(0)) & (points < surface[0].max(0))).all(-1)
+            position, _ = np.nonzero(inside)
+            if len(position):
+                np.maximum.at(depth, position, -signed_distance(surface, points[inside]))
         return depth
 
     def _interpolated(
@@ -197,6 +226,16 @@ class DistanceFields:
         along_y = (1 - x) * (cd - ab) + x * (gh - ef)
         along_z = (1 - x) * ((1 - y) * (b - a) + y * (d - c)) + x * ((1 - y) * (f - e) + y * (h - g))
         return value, np.stack([far - near, along_y, along_z], -1) / np.float32(STEP_MM), outside
+
+
+def signed_distance(surface: Surface, points: Array) -> Array:
+    """Exact signed distance (N,), mm, of points (N, 3) to a surface without faces that point inwards."""
+    closed = _is_closed(surface[1])
+    kind = igl.SIGNED_DISTANCE_TYPE_PSEUDONORMAL if closed else igl.SIGNED_DISTANCE_TYPE_UNSIGNED
+    distance: Array = igl.signed_distance(points, *surface, kind)[0]
+    if not closed:
+        distance[igl.fast_winding_number(*surface, points) > 0.5] *= -1
+    return distance
 
 
 def _moved(poses: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -233,23 +272,14 @@ def _is_closed(faces: NDArray[np.int64]) -> bool:
 
 def _grid(vertices: Array, faces: NDArray[np.int64]) -> tuple[Array, NDArray[np.float32]]:
     """Origin (3,) and values (X, Y, Z) of the grid of signed distance, mm."""
-    closed = _is_closed(faces)
-
-    def exact(points: Array) -> Array:
-        kind = igl.SIGNED_DISTANCE_TYPE_PSEUDONORMAL if closed else igl.SIGNED_DISTANCE_TYPE_UNSIGNED
-        distance: Array = igl.signed_distance(points, vertices, faces, kind)[0]
-        if not closed:
-            distance[igl.fast_winding_number(vertices, faces, points) > 0.5] *= -1
-        return distance
-
     origin, wide = vertices.min(0) - _MARGIN_MM, _COARSE * STEP_MM
     cells = np.ceil((vertices.max(0) + _MARGIN_MM - origin) / wide).astype(int)
     nodes = np.stack(np.meshgrid(*[wide * np.arange(n + 1) for n in cells], indexing="ij"), -1)
-    coarse = exact(origin + nodes.reshape(-1, 3)).reshape(cells + 1)
+    coarse = signed_distance((vertices, faces), origin + nodes.reshape(-1, 3)).reshape(cells + 1)
     fine_shape = _COARSE * cells + 1
     values = ndimage.zoom(coarse, fine_shape / (cells + 1), order=1)
     band = np.argwhere((values > _BAND_MM[0]) & (values < _BAND_MM[1]))
-    values[tuple(band.T)] = exact(origin + STEP_MM * band)
+    values[tuple(band.T)] = signed_distance((vertices, faces), origin + STEP_MM * band)
     return origin, values.astype(np.float32)
 
 

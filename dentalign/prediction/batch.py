@@ -79,8 +79,10 @@ def predict_cases(
                 lines=lines,
             )
             prediction = predictor.predict_case(case, rx)
-            written.append(tuple(prediction_files.write(out, prediction, wanted)))
+            plan = prediction_files.staged(prediction, wanted)
+            written.append(tuple(prediction_files.write(out, prediction, wanted, plan)))
             looks += prediction.to_look_at
+            looks += review.collisions(case, plan) if plan else ()
         except CaseDefect as defect:
             defect.file = defect.file or str(file)
             lines.append(LeftOut.of(file.stem, STAGE, defect))

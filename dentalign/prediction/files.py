@@ -14,10 +14,10 @@ from dentalign.files import atomic, csv_table
 from dentalign.geometry import movement, occlusion, stl
 from dentalign.geometry.rigid import Array, apply
 from dentalign.mouth import T1, T2
-from dentalign.planning import outcome
-from dentalign.prediction import planned_document, staging
+from dentalign.planning import order_of_work, outcome, staging
+from dentalign.planning.staging import Predict, StagedPlan
+from dentalign.prediction import planned_document
 from dentalign.prediction.predictor import Prediction
-from dentalign.prediction.staging import Predict
 from dentalign.reports.scene import Scene, SceneTooth
 from dentalign.validation.metrics import add_mm
 
@@ -42,26 +42,39 @@ class OutputOptions:
     limits: Predict = field(default_factory=Predict)
 
 
-def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> list[Path]:
+def staged(prediction: Prediction, wanted: OutputOptions) -> StagedPlan | None:
+    """Plan the treatment stages of a prediction; None if they are not wanted."""
+    if not wanted.every_stage:
+        return None
+    mouth = prediction.case.mouth
+    crowns = {int(slot): stl.merged(prediction.case.crowns[slot]) for slot in np.flatnonzero(prediction.mask)}
+    return staging.plan(
+        mouth.pose[T1], prediction.pose, prediction.mask, mouth.points, crowns, wanted.limits,
+        held=prediction.fixed, fields=prediction.fields,
+    )  # fmt: skip
+
+
+def write(
+    out: str | Path, prediction: Prediction, wanted: OutputOptions, plan: StagedPlan | None = None
+) -> list[Path]:
     """Write the files of a prediction below a folder, which may hold those of other cases.
 
     json/<case_id>.json      case document with T1, the treatment stages in between if wanted, and T2
     movement/<case_id>.csv   a row per tooth, see `table`
     picture/<case_id>.png    T1, predicted T2 and, if the input has a plan, its T2
+    staging/<case_id>.csv    with treatment stages: a row per stage and tooth, see `order_of_work.rows`
     report/<case_id>.html    the same in 3D
     moved/<case_id>/         crowns, head frame, mm: stage-000/<FDI>.stl (T1) and so on, or stage-000.glb
 
     Each file appears when it is complete. Files of an earlier prediction of the case are removed. Of the
     input, only allow-listed fields are written.
 
+    plan    : treatment stages, if they are planned already; see `staged`
     returns : paths of the files, the case document first; of the moved crowns, the path of their folder
     """
     folder, case = Path(out), prediction.case
-    after = staging.stages(
-        case.mouth.pose[T1], prediction.pose, prediction.mask, case.mouth.points, wanted.limits
-    )
-    if not wanted.every_stage:
-        after = after[-1:]
+    plan = plan or staged(prediction, wanted)
+    after = plan.poses if plan else prediction.pose[None]
     document = planned_document.with_stages(
         case.document, [in_the_file_s_frame(prediction, poses) for poses in after]
     )
@@ -73,6 +86,14 @@ def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> lis
     if prediction.wishes:
         files.append(folder / "prescription" / f"{case.case_id}.csv")
         atomic.write_text(files[-1], outcome.csv_text(prediction.wishes))
+    warnings, order = prediction.warnings, None
+    if plan:
+        found = order_of_work.steps(case.mouth.pose[T1], plan, prediction.mask, case.mouth.points)
+        files.append(folder / "staging" / f"{case.case_id}.csv")
+        csv_table.write(files[-1], order_of_work.COLUMNS, order_of_work.rows(found, case.mouth.fdi))
+        warnings += tuple(
+            f"No way from T1 to T2: {seen}." for *_, seen in order_of_work.collisions(plan, case.mouth.fdi)
+        )
     if wanted.moved != "none":
         moved = folder / "moved" / case.case_id
         with atomic.replacing(moved) as part:
@@ -81,7 +102,7 @@ def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> lis
         files.append(moved)
     if wanted.looks:
         # Matplotlib and the viewer are heavy: a night's batch of poses does without.
-        from dentalign.prediction import picture
+        from dentalign.prediction import picture, staging_chart
         from dentalign.reports import occlusion_picture, page
 
         names = ("picture/{}.png", "occlusion/{}.png", "report/{}.html")
@@ -89,7 +110,13 @@ def write(out: str | Path, prediction: Prediction, wanted: OutputOptions) -> lis
         shown = scene(prediction, after[:-1])
         picture.write(files[-3], shown)
         occlusion_picture.write(files[-2], shown, f"Occlusal contacts: {case.case_id}", most_faces=1000)
-        page.write_case(files[-1], shown, prediction.warnings)
+        if plan:
+            order = page.OrderOfWork(
+                staging_chart.chart(case, plan, found),
+                order_of_work.in_words(found, plan, case.mouth.fdi),
+                order_of_work.enamel_to_remove(plan, case.mouth.fdi),
+            )
+        page.write_case(files[-1], shown, warnings, order)
     return files
 
 
@@ -103,6 +130,7 @@ def remove(out: str | Path, case_id: str) -> None:
         "report/{}.html",
         "occlusion/{}.png",
         "prescription/{}.csv",
+        "staging/{}.csv",
     ):
         (Path(out) / name.format(case_id)).unlink(missing_ok=True)
 

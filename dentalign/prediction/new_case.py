@@ -2,11 +2,7 @@
 
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from dentalign.cases import case_document, slots
 from dentalign.cases.case_document import CaseDocument
@@ -20,10 +16,8 @@ from dentalign.cases.settings import BuccalAxis, Fetch
 from dentalign.cases.sources.folder import LocalSource
 from dentalign.cases.sources.meshes import MeshStore
 from dentalign.errors import CaseDefect
-from dentalign.geometry import stl
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, T2, Mouth
-from dentalign.planning.distance_field import DistanceFields
 
 STAGE = "predict"
 
@@ -60,12 +54,6 @@ class NewCase:
     def case_id(self) -> str:
         """Name of the JSON file without its ending."""
         return self.mouth.case_id
-
-    @cached_property
-    def distances(self) -> tuple[NDArray[np.intp], DistanceFields]:
-        """Slots of the crowns, ascending, and their distance fields, computed once, in about a second."""
-        slots_of_crowns = np.array(sorted(self.crowns), np.intp)
-        return slots_of_crowns, DistanceFields([stl.merged(self.crowns[slot]) for slot in slots_of_crowns])
 
 
 def read(

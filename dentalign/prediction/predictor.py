@@ -16,10 +16,11 @@ from dentalign.cases.settings import BuccalAxis, Fetch, Limits, Sample
 from dentalign.errors import CaseDefect, DentalignError, ParamError
 from dentalign.files import weights
 from dentalign.files.hashing import sha256_file
-from dentalign.geometry import rigid
+from dentalign.geometry import rigid, stl
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, Mouths
 from dentalign.planning import outcome, solver
+from dentalign.planning.distance_field import DistanceFields
 from dentalign.planning.outcome import Wish
 from dentalign.planning.prescription import Prescription
 from dentalign.planning.solver import Planning, Proposal
@@ -41,6 +42,7 @@ class Prediction:
     fixed      : (32,) bool, teeth that were not allowed to move
     network_pose : (32, 4, 4), as `pose`, before the solver; `pose` itself without it
     wishes     : wishes of the prescription, beside what was done; () without the solver
+    fields     : distance fields of the teeth in `mask`, in slot order; None without the solver
     unmoved    : FDI number -> pose (4, 4), tooth-local axes of the file -> head, mm, of teeth without a
                  usable mesh: they stay where they are, and the model does not use them
     rigidity_residual_mm : (32,), root mean square distance of the predicted points from the rigid tooth; 0
@@ -59,6 +61,7 @@ class Prediction:
     fixed: NDArray[np.bool_]
     network_pose: Array
     wishes: tuple[Wish, ...]
+    fields: DistanceFields | None
     unmoved: Mapping[int, Array]
     rigidity_residual_mm: Array
     expected_add_mm: Array | None
@@ -192,13 +195,15 @@ class Predictor:
         expected = (
             None if placed.expected_add_mm is None else np.where(held, np.nan, placed.expected_add_mm[0])
         )
-        network_pose = pose
+        network_pose, fields = pose, None
         wishes: tuple[Wish, ...] = ()
         said: tuple[str, ...] = ()
         if self.planning is not None:
             unknown = np.zeros(SLOT_COUNT, bool) if expected is None else np.isnan(expected)
+            slots = np.flatnonzero(mask)
+            fields = DistanceFields([stl.merged(case.crowns[slot]) for slot in slots.tolist()])
             proposal = Proposal(
-                mouth.pose[T1], pose, mask, mask & (held | unknown), mouth.fdi, mouth.points, *case.distances
+                mouth.pose[T1], pose, mask, mask & (held | unknown), mouth.fdi, mouth.points, slots, fields
             )
             pose = solver.solve(proposal, rx, self.planning)
             wishes = outcome.compare(proposal, pose, rx, self.planning)
@@ -210,7 +215,7 @@ class Predictor:
         notes = (*_notes(case, mask, held, unmoved), *review.in_words(looks, self.look), *said)
         warnings = review.warnings(looks)
         return Prediction(
-            case, mask, pose, mask & held, network_pose, wishes, unmoved, residual, expected, looks, warnings,
+            case, mask, pose, mask & held, network_pose, wishes, fields, unmoved, residual, expected, looks, warnings,
             notes,
         )  # fmt: skip
 

@@ -15,13 +15,15 @@ from dentalign.files import atomic
 from dentalign.geometry import contacts, occlusion, rigid
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1
+from dentalign.planning import order_of_work
 from dentalign.planning.outcome import Wish
+from dentalign.planning.staging import StagedPlan
 from dentalign.prediction.new_case import NewCase
 from dentalign.teeth import ARCHES
 
 Code = Literal[
     "few_alike", "one_arch", "not_learnt", "buccal_axis", "overlap", "occlusal_overlap", "expected_error",
-    "wish_missed",
+    "wish_missed", "collision",
 ]  # fmt: skip
 UNLIKE_TRAINING: tuple[Code, ...] = ("few_alike", "one_arch", "not_learnt")
 
@@ -35,7 +37,9 @@ class ReviewItem:
             an arch has no teeth; not_learnt: the model does not move this tooth, as such teeth were too rare
             in training; buccal_axis: the file has another one than expected; overlap: the tooth overlaps a
             neighbour at T2; occlusal_overlap: it penetrates a tooth of the other arch at T2; expected_error:
-            the model expects a large error; wish_missed: the plan misses a wish of the prescription
+            the model expects a large error; wish_missed: the plan misses a wish of the prescription;
+            collision: on the way to T2 the tooth overlaps another one more than at T1 and T2, and no way
+            around was found
     seen  : the finding in words, with its figures
     fix   : what to do about it
     """
@@ -160,6 +164,16 @@ def _expected_errors(
         for fdi, error in teeth
         if error > above_mm  # NaN where the model has not learnt the slot
     ]
+
+
+def collisions(case: NewCase, plan: StagedPlan) -> tuple[ReviewItem, ...]:
+    """List both teeth of each pair that overlaps too much on the way to T2."""
+    fix = "make space there (enamel, arch width), or let another tooth wait by hand"
+    return tuple(
+        ReviewItem(case.case_id, str(tooth), "collision", seen, fix)
+        for one, other, seen in order_of_work.collisions(plan, case.mouth.fdi)
+        for tooth in (one, other)
+    )
 
 
 def warnings(items: Iterable[ReviewItem]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from dentalign.files import atomic
+from dentalign.reports.charts import Chart
 from dentalign.reports.scene import Scene, SceneTooth, label_and_unit, tooth_name
 from dentalign.reports.scene_mesh import pack
 from dentalign.teeth import is_upper
@@ -34,15 +36,28 @@ REVISION_PLACE = "<!-- dentalign: revision -->"
 _SCALE_ENDS = {"mm": (1.5, 3.0, 6.0, 12.0), "°": (5.0, 15.0, 30.0, 60.0)}
 
 
-def write_case(path: str | Path, scene: Scene, warnings: Sequence[str] = ()) -> None:
+@dataclass(frozen=True)
+class OrderOfWork:
+    """Section of a case's report on its treatment stages: chart, sentences, and (contact, mm of enamel)."""
+
+    chart: Chart
+    words: Sequence[str]
+    enamel: Sequence[tuple[str, float]]
+
+
+def write_case(
+    path: str | Path, scene: Scene, warnings: Sequence[str] = (), order: OrderOfWork | None = None
+) -> None:
     """Write the 3D report of one case as one self-contained HTML file, all or nothing.
 
     The surface of a tooth has at most `scene_mesh.MOST_FACES` faces, so that a full mouth stays under 5 MB.
     The same scene gives the same bytes.
 
     warnings : sentences at the head of the page
+    order    : section on the treatment stages
     """
-    atomic.write_bytes(path, render_viewer("case.html", [scene], case_id=scene.case_id, warnings=warnings))
+    content = render_viewer("case.html", [scene], case_id=scene.case_id, warnings=warnings, order=order)
+    atomic.write_bytes(path, content)
 
 
 def render_viewer(template: str, scenes: Sequence[Scene], *, ends: Mapping[str, float] | None = None,

@@ -138,7 +138,7 @@ def test_the_stage_writes_the_same_bytes_twice_and_removes_what_was_there(
     small_latents(tmp_path / "l.h5", encoder=encoder)
     small_models(tmp_path, encoder)
     params = (
-        "validate: {batch_cases: 2, threads: 1, device: cpu}\ntrain: {}\n"
+        "validate: {batch_cases: 2, threads: 1, device: cpu}\ntrain: {}\nplanning: {}\n"
         "encoder: {weights: encoder.pt}\ndecoder: {weights: decoder.pt}\n"
     )
     (tmp_path / "params.yaml").write_text(params)

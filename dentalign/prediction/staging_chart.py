@@ -1,0 +1,32 @@
+"""Chart of a staged plan: in which stages each tooth moves, and where two teeth collide."""
+
+from matplotlib.ticker import MaxNLocator
+
+from dentalign.planning.order_of_work import Steps
+from dentalign.planning.staging import StagedPlan
+from dentalign.prediction.new_case import NewCase
+from dentalign.reports import charts
+from dentalign.reports.charts import COLOURS, Chart
+
+
+def chart(case: NewCase, plan: StagedPlan, found: Steps) -> Chart:
+    """Draw a bar per tooth over the stages in which it moves, and a mark at each collision."""
+    fdi = case.mouth.fdi
+    with charts.style():
+        drawing = charts.empty(0.6 + 0.17 * len(found.slots))
+        axes = drawing.subplots()
+        for row, (_, waits) in enumerate(zip(found.slots, found.waits.T, strict=True)):
+            bars = [(stage + 0.5, 1.0) for stage, waiting in enumerate(waits.tolist()) if not waiting]
+            axes.broken_barh(bars, (row - 0.3, 0.6), color=COLOURS["mean_motion"], linewidth=0)
+        place = {slot: row for row, slot in enumerate(found.slots.tolist())}
+        for collision in plan.collisions:
+            ends = [place[slot] for slot in collision.slots]
+            axes.plot([collision.stage] * 2, ends, color=COLOURS["model"], marker="x", linestyle="")
+        axes.set_xlim(0.5, len(plan.poses) + 0.5)
+        axes.set_ylim(len(found.slots) - 0.5, -0.5)
+        axes.set_yticks(range(len(found.slots)), [str(fdi[slot]) for slot in found.slots.tolist()])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("stage")
+        axes.grid(axis="x")
+    said = f"{len(plan.poses)} stages, {len(found.slots)} teeth, {len(plan.collisions)} collisions"
+    return Chart("staging", "Who moves when", f"Stages in which each tooth moves: {said}", drawing)
