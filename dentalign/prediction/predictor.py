@@ -215,8 +215,8 @@ class Predictor:
         notes = (*_notes(case, mask, held, unmoved), *review.in_words(looks, self.look), *said)
         warnings = review.warnings(looks)
         return Prediction(
-            case, mask, pose, mask & held, network_pose, wishes, fields, unmoved, residual, expected, looks, warnings,
-            notes,
+            case, mask, pose, mask & held, network_pose, wishes, fields, unmoved, residual, expected, looks,
+            warnings, notes,
         )  # fmt: skip
 
 
