@@ -121,7 +121,10 @@ class _Search:
         spread = np.einsum("tpi,tpj->tij", r, r) / r.shape[1]
         inertia = np.trace(spread, axis1=1, axis2=2)[:, None, None] * np.eye(3) - spread
         self.inverse = np.zeros((len(self.teeth), 6, 6))  # of the quadratic form of each tooth
-        self.inverse[:, :3, :3], self.inverse[:, 3:, 3:] = np.eye(3), np.linalg.inv(inertia)
+        self.inverse[:, :3, :3], self.inverse[:, 3:, 3:] = (
+            np.eye(3),
+            np.linalg.inv(inertia + 1e-6 * np.eye(3)),
+        )
         self.inverse[~self.free] = 0.0
         for row, fdi in enumerate(self.fdi.tolist()):  # a cap of 0 is no wall but a hold
             self.inverse[row, :3] *= rx.most_movement_mm(fdi) > 0
@@ -164,8 +167,8 @@ class _Search:
         for _ in range(_ROUNDS):
             rows = self._rows(pose)
             here = self._displacement(pose)
-            missed = np.array(rows.b) - np.array(rows.a).reshape(len(rows.b), -1) @ here.ravel()
-            if pose is self.start and not (missed > TOLERANCE_MM).any():
+            missed = [b - float((a * here).sum()) for a, b in zip(rows.a, rows.b, strict=True)]
+            if not rows.b or (pose is self.start and max(missed) <= TOLERANCE_MM):
                 break
             wanted = self._nearest(rows)
             step = (wanted - here) * self.free[:, None]
@@ -198,7 +201,8 @@ class _Search:
         to_y = np.einsum("tij,rtj->rti", self.inverse, a).reshape(len(a), -1)
         dual = a.reshape(len(a), -1) @ to_y.T + np.diag(1 / np.array(rows.price))
         factor = np.linalg.cholesky(dual).T
-        multipliers = nnls(factor, np.linalg.solve(factor.T, np.array(rows.b)))[0]
+        target = np.linalg.solve(factor.T, np.array(rows.b))
+        multipliers = nnls(factor, target, maxiter=30 * len(rows.b))[0]
         return (multipliers @ to_y).reshape(-1, 6)
 
     def _rows(self, pose: Array) -> Rows:
@@ -271,7 +275,8 @@ class _Search:
         moved = self._centroid(pose) - self._centroid(self.t1)
         for wish in arch_wishes(self.teeth, self.free, self.rx):
             a = np.concatenate([wish.weights, np.zeros_like(wish.weights)], 1) * self.free[:, None]
-            yield a, wish.wanted, float((wish.weights * moved).sum())
+            if a.any():
+                yield a, wish.wanted, float((wish.weights * moved).sum())
 
 
 @dataclass(frozen=True)

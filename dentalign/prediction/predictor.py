@@ -170,6 +170,10 @@ class Predictor:
         usable = set(mouth.fdi[here].tolist())
         _refuse_unknown(case, extract, "extract", usable | case.unmoved.keys())
         _refuse_unknown(case, fixed, "fixed", usable)
+        if rx.only and not any(rx.may_move(fdi) for fdi in usable):
+            raise ParamError(
+                f"only: case {case.case_id} has none of the teeth that may move, so nothing would"
+            )
         gone = set(extract) | (case.planned_away - set(fixed))
         held = here & ~np.array([rx.may_move(int(fdi)) for fdi in mouth.fdi])
         mask = here & ~np.isin(mouth.fdi, sorted(gone))

@@ -1,5 +1,6 @@
 """The solver: nearest poses that obey, on mouths of ellipsoids that can be checked by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,9 @@ from dentalign.teeth import SLOT_COUNT, SLOT_INDEX, SLOTS
 COUNT, RADIUS_MM = 256, 4.0
 UPPER = (13, 12, 11, 21, 22, 23)
 FLAT_MM = 0.08  # by which two spheres of flat triangles may be nearer than their surfaces
-USUAL = Planning(overlap_mm=0.1, occlusal_overlap_mm=0.25, contact_gap_mm=0.2)
-FIELDS = DistanceFields([(RADIUS_MM * directions(COUNT), triangulation(COUNT))] * len(UPPER))
+USUAL = Planning(overlap_mm=0.1, occlusal_overlap_mm=0.25, contact_gap_mm=0.35)
+SPHERE = RADIUS_MM * directions(COUNT), triangulation(COUNT)
+FIELDS = DistanceFields([SPHERE] * len(UPPER))
 
 
 def row_of_teeth(places_mm: Any, t1_mm: Any = None, held: tuple[int, ...] = ()) -> Proposal:
@@ -61,8 +63,15 @@ def test_neighbours_overlap_by_what_is_allowed_and_no_farther_tooth_moves_than_m
     assert np.allclose(pose[:, :3, :3] @ pose[:, :3, :3].swapaxes(1, 2), np.eye(3), atol=1e-12)
 
 
+def test_a_single_tooth_stays_where_the_proposal_has_it() -> None:
+    every = row_of_teeth(CROWDED)
+    alone = np.arange(SLOT_COUNT) == SLOT_INDEX[11]
+    given = replace(every, stays=alone, slots=np.array([SLOT_INDEX[11]]), fields=DistanceFields([SPHERE]))
+    assert np.array_equal(solved(given)[SLOT_INDEX[11]], every.pose[SLOT_INDEX[11]])
+
+
 def test_a_small_gap_of_the_proposal_is_closed_and_a_space_stays_open() -> None:
-    after = neighbours_mm(solved(row_of_teeth([0, 8.1, 16.1, 25.0, 33.0, 41.0])))
+    after = neighbours_mm(solved(row_of_teeth([0, 8.2, 16.2, 25.0, 33.0, 41.0])))
     assert after[0] == pytest.approx(0, abs=FLAT_MM)
     assert after[2] > 0.5
 
