@@ -12,9 +12,11 @@ contradict each other end in a compromise, not in a failure.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.optimize import nnls
 
 from dentalign.geometry import contacts, rigid
@@ -27,9 +29,12 @@ from dentalign.teeth import ARCHES, SLOT_INDEX, SLOTS
 TOLERANCE_MM = 0.02  # within which a limit counts as obeyed: the grids of the distance fields are as exact
 TOLERANCE_DEG = 0.1
 
-_ROUNDS = 12
+_ROUNDS = 20
 _STILL_MM = 0.002  # a round that moves no tooth farther is the last one
-_NEAR_MM = 0.3  # probes nearer than that to another crown are rows
+_NEAR_MM = 0.45  # probes nearer than that to another crown are rows; more than any `contact_gap_mm`
+# Crowns deeper in each other are moved apart along the line of their centroids: the nearest surface may then be
+# the top of the other crown.
+_DEEP_MM = 0.6
 _CELL_MM = 1.5  # of the probes of a pair in a cube of this size the deepest is a row
 _PER_PAIR = 6  # rows of a pair and a direction
 _FIRM, _SOFT = 2000.0, 100.0  # price of a squared miss, against the squared displacement of one crown
@@ -43,12 +48,12 @@ class Planning(Section):
 
     overlap_mm          : most overlap of neighbours at T2
     occlusal_overlap_mm : most penetration of an upper and a lower tooth at T2
-    contact_gap_mm      : neighbours that a proposal sets nearer than that are brought into contact
+    contact_gap_mm      : neighbours that a proposal sets nearer than that are brought into contact; <= 0.4
     """
 
     overlap_mm: NotNegativeFloat = 0.1
     occlusal_overlap_mm: NotNegativeFloat = 0.25
-    contact_gap_mm: NotNegativeFloat = 0.35
+    contact_gap_mm: Annotated[float, Field(ge=0, le=0.4)] = 0.35
 
 
 @dataclass(frozen=True)
@@ -226,9 +231,12 @@ class _Search:
         tooth, other, pair = row_of[found.tooth[chosen]], row_of[found.other[chosen]], found.pair[chosen]
         distance = found.distance_mm[chosen].astype(np.float64)
         normal = (pose[other, :3, :3] @ found.gradient[chosen, :, None].astype(np.float64))[..., 0]
-        normal = rigid.unit(normal)
-        point = rigid.apply(pose[tooth], found.point[chosen, None])[:, 0]
         centroid = self._centroid(pose)
+        least = np.zeros(len(self.pairs))
+        np.minimum.at(least, pair, distance)
+        apart = rigid.unit(centroid[tooth] - centroid[other])
+        normal = np.where((least[pair] < -_DEEP_MM)[:, None], apart, rigid.unit(normal))
+        point = rigid.apply(pose[tooth], found.point[chosen, None])[:, 0]
         a = np.zeros((len(chosen), len(self.teeth), 6))
         number = np.arange(len(chosen))
         for one, sign in ((tooth, 1.0), (other, -1.0)):
@@ -239,9 +247,7 @@ class _Search:
         rows.a += list(a)
         rows.b += bound.tolist()
         rows.price += [_FIRM] * len(chosen)
-        least = np.full(len(self.pairs), np.inf)
-        np.minimum.at(least, pair, distance)
-        for k in np.flatnonzero(self.touching & (least[: len(self.neighbours)] > TOLERANCE_MM)).tolist():
+        for k in np.flatnonzero(self.touching).tolist():
             mine = np.flatnonzero(pair == k)
             if len(mine):
                 nearest = mine[distance[mine].argmin()]
