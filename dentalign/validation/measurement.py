@@ -91,7 +91,7 @@ class Validation:
         return self.figures[method][metric][self.measured]
 
     def cases(self, method: str) -> MeasuredCases:
-        """What the pooled metrics read: all T measured teeth, case by case in slot order."""
+        """Return all T measured teeth, case by case in slot order, for the pooled metrics."""
         bound, proposals = (self.add_mm_90, self.proposals_add_mm) if method == "model" else (None, None)
         return MeasuredCases(
             np.nonzero(self.measured)[0],

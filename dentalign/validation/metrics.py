@@ -343,7 +343,7 @@ POOLED_METRICS = {
         "0.9",
     ),
     "add_mm_90_unknown": PooledMetric(
-        lambda teeth: None if teeth.add_mm_90 is None else float(np.isnan(teeth.add_mm_90).sum()),
+        lambda teeth: None if teeth.add_mm_90 is None else int(np.isnan(teeth.add_mm_90).sum()),
         "number of teeth without a bound add_mm_90, left out of its coverage",
         "smaller",
     ),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dentalign.dataset.mouth_store import MouthStore
+from dentalign.validation.measurement import METHODS
 from tests.support.pipeline_project import Project, ran
 from tests.support.repository import ROOT
 from tests.support.worked_example import blocks, carry_out
@@ -49,10 +50,10 @@ def test_an_added_metric_is_in_json_table_and_report(project: Project) -> None:
     printed = carry_out("metric.md", project)
     assert ran(printed) == ["validate"]
     found = json.loads((project.root / "metrics" / "validation.json").read_text())
-    for method in ("model", "identity", "mean_motion"):
+    for method in METHODS:
         assert 0 < found[method]["axis_error_deg"] <= found[method]["rotation_error_deg"]
-    header = printed[printed.rindex("add_mm  add_auc_5mm") :].splitlines()[0].split()
-    assert header.index("axis_error_deg") == header.index("rotation_error_deg") + 1
+    table = [line.split(" ")[0] for line in printed.splitlines()]
+    assert table[table.index("axis_error_deg") - 1] == "rotation_error_deg"
     assert "axis_error_deg" in printed[printed.rindex("Metric") :]  # dvc metrics diff
     report = (project.root / "reports" / "validation" / "index.html").read_text(encoding="utf-8")
     assert "angle between the predicted and the true long axis" in report

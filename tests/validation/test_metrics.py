@@ -5,6 +5,7 @@ import pytest
 
 from dentalign.geometry import rigid
 from dentalign.validation import metrics
+from dentalign.validation.as_published import AS_PUBLISHED
 
 
 @pytest.fixture
@@ -114,3 +115,49 @@ def test_the_rigidity_residual_is_a_root_mean_square() -> None:
 def test_arrays_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(2, 4, 3\) and \(4, 3\)"):
         metrics.add_mm(np.zeros((2, 4, 3)), np.zeros((4, 3)))
+
+
+def test_gain_is_the_part_of_the_plan_that_is_made_and_not_won_by_random_turns() -> None:
+    rng = np.random.default_rng(0)
+    planned = rng.normal(0, 1, (2000, 3))
+    assert metrics.gain(0.7 * planned, planned) == pytest.approx(0.7)
+    assert metrics.size_ratio(0.7 * planned, planned) == pytest.approx(0.7)
+    at_random = rng.permutation(planned)
+    assert metrics.size_ratio(at_random, planned) == pytest.approx(1)
+    assert metrics.gain(at_random, planned) == pytest.approx(0, abs=0.05)
+    assert metrics.gain(planned, 0 * planned) is metrics.size_ratio(planned, 0 * planned) is None
+
+
+def test_a_case_counts_as_better_by_the_mean_of_its_teeth() -> None:
+    case = [3, 3, 3, 8, 9]
+    assert metrics.case_means([1.0, 2.0, 6.0, 4.0, 5.0], case) == pytest.approx([3.0, 4.0, 5.0])
+    # case 3: worse at one tooth, better on the whole; case 8: as good, which is not better
+    assert metrics.better_share([3.0, 0.0, 0.0, 4.0, 6.0], [2.0, 2.0, 2.0, 4.0, 5.0], case) == pytest.approx(
+        1 / 3
+    )
+
+
+def test_the_best_proposal_is_chosen_for_the_whole_mouth_and_pooled_over_teeth() -> None:
+    add = [[1.0, 5.0, 2.0], [2.0, 2.0, 9.0], [9.0, 0.0, 1.0]]
+    # of case 0 the second proposal (mean 2), of case 1 the third (1): no tooth chooses for itself
+    assert metrics.best_of_add_mm(add, [0, 0, 1]) == pytest.approx((2 + 2 + 1) / 3)
+    assert metrics.best_of_add_mm(add[:1], [0, 0, 1]) == pytest.approx(8 / 3)
+
+
+def test_coverage_leaves_out_teeth_without_a_bound() -> None:
+    assert metrics.coverage([1.0, 2.0, 3.0, 4.0], [1.0, 1.9, 5.0, np.nan]) == pytest.approx(2 / 3)
+    assert metrics.coverage([1.0], [np.nan]) is None
+
+
+def test_each_way_of_counting_of_others_has_the_fault_that_is_named() -> None:
+    """Two cases of one tooth each: 2 mm off along x + y + z; turned by the right angle about a wrong axis."""
+    planned = np.zeros((2, 6))
+    planned[:, 3] = np.radians(20)
+    motion = np.zeros((2, 6))
+    motion[:, :3], motion[:, 4] = 2 / np.sqrt(3), np.radians(20)
+    teeth = metrics.MeasuredCases(np.array([0, 1]), np.full(2, 2.0), np.full(2, 9.0), motion, planned)
+    found = {name: metric.of(teeth) for name, metric in AS_PUBLISHED.items()}
+    assert found["translation_l1_third_mm"] == pytest.approx(0.577 * 2, abs=1e-3)
+    assert found["angle_difference_deg"] == pytest.approx(0)
+    assert found["add_absent_as_0_mm"] == pytest.approx(2 * 1 / 32)
+    assert found["add_auc_summed"] == pytest.approx(metrics.add_auc_5mm([2.0]) * 1.01)

@@ -14,11 +14,11 @@ from dentalign.errors import DentalignError
 from dentalign.files import weights
 from dentalign.files.hashing import sha256_file
 from dentalign.teeth import SLOT_INDEX, SLOTS
-from dentalign.validation import metrics
 from dentalign.validation.measurement import Validation, validate
 from dentalign.validation.report import cards as report_cards
 from dentalign.validation.report import limits as report_limits
 from dentalign.validation.report import page as report_page
+from dentalign.validation.report.tables import COLUMNS
 from tests.support.report_scenes import Page
 from tests.support.report_validation import (
     EXTRACTED,
@@ -103,12 +103,13 @@ def test_the_figures_are_those_of_the_validation_with_unit_and_baselines(
 ) -> None:
     written = cards(tmp_path / "cards", found, files)
     rows = {row[0]: row[1:] for row in table(written["alignment"], "Figures")}
-    assert set(rows) == {*metrics.MEANINGS, "add_vs_identity"}
-    for name in metrics.MEANINGS:
-        unit = {"mm": "mm", "deg": "degrees"}.get(name.rsplit("_", 1)[1], "share, 0 to 1")
-        values = [
-            found.metrics[column].get(name) for column in ("model", "identity", "mean_motion", "true_t2")
-        ]
+    measured = {*found.metrics["model"], *found.metrics["true_t2"]}
+    assert set(rows) == {*measured, "add_vs_identity"}
+    shares = {"add_auc_5mm", "better_than_identity_share"}
+    for name in measured:
+        unit = {"deg": "degrees", "ratio": "ratio", "gain": "ratio"}.get(name.rsplit("_", 1)[1], "mm")
+        unit = "share, 0 to 1" if name in shares else unit
+        values = [found.metrics[column].get(name) for column in COLUMNS]
         assert rows[name] == [unit, *("–" if value is None else f"{value:.3f}" for value in values)]
     for name in ("encoder", "decoder"):
         ((metric, unit, value, scale),) = table(written[name], "Figures")

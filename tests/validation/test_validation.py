@@ -13,13 +13,16 @@ from typer.testing import CliRunner
 
 from dentalign import cli
 from dentalign.alignment import registry
+from dentalign.alignment.base import AlignmentModel, PredictedT2
 from dentalign.alignment.fc.model import FullyConnectedModel
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.files import weights
 from dentalign.files.hashing import sha256_file
+from dentalign.mouth import Mouths
 from dentalign.teeth import SLOTS
+from dentalign.validation.as_published import AS_PUBLISHED
 from dentalign.validation.measurement import METHODS, Validate, Validation, validate
 from dentalign.validation.report import tables
 from tests.support.report_validation import (
@@ -45,6 +48,13 @@ def test_an_alignment_model_that_moves_nothing_is_as_good_as_no_movement(found: 
         assert found.metrics[method]["translation_error_mm"] == pytest.approx(3 * SHIFT_MM, abs=0.02)
         assert found.metrics[method]["pa_add_mm"] == pytest.approx(0, abs=0.03)
     assert found.metrics["mean_motion"]["add_mm"] == pytest.approx(2 * SHIFT_MM, abs=1e-6)
+    assert found.metrics["mean_motion"]["translation_gain"] == pytest.approx(1 / 3, abs=1e-6)
+    assert found.metrics["mean_motion"]["better_than_identity_share"] == 1
+    assert found.metrics["arch_motion"]["add_mm"] == pytest.approx(0, abs=1e-5)  # all move alike
+    assert (
+        found.metrics["identity"]["translation_ratio"] == found.metrics["identity"]["translation_gain"] == 0
+    )
+    assert "rotation_ratio" not in found.metrics["model"]  # no rotation is planned
     assert found.metrics["add_vs_identity"] == pytest.approx(1, abs=0.01)
     assert 0 < found.metrics["reconstruction_mm"] < 0.02  # what half precision costs
     assert found.metrics["model"]["decoded_add_mm"] == pytest.approx(3 * SHIFT_MM, abs=0.02)
@@ -62,6 +72,45 @@ def test_every_tooth_of_the_test_split_is_counted_once(found: Validation) -> Non
     for method in METHODS:
         for values in found.figures[method].values():
             assert (np.isfinite(values) == found.measured).all()
+
+
+def test_bounds_and_proposals_of_a_model_are_measured_on_the_same_teeth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = registry.load
+
+    def loaded(path: str | Path) -> AlignmentModel:
+        model = load(path)
+        plain = model.predict
+
+        def predict(mouths: Mouths) -> PredictedT2:
+            placed = plain(mouths)
+            half, full = placed.pose.copy(), placed.pose.copy()
+            half[..., 1, 3] += 1.5 * SHIFT_MM
+            full[..., 1, 3] += 3 * SHIFT_MM
+            bound = np.where(np.arange(32) == SLOTS.index(36), np.nan, 3 * SHIFT_MM + 1)
+            bound[SLOTS.index(33)] = 1.0
+            more = {
+                "add_mm_90": np.tile(bound, (len(mouths), 1)),
+                "proposals": np.stack([placed.pose, half, full]),
+            }
+            for name, value in more.items():
+                object.__setattr__(placed, name, value)
+            return placed
+
+        monkeypatch.setattr(model, "predict", predict)
+        return model
+
+    monkeypatch.setattr(registry, "load", loaded)
+    found = validate(small_latents(tmp_path / "l.h5"), *small_models(tmp_path), SETTINGS)
+    model = found.metrics["model"]
+    assert model["best_of_3_add_mm"] == pytest.approx(0, abs=0.05)
+    cases = SPLITS.count("test")  # each has 36 without a bound and 33 above it
+    assert model["add_mm_90_unknown"] == cases
+    assert model["add_mm_90_coverage"] == pytest.approx(
+        1 - cases / (found.metrics["counts"]["teeth"] - cases)
+    )
+    assert "add_mm_90_coverage" not in found.metrics["identity"]
 
 
 def test_predicted_poses_are_exactly_rigid(tmp_path: Path) -> None:
@@ -172,6 +221,15 @@ def test_the_stage_writes_the_same_bytes_twice_and_removes_what_was_there(
     table = CliRunner().invoke(cli.app, ["metrics", "m/v.json"])
     assert table.exit_code == 0
     assert table.output.rstrip("\n") == tables.format_table(json.loads(written[0]["m/v.json"]))
+    table = CliRunner().invoke(cli.app, ["metrics", "m/v.json", "--as-published"])
+    assert table.exit_code == 0
+    lines = table.output.splitlines()
+    for name, metric in AS_PUBLISHED.items():
+        (row,) = (number for number, line in enumerate(lines) if line.startswith(f"{name} "))
+        theirs, ours = lines[row : row + 2]
+        assert ours.startswith(f"  ours: {metric.ours} ")
+        assert len(theirs.split()) == len(ours.split()) - 1 == 1 + len(METHODS)
+        assert f"{name}: {metric.wrong}.\n  As in {metric.source}." in table.output
 
 
 def test_the_tables_hold_every_slot_and_every_case(found: Validation, tmp_path: Path) -> None:
@@ -203,6 +261,8 @@ def test_a_file_that_holds_no_metrics_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"model": 3}')
     with pytest.raises(DentalignError, match="not a metrics/validation"):
         tables.read(tmp_path / "x.json")
+    with pytest.raises(DentalignError, match="no block as_published; `dvc repro` makes them again"):
+        tables.format_as_published({"model": {}, "identity": {}})
 
 
 def test_the_store_is_left_as_it_was(found: Validation, tmp_path: Path) -> None:

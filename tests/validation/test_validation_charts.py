@@ -9,7 +9,7 @@ import pytest
 
 from dentalign.teeth import SLOT_INDEX
 from dentalign.validation import metrics
-from dentalign.validation.measurement import METHODS, Validation, validate
+from dentalign.validation.measurement import COMPARED_METHODS, METHODS, Validation, validate
 from dentalign.validation.report import charts
 from tests.support.report_validation import SETTINGS, small_latents, small_models
 
@@ -49,11 +49,15 @@ def test_a_box_spans_the_quartiles_and_the_median_is_said(found: Validation) -> 
 
 
 def test_slots_stand_as_in_a_dental_chart_and_slots_without_teeth_have_no_bar(found: Validation) -> None:
-    upper, lower = charts.slot_chart(found).drawing.axes
+    drawing = charts.slot_chart(found).drawing
+    drawing.draw_without_rendering()
+    legend = drawing.legends[0].get_window_extent()
+    assert 0 <= legend.x0 < legend.x1 <= drawing.bbox.width
+    upper, lower = drawing.axes
     for axes, first, last in ((upper, 18, 28), (lower, 48, 38)):
         shown = [int(label.get_text()) for label in axes.get_xticklabels()]
         assert (shown[0], shown[-1]) == (first, last)
-        for method, heights in zip(METHODS, bars(axes), strict=True):
+        for method, heights in zip(COMPARED_METHODS, bars(axes), strict=True):
             for fdi, height in zip(shown, heights, strict=True):
                 slot = SLOT_INDEX[fdi]
                 add = found.figures[method]["add_mm"][found.measured[:, slot], slot]

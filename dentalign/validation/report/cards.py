@@ -34,7 +34,6 @@ _UNITS = {  # by the last word of a metric's name
     "coverage": "share, 0 to 1",
     "ratio": "ratio",
     "gain": "ratio",
-    "unknown": "teeth",
     "correlation": "none, -1 to 1",
 }
 
@@ -168,4 +167,4 @@ def _alignment(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def unit(metric: str) -> str:
     """Unit of a metric, from its name."""
-    return _UNITS[metric.rsplit("_", 1)[-1]]
+    return _UNITS.get(metric.rsplit("_", 1)[-1], "number")

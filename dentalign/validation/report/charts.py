@@ -93,7 +93,8 @@ def slot_chart(found: Validation) -> Chart:
             _bars(axes, [(method, value[slots]) for method, value in means.items()])
             axes.set_xticks(range(len(slots)), [str(SLOTS[slot]) for slot in slots])
             axes.set(title=f"{arch} arch", ylabel="mean ADD, mm")
-        drawing.legend(*upper.get_legend_handles_labels(), loc="outside upper right", ncols=len(means))
+        series = upper.get_legend_handles_labels()
+        drawing.legend(*series, loc="outside upper right", ncols=len(means), columnspacing=1, handlelength=1)
     return Chart(
         "per_slot",
         "Mean ADD by tooth slot, the patient's right on the left",

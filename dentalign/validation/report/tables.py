@@ -18,7 +18,7 @@ LABELS = {
     "model": "model",
     "identity": "no movement",
     "mean_motion": "mean motion",
-    "ridge": "ridge regression",
+    "ridge": "ridge",
     "arch_motion": "arch motion, told",
     "true_t2": "true T2",
 }
@@ -44,8 +44,10 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def number(value: Any, missing: str = "–") -> str:
-    """Text of a figure with three decimals, or `missing` if there is no figure."""
-    return f"{value:.3f}" if isinstance(value, int | float) else missing
+    """Text of a figure with three decimals, of a count without, or `missing` if there is no figure."""
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.3f}" if isinstance(value, float) else missing
 
 
 def reported(metrics: Mapping[str, Any]) -> list[str]:
