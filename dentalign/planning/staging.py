@@ -28,7 +28,8 @@ MOST_STAGES = 1.5  # times those of even motion
 _AIM_MM = 0.02  # overlap beyond the ends that the search leaves, below the tolerance
 _SETTLED_MM = 0.012  # of the search: what is left beyond `_AIM_MM` when it ends
 _LEVER_MM2 = 9.0  # radius of gyration of a crown, squared: what a rotation weighs against a translation
-_SEARCHES = ((1.2, 20, False), (MOST_STAGES, 40, True))  # times even motion's stages, rounds, going round
+# Number of stages as a multiple of even motion's, rounds, and True to lead deep pairs round each other.
+_SEARCHES = ((1.0, 0, False), (1.2, 20, False), (MOST_STAGES, 40, True))
 _DEEP_MM = 0.5  # overlap from which a tooth is led round another
 _SCREEN = 5  # rounds between two looks at all pairs
 
@@ -114,8 +115,7 @@ class _Teeth:
         self.free = (~held).astype(float)
         arch = np.isin(slots, ARCHES["upper"])
         one, other = np.triu_indices(len(slots), 1)
-        near_in_arch = np.abs(np.searchsorted(slots, slots[one]) - np.searchsorted(slots, slots[other])) <= 2
-        self.pairs = np.stack([one, other], 1)[(arch[one] != arch[other]) | near_in_arch]
+        self.pairs = np.stack([one, other], 1)[(arch[one] != arch[other]) | (other - one <= 2)]
         ends = fields.clearance_mm(np.stack([before, after]), self.pairs)
         self.allowed = np.maximum(0.0, -ends).max(0)
 
@@ -234,20 +234,22 @@ def plan(
         before[slots], after[slots], slots, centroid, fields or DistanceFields(surfaces), limits, fixed
     )
     even = teeth.even_stages()
-    best, least = _relax(teeth, teeth.even(even), 0)
+    least, every = np.inf, np.zeros(0)
+    collisions: tuple[Collision, ...] | None = None
     for factor, rounds, around in _SEARCHES:
-        stages = int(factor * even)
-        if least == 0 or stages < 2:
+        path, overlap = _relax(teeth, teeth.even(int(factor * even)), rounds, around)
+        if overlap > least:
+            continue
+        least, every = overlap, np.concatenate([before[None, slots], teeth.written(path)])
+        collisions = None if overlap else _collisions(teeth, every)
+        if collisions == ():
             break
-        found, overlap = _relax(teeth, teeth.even(stages), rounds, around)
-        if overlap < least:
-            best, least = found, overlap
-    written = teeth.written(best)
-    every = np.concatenate([before[None, slots], written])
-    poses = np.tile(np.eye(4), (len(written), len(mask), 1, 1))
-    poses[:, slots] = written
+    if collisions is None:
+        collisions = _collisions(teeth, every)
+    poses = np.tile(np.eye(4), (len(every) - 1, len(mask), 1, 1))
+    poses[:, slots] = every[1:]
     gaps = teeth.fields.clearance_mm(every, np.searchsorted(slots, beside), 0.5)
-    return StagedPlan(poses, even, _collisions(teeth, every), beside, gaps)
+    return StagedPlan(poses, even, collisions, beside, gaps)
 
 
 def evenly(
@@ -274,7 +276,7 @@ def _collisions(teeth: _Teeth, poses: Array) -> tuple[Collision, ...]:
     depth = -teeth.fields.clearance_mm(positions, teeth.pairs, 0.0, np.nonzero(near))
     excess = depth - teeth.allowed
     found = []
-    for pair in np.flatnonzero(excess.max(0) > TOLERANCE_MM / 2).tolist():
+    for pair in np.flatnonzero(excess.max(0) > TOLERANCE_MM / 4).tolist():
         one, other = teeth.pairs[pair].tolist()
         deepest = np.argsort(-excess[:, pair], kind="stable")[:8]
         deep = teeth.fields.exact_depth_mm(positions[np.r_[0, len(positions) - 1, deepest]], one, other)
