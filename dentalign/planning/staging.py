@@ -273,7 +273,8 @@ def _collisions(teeth: _Teeth, poses: Array) -> tuple[Collision, ...]:
     near = np.zeros((len(positions), len(teeth.pairs)), np.bool_)
     for step in range(len(coarse) - 1):
         near[coarse[step] : coarse[step + 1] + 1] = close[step] | close[step + 1]
-    depth = -teeth.fields.clearance_mm(positions, teeth.pairs, 0.0, np.nonzero(near))
+    place, pair_near = np.nonzero(near)
+    depth = -teeth.fields.clearance_mm(positions, teeth.pairs, 0.0, (place, pair_near))
     excess = depth - teeth.allowed
     found = []
     for pair in np.flatnonzero(excess.max(0) > TOLERANCE_MM / 4).tolist():
@@ -326,7 +327,7 @@ def _relax(teeth: _Teeth, path: Path, rounds: int, around: bool = False) -> tupl
     aim = teeth.allowed + _AIM_MM
     spread = _spread(stages)
     best, best_excess = path, np.inf
-    rows = (np.zeros(0, np.intp), np.zeros(0, np.intp))
+    rows: tuple[Index, Index] = (np.zeros(0, np.intp), np.zeros(0, np.intp))
     for number in range(rounds + 1):
         place = halves(path)
         poses = teeth.poses(place)
@@ -339,7 +340,8 @@ def _relax(teeth: _Teeth, path: Path, rounds: int, around: bool = False) -> tupl
                 best, best_excess = path, float(total)
             if excess <= _SETTLED_MM:
                 return path, 0.0
-            rows = np.nonzero(-clearance > aim - 0.12)
+            pose, pair = np.nonzero(-clearance > aim - 0.12)
+            rows = (pose, pair)
         if number < rounds:
             path = _pushed(teeth, path, poses, rows, aim, spread, around)
             path = teeth.within_limits(path, 0.98, 12)

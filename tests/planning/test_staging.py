@@ -145,7 +145,9 @@ def test_the_order_of_work_says_who_moves_when_what_opens_and_how_much_enamel_go
     rows = order_of_work.rows(found, NUMBERS)
     assert len(rows) == 3 * len(plan.poses)
     assert {row["waits"] for row in rows if row["tooth"] == 32} == {1}
-    assert order_of_work.enamel_to_remove(plan, NUMBERS) == [("32-31", pytest.approx(0.3, abs=0.03))]
+    ((contact, enamel_mm),) = order_of_work.enamel_to_remove(plan, NUMBERS)
+    assert contact == "32-31"
+    assert enamel_mm == pytest.approx(0.3, abs=0.03)
     words = " ".join(order_of_work.in_words(found, plan, NUMBERS))
     assert "4 stages" in words
     assert "Not moving: 32." in words
