@@ -16,12 +16,14 @@ from pathlib import Path
 
 import igl
 import numpy as np
+from numpy.typing import NDArray
 
 from dentalign.cases.crowns import Sampler
 from dentalign.cases.settings import Limits, Sample
 from dentalign.geometry import contacts, rigid, stl
 from dentalign.geometry.mesh_file import Surface
 from dentalign.geometry.rigid import Array
+from dentalign.mouth import Bools
 from dentalign.planning import staging
 from dentalign.prediction import new_case
 from dentalign.teeth import ARCHES, SLOTS
@@ -81,8 +83,19 @@ class Way:
     stages: int = 0
 
 
+@dataclass
+class Row:
+    """What was measured of one case; `unsaid` counts the pairs that collide and are not announced."""
+
+    today: Way
+    now: Way
+    plan: staging.StagedPlan
+    seconds: float
+    unsaid: int
+
+
 def judge(
-    crowns: dict[int, Crown], poses: Array, mask: np.ndarray, points: Array, limits: staging.Predict
+    crowns: dict[int, Crown], poses: Array, mask: Bools, points: NDArray[np.float32], limits: staging.Predict
 ) -> Way:
     """Measure a path, (K + 1, 32, 4, 4) with T1."""
     slots = np.flatnonzero(mask)
@@ -117,7 +130,7 @@ def main() -> None:
     parser.add_argument("--plan-only", action="store_true", help="do not measure even motion")
     given = parser.parse_args()
     sampler, limits = Sampler("+y", Sample(), Limits()), staging.Predict()
-    rows: list[tuple[Way, Way, staging.StagedPlan, float, int]] = []
+    rows: list[Row] = []
     for file in sorted((given.cases / "json").glob("*.json"))[given.first : given.first + given.count]:
         case = new_case.read(file, given.cases / "stl", sampler)
         mouth = case.mouth
@@ -128,16 +141,14 @@ def main() -> None:
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         crowns = {slot: Crown(surface) for slot, surface in surfaces.items()}
         even = staging.evenly(before, after, mouth.stays, mouth.points, plan.even_stages)
-        today = (
-            Path()
-            if given.plan_only
-            else judge(crowns, np.concatenate([before[None], even]), mouth.stays, mouth.points, limits)
-        )
+        today = Way()
+        if not given.plan_only:
+            today = judge(crowns, np.concatenate([before[None], even]), mouth.stays, mouth.points, limits)
         now = judge(crowns, np.concatenate([before[None], plan.poses]), mouth.stays, mouth.points, limits)
         said = {collision.slots for collision in plan.collisions}
         every = now.neighbours | now.antagonists
         unsaid = [pair for pair, mm in every.items() if mm > staging.TOLERANCE_MM and pair not in said]
-        rows.append((today, now, plan, cpu, len(unsaid)))
+        rows.append(Row(today, now, plan, cpu, len(unsaid)))
         named = "; ".join(
             f"{SLOTS[c.slots[0]]}-{SLOTS[c.slots[1]]} stage {c.stage} {c.depth_mm:.2f} ({c.allowed_mm:.2f})"
             for c in plan.collisions
@@ -158,22 +169,22 @@ def worst(excess: dict[tuple[int, int], float]) -> str:
     return f"{max(excess.values(), default=0.0):.3f}"
 
 
-def summarise(rows: list[tuple[Way, Way, staging.StagedPlan, float, int]]) -> None:
+def summarise(rows: list[Row]) -> None:
     """Print the table of all cases."""
 
-    def colliding(number: int, kind: str) -> str:
-        most = np.array([max(getattr(row[number], kind).values(), default=0.0) for row in rows])
+    def colliding(ways: list[Way], kind: str) -> str:
+        most = np.array([max(getattr(way, kind).values(), default=0.0) for way in ways])
         return f"{100 * (most > staging.TOLERANCE_MM).mean():.1f} % (most {most.max():.2f} mm)"
 
-    ratio = np.array([now.stages / plan.even_stages for _, now, plan, _, _ in rows])
-    seconds = np.array([row[3] for row in rows])
+    today, now = [row.today for row in rows], [row.now for row in rows]
     print(f"\n{len(rows)} cases | even motion | staging.plan\n---|---|---")
-    print(f"neighbours collide | {colliding(0, 'neighbours')} | {colliding(1, 'neighbours')}")
-    print(f"antagonists collide | {colliding(0, 'antagonists')} | {colliding(1, 'antagonists')}")
-    print(f"cases announced | - | {sum(bool(row[2].collisions) for row in rows)}")
-    print(f"collisions not announced | all | {sum(row[4] for row in rows)}")
-    over = [sum(row[number].over_a_limit for row in rows) for number in (0, 1)]
-    print(f"steps over a limit | {over[0]} | {over[1]}")
+    for kind in ("neighbours", "antagonists"):
+        print(f"{kind} collide | {colliding(today, kind)} | {colliding(now, kind)}")
+    print(f"cases announced | - | {sum(bool(row.plan.collisions) for row in rows)}")
+    print(f"collisions not announced | all | {sum(row.unsaid for row in rows)}")
+    print(f"steps over a limit | {sum(w.over_a_limit for w in today)} | {sum(w.over_a_limit for w in now)}")
+    ratio = np.array([row.now.stages / row.plan.even_stages for row in rows])
+    seconds = np.array([row.seconds for row in rows])
     for name, values in (("stages over even motion", ratio), ("seconds of one core a case", seconds)):
         mean, high = values.mean(), np.quantile(values, 0.95)
         print(f"{name}: mean; 95 %; most | - | {mean:.2f}; {high:.2f}; {values.max():.2f}")

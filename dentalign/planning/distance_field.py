@@ -225,7 +225,8 @@ class DistanceFields:
             return value, np.zeros((0, 3), np.float32), outside
         along_y = (1 - x) * (cd - ab) + x * (gh - ef)
         along_z = (1 - x) * ((1 - y) * (b - a) + y * (d - c)) + x * ((1 - y) * (f - e) + y * (h - g))
-        return value, np.stack([far - near, along_y, along_z], -1) / np.float32(STEP_MM), outside
+        slopes = np.stack([far - near, along_y, along_z], -1, dtype=np.float32) / np.float32(STEP_MM)
+        return value, slopes, outside
 
 
 def signed_distance(surface: Surface, points: Array) -> Array:

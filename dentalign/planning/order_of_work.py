@@ -112,14 +112,14 @@ def _spaces(plan: StagedPlan, fdi: NDArray[np.integer]) -> list[str]:
     opens: list[str] = []
     closes: list[str] = []
     for contact, gap in zip(_contacts(plan, fdi), (plan.gap_mm > SPACE_MM).T, strict=True):
-        runs = _runs(gap.tolist())
-        opens += [f"{contact} at stage {first}" for first, _ in runs if first > 0]
-        closes += [f"{contact} at stage {last + 1}" for _, last in runs if last < len(gap) - 1]
+        spaces = runs(gap.tolist())
+        opens += [f"{contact} at stage {first}" for first, _ in spaces if first > 0]
+        closes += [f"{contact} at stage {last + 1}" for _, last in spaces if last < len(gap) - 1]
     words = (("Spaces that open", opens), ("Spaces that close", closes))
     return [f"{what}: {'; '.join(where)}." for what, where in words if where]
 
 
-def _runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
+def runs(flags: Sequence[bool]) -> list[tuple[int, int]]:
     """First and last index of each run of True."""
     found = []
     for flag, group in groupby(enumerate(flags), key=lambda item: item[1]):

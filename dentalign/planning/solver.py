@@ -32,8 +32,8 @@ TOLERANCE_DEG = 0.1
 _ROUNDS = 20
 _STILL_MM = 0.002  # a round that moves no tooth farther is the last one
 _NEAR_MM = 0.45  # probes nearer than that to another crown are rows; more than any `contact_gap_mm`
-# Crowns deeper in each other are moved apart along the line of their centroids: the nearest surface may then be
-# the top of the other crown.
+# Crowns deeper in each other are moved apart along the line of their centroids: the surface nearest to a
+# probe may be the top of the other crown.
 _DEEP_MM = 0.6
 _CELL_MM = 1.5  # of the probes of a pair in a cube of this size the deepest is a row
 _PER_PAIR = 6  # rows of a pair and a direction

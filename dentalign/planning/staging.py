@@ -28,7 +28,9 @@ MOST_STAGES = 1.5  # times those of even motion
 _AIM_MM = 0.02  # overlap beyond the ends that the search leaves, below the tolerance
 _SETTLED_MM = 0.012  # of the search: what is left beyond `_AIM_MM` when it ends
 _LEVER_MM2 = 9.0  # radius of gyration of a crown, squared: what a rotation weighs against a translation
-_SEARCHES = ((1.2, 20), (MOST_STAGES, 40))  # times the stages of even motion, and rounds
+# Number of stages as a multiple of even motion's, rounds, and True to lead deep pairs round each other.
+_SEARCHES = ((1.0, 0, False), (1.2, 20, False), (MOST_STAGES, 40, True))
+_DEEP_MM = 0.5  # overlap from which a tooth is led round another
 _SCREEN = 5  # rounds between two looks at all pairs
 
 
@@ -115,8 +117,7 @@ class _Teeth:
         self.free = (~held).astype(float)
         arch = np.isin(slots, ARCHES["upper"])
         one, other = np.triu_indices(len(slots), 1)
-        near_in_arch = np.abs(np.searchsorted(slots, slots[one]) - np.searchsorted(slots, slots[other])) <= 2
-        self.pairs = np.stack([one, other], 1)[(arch[one] != arch[other]) | near_in_arch]
+        self.pairs = np.stack([one, other], 1)[(arch[one] != arch[other]) | (other - one <= 2)]
         ends = fields.clearance_mm(np.stack([before, after]), self.pairs)
         self.allowed = np.maximum(0.0, -ends).max(0)
 
@@ -235,20 +236,22 @@ def plan(
         before[slots], after[slots], slots, centroid, fields or DistanceFields(surfaces), limits, fixed
     )
     even = teeth.even_stages()
-    best, least = _relax(teeth, teeth.even(even), 0)
-    for factor, rounds in _SEARCHES:
-        stages = int(factor * even)
-        if least == 0 or stages < 2:
+    least, every = np.inf, np.zeros(0)
+    collisions: tuple[Collision, ...] | None = None
+    for factor, rounds, around in _SEARCHES:
+        path, overlap = _relax(teeth, teeth.even(int(factor * even)), rounds, around)
+        if overlap > least:
+            continue
+        least, every = overlap, np.concatenate([before[None, slots], teeth.written(path)])
+        collisions = None if overlap else _collisions(teeth, every)
+        if collisions == ():
             break
-        found, overlap = _relax(teeth, teeth.even(stages), rounds)
-        if overlap < least:
-            best, least = found, overlap
-    written = teeth.written(best)
-    every = np.concatenate([before[None, slots], written])
-    poses = np.tile(np.eye(4), (len(written), len(mask), 1, 1))
-    poses[:, slots] = written
+    if collisions is None:
+        collisions = _collisions(teeth, every)
+    poses = np.tile(np.eye(4), (len(every) - 1, len(mask), 1, 1))
+    poses[:, slots] = every[1:]
     gaps = teeth.fields.clearance_mm(every, np.searchsorted(slots, beside), 0.5)
-    return StagedPlan(poses, even, _collisions(teeth, every), beside, gaps)
+    return StagedPlan(poses, even, collisions, beside, gaps)
 
 
 def evenly(
@@ -272,10 +275,11 @@ def _collisions(teeth: _Teeth, poses: Array) -> tuple[Collision, ...]:
     near = np.zeros((len(positions), len(teeth.pairs)), np.bool_)
     for step in range(len(coarse) - 1):
         near[coarse[step] : coarse[step + 1] + 1] = close[step] | close[step + 1]
-    depth = -teeth.fields.clearance_mm(positions, teeth.pairs, 0.0, np.nonzero(near))
+    place, pair_near = np.nonzero(near)
+    depth = -teeth.fields.clearance_mm(positions, teeth.pairs, 0.0, (place, pair_near))
     excess = depth - teeth.allowed
     found = []
-    for pair in np.flatnonzero(excess.max(0) > TOLERANCE_MM / 2).tolist():
+    for pair in np.flatnonzero(excess.max(0) > TOLERANCE_MM / 4).tolist():
         one, other = teeth.pairs[pair].tolist()
         deepest = np.argsort(-excess[:, pair], kind="stable")[:8]
         deep = teeth.fields.exact_depth_mm(positions[np.r_[0, len(positions) - 1, deepest]], one, other)
@@ -315,14 +319,17 @@ def between(poses: Array, centroid: Array, count: int = POSITIONS_BETWEEN) -> Ar
     return np.concatenate([found.reshape(-1, *poses.shape[1:]), poses[-1:]])
 
 
-def _relax(
-    teeth: _Teeth, path: Path, rounds: int, log: list[tuple[int, float, float]] | None = None
-) -> tuple[Path, float]:
-    """Move the stages apart where crowns overlap too much; returns the best path and its excess, mm."""
+def _relax(teeth: _Teeth, path: Path, rounds: int, around: bool = False) -> tuple[Path, float]:
+    """Move the stages apart where crowns overlap too much.
+
+    around  : True to lead deep pairs past each other, where pushing them back would keep them apart for ever
+    returns : the best path, and the sum of its overlaps beyond those allowed, mm; 0 if all are small enough
+    """
     stages = len(path.centre) - 1
     aim = teeth.allowed + _AIM_MM
     spread = _spread(stages)
-    best, best_excess, rows = path, np.inf, None
+    best, best_excess = path, np.inf
+    rows: tuple[Index, Index] = (np.zeros(0, np.intp), np.zeros(0, np.intp))
     for number in range(rounds + 1):
         place = halves(path)
         poses = teeth.poses(place)
@@ -331,17 +338,28 @@ def _relax(
             over = np.maximum(0, -clearance - aim)
             excess = over[1:-1].max(initial=0.0)
             total = over[1:-1].sum()
-            if log is not None:
-                log.append((number, round(float(excess), 3), round(float(total), 2)))
             if total < best_excess:
                 best, best_excess = path, float(total)
             if excess <= _SETTLED_MM:
                 return path, 0.0
-            rows = np.nonzero(-clearance > aim - 0.12)
+            pose, pair = np.nonzero(-clearance > aim - 0.12)
+            rows = (pose, pair)
         if number < rounds:
-            path = _pushed(teeth, path, poses, rows, aim, spread)
+            path = _pushed(teeth, path, poses, rows, aim, spread, around)
             path = teeth.within_limits(path, 0.98, 12)
     return best, best_excess
+
+
+def _aside(teeth: _Teeth, pair: Index, normal: Array, excess: Array) -> Array:
+    """Directions (C, 3) that lead a pair past each other, to the same side at all its contacts."""
+    moved = teeth.end - teeth.start
+    way = rigid.unit(moved[teeth.pairs[:, 0]] - moved[teeth.pairs[:, 1]])
+    across = normal - (normal * way[pair]).sum(1, keepdims=True) * way[pair]
+    side = np.zeros(way.shape)
+    np.add.at(side, pair, excess[:, None] * across)
+    level = np.cross(way, [0.0, 0.0, 1.0]) + 1e-6  # where the contacts tell no side
+    side = np.where(np.linalg.norm(side, axis=1, keepdims=True) > 0.05, side, level)
+    return np.asarray(rigid.unit(across + rigid.unit(side)[pair]))
 
 
 def _spread(stages: int) -> Array:
@@ -355,8 +373,15 @@ def _spread(stages: int) -> Array:
 
 
 def _pushed(
-    teeth: _Teeth, path: Path, poses: Array, rows: tuple[Index, Index], aim: Array, spread: Array
+    teeth: _Teeth,
+    path: Path,
+    poses: Array,
+    rows: tuple[Index, Index],
+    aim: Array,
+    spread: Array,
+    around: bool,
 ) -> Path:
+    """Path on which the pairs of `rows` are pushed apart once, where they overlap more than `aim`."""
     stages, pairs = len(path.centre), teeth.pairs
     found = teeth.fields.near(poses, pairs, 0.0, rows)
     weight = -found.distance_mm.astype(float) - aim[found.pair]
@@ -385,6 +410,8 @@ def _pushed(
     line = place[pose, ends[:, 0]] - place[pose, ends[:, 1]]
     weak = np.linalg.norm(normal, axis=1) < 0.2
     normal = rigid.unit(np.where(weak[:, None], line, normal))
+    if around:
+        normal = np.where((excess > _DEEP_MM)[:, None], _aside(teeth, pair, normal, excess), normal)
     arm = point[:, None] - place[pose[:, None], ends]  # (C, 2, 3)
     lever = np.cross(arm, normal[:, None])
     free = teeth.free[ends]

@@ -47,7 +47,9 @@ def staged(prediction: Prediction, wanted: OutputOptions) -> StagedPlan | None:
     if not wanted.every_stage:
         return None
     mouth = prediction.case.mouth
-    crowns = {int(slot): stl.merged(prediction.case.crowns[slot]) for slot in np.flatnonzero(prediction.mask)}
+    crowns = {
+        slot: stl.merged(prediction.case.crowns[slot]) for slot in np.flatnonzero(prediction.mask).tolist()
+    }
     return staging.plan(
         mouth.pose[T1], prediction.pose, prediction.mask, mouth.points, crowns, wanted.limits,
         held=prediction.fixed, fields=prediction.fields,

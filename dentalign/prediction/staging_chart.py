@@ -1,8 +1,9 @@
 """Chart of a staged plan: in which stages each tooth moves, and where two teeth collide."""
 
+import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from dentalign.planning.order_of_work import Steps
+from dentalign.planning.order_of_work import Steps, runs
 from dentalign.planning.staging import StagedPlan
 from dentalign.prediction.new_case import NewCase
 from dentalign.reports import charts
@@ -10,14 +11,23 @@ from dentalign.reports.charts import COLOURS, Chart
 
 
 def chart(case: NewCase, plan: StagedPlan, found: Steps) -> Chart:
-    """Draw a bar per tooth over the stages in which it moves, and a mark at each collision."""
+    """Draw bars over the stages in which a tooth moves, and a mark at each collision.
+
+    Bars are dark where the tooth moves at least half as fast as in its fastest stage.
+    """
     fdi = case.mouth.fdi
     with charts.style():
         drawing = charts.empty(0.6 + 0.17 * len(found.slots))
         axes = drawing.subplots()
-        for row, (_, waits) in enumerate(zip(found.slots, found.waits.T, strict=True)):
-            bars = [(stage + 0.5, 1.0) for stage, waiting in enumerate(waits.tolist()) if not waiting]
-            axes.broken_barh(bars, (row - 0.3, 0.6), color=COLOURS["mean_motion"], linewidth=0)
+        speed = np.maximum(
+            found.mm / np.maximum(found.mm.max(0), 1e-9),
+            found.degrees / np.maximum(found.degrees.max(0), 1e-9),
+        )
+        for row in range(len(found.slots)):
+            moves = ~found.waits[:, row]
+            for moving, colour in ((moves, "line"), (moves & (speed[:, row] >= 0.5), "mean_motion")):
+                bars = [(first + 0.5, last - first + 1) for first, last in runs(moving.tolist())]
+                axes.broken_barh(bars, (row - 0.3, 0.6), color=COLOURS[colour], linewidth=0)
         place = {slot: row for row, slot in enumerate(found.slots.tolist())}
         for collision in plan.collisions:
             ends = [place[slot] for slot in collision.slots]

@@ -8,6 +8,7 @@ from dentalign.geometry import rigid
 from dentalign.geometry.mesh_file import Surface
 from dentalign.geometry.rigid import Array
 from dentalign.planning import order_of_work, staging
+from dentalign.planning.distance_field import signed_distance
 from dentalign.planning.staging import TOLERANCE_MM, Predict, StagedPlan
 from dentalign.teeth import SLOT_COUNT, SLOT_INDEX, SLOTS
 
@@ -43,13 +44,13 @@ def staged(
 
 def deepest(poses: Array, one: int, other: int) -> float:
     """Deepest overlap of two crowns on the way beyond that at the ends, mm, by distances to the mesh."""
-    mesh = trimesh.Trimesh(*CROWN)
     depth = []
     for position in staging.between(poses, np.zeros((SLOT_COUNT, 3))):
         a, b = position[SLOT_INDEX[one]], position[SLOT_INDEX[other]]
-        there = rigid.apply(rigid.inverse(b) @ a, CROWN[0])
-        there = there[(there > CROWN[0].min(0)).all(1) & (there < CROWN[0].max(0)).all(1)]
-        depth.append(trimesh.proximity.signed_distance(mesh, there).max(initial=0.0) if len(there) else 0.0)
+        inside = [0.0]
+        for there in (rigid.inverse(b) @ a, rigid.inverse(a) @ b):
+            inside.append(-float(signed_distance(CROWN, rigid.apply(there, CROWN[0])).min()))
+        depth.append(max(inside))
     return max(depth) - max(depth[0], depth[-1])
 
 
@@ -144,7 +145,9 @@ def test_the_order_of_work_says_who_moves_when_what_opens_and_how_much_enamel_go
     rows = order_of_work.rows(found, NUMBERS)
     assert len(rows) == 3 * len(plan.poses)
     assert {row["waits"] for row in rows if row["tooth"] == 32} == {1}
-    assert order_of_work.enamel_to_remove(plan, NUMBERS) == [("32-31", pytest.approx(0.3, abs=0.03))]
+    ((contact, enamel_mm),) = order_of_work.enamel_to_remove(plan, NUMBERS)
+    assert contact == "32-31"
+    assert enamel_mm == pytest.approx(0.3, abs=0.03)
     words = " ".join(order_of_work.in_words(found, plan, NUMBERS))
     assert "4 stages" in words
     assert "Not moving: 32." in words

@@ -129,6 +129,14 @@ def test_the_written_case_reads_back_to_the_same_poses_in_the_spelling_it_came_i
     back = stage_poses(case_document.read(written, CASE))
     assert back.t2
     assert back.t2.keys() == as_predicted(prediction).keys() == set(FDIS)
+    plan = prediction_files.staged(prediction, OutputOptions(every_stage=True))
+    assert plan
+    assert len(content["Staging"]) == len(plan.poses) + 1
+    document_back = case_document.read(written, CASE)
+    for number, poses in enumerate(plan.poses, start=1):
+        there = stage_poses(document_back.model_copy(update={"t2_stage": float(number)})).t2 or {}
+        for fdi, pose in prediction_files.in_the_file_s_frame(prediction, poses).items():
+            assert np.allclose(there[fdi], pose, atol=1e-6)
     before = stage_poses(case_document.read(store / "json" / f"{CASE}.json", CASE), require_t2=False)
     for fdi, pose in as_predicted(prediction).items():
         assert np.allclose(back.t2[fdi], pose, atol=1e-6)
@@ -649,7 +657,8 @@ def test_the_command_predicts_says_what_it_wrote_and_ends_with_3_where_nothing_c
     words += ["--meshes", str(store / "stl"), "--out", str(tmp_path / "out"), "--extract", "12", "--stages"]
     done = finished_project.run(*words)
     assert "predict: 1 cases, 0 refused" in done.stdout
-    for name in (f"json/{CASE}.json", f"movement/{CASE}.csv", f"picture/{CASE}.png", f"report/{CASE}.html"):
+    named = {"json": "json", "movement": "csv", "staging": "csv", "picture": "png", "report": "html"}
+    for name in (f"{folder}/{CASE}.{ending}" for folder, ending in named.items()):
         assert (tmp_path / "out" / name).stat().st_size > 0
         assert str(tmp_path / "out" / name) in done.stdout
     (store / "json" / f"{CASE}.json").write_text("no", encoding="utf-8")
