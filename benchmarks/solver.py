@@ -97,7 +97,7 @@ def one_case(folder: Path, name: str, options: argparse.Namespace, rng: np.rando
         return float(np.linalg.norm(apart, axis=-1).mean())
 
     def solved(prescription: Prescription, held: np.ndarray) -> Array:
-        given = Proposal(mouth.pose[T1], pose, here, held, mouth.fdi, points, slots, fields)
+        given = Proposal(mouth.pose[T1], pose, here, held, mouth.fdi, points, fields)
         return solver.solve(given, prescription, usual)
 
     begin = time.process_time()

@@ -125,12 +125,12 @@ def overlaps(given: Proposal, pose: Array) -> tuple[NDArray[np.intp], Array, flo
     returns: pairs of slots (K, 2) of neighbours, their penetration depth (K,), mm, and the deepest
              penetration of an upper and a lower tooth, mm
     """
-    posed = np.ascontiguousarray(pose[given.slots][None])
+    teeth = np.flatnonzero(given.stays)
     neighbours = contacts.neighbours(given.stays, given.stays)
     lower, upper = (slots[given.stays[slots]] for slots in ARCHES.values())
     across = np.stack(np.meshgrid(lower, upper, indexing="ij"), -1).reshape(-1, 2)
-    both = np.searchsorted(given.slots, np.concatenate([neighbours, across]))
-    depth = given.fields.depth_mm(posed, both)[0]
+    both = np.searchsorted(teeth, np.concatenate([neighbours, across]))
+    depth = given.fields.depth_mm(pose[None, teeth], both)[0]
     return neighbours, depth[: len(neighbours)], float(depth[len(neighbours) :].max(initial=0.0))
 
 

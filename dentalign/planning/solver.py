@@ -65,8 +65,7 @@ class Proposal:
     held         : (32,) bool, teeth that keep their pose of T1
     fdi          : (32,) int, number of each tooth as in the file
     points       : (32, P, 3) on the crowns, tooth-local, mm
-    slots        : (T,) int, slots of the crowns in `fields`, ascending; all that stay are among them
-    fields       : distance fields of the T crowns
+    fields       : distance fields of the teeth that stay, in slot order
     """
 
     t1: Array
@@ -75,7 +74,6 @@ class Proposal:
     held: Bools
     fdi: NDArray[np.integer]
     points: NDArray[np.floating]
-    slots: Slots
     fields: DistanceFields
 
     @property
@@ -115,7 +113,6 @@ class _Search:
         self.given, self.rx, self.usual = proposal, rx, usual
         self.teeth = np.flatnonzero(proposal.stays)
         self.fdi = proposal.fdi[self.teeth].astype(int)
-        self.field = np.searchsorted(proposal.slots, self.teeth)  # index of each tooth's distance field
         self.free = proposal.free[self.teeth]
         self.local = proposal.points[self.teeth].astype(np.float64)
         self.centre = self.local.mean(1)
@@ -157,9 +154,7 @@ class _Search:
         return neighbours, across, np.concatenate([neighbours, across])
 
     def _near(self, pose: Array, pairs: Slots, within_mm: float) -> Contacts:
-        every = np.tile(np.eye(4), (self.given.fields.count, 1, 1))
-        every[self.field] = pose
-        return self.given.fields.near(every[None], self.field[pairs], within_mm)
+        return self.given.fields.near(pose[None], pairs, within_mm)
 
     def _touching(self) -> Bools:
         """Pairs of neighbours that the proposal sets in contact, or nearly."""
@@ -181,7 +176,7 @@ class _Search:
             pose = self._posed(here + step * min(1.0, 1.0 / max(arm, 1e-9)))
             if arm < _STILL_MM:
                 break
-        pose = self._capped(pose)
+        pose = capped(pose, self.t1, self.centre, self.fdi, self.free, self.rx)
         result = np.where(self.given.stays[:, None, None], self.given.pose, np.eye(4))
         result[self.teeth] = pose
         return result
@@ -225,10 +220,8 @@ class _Search:
         found = self._near(pose, self.pairs, _NEAR_MM)
         if not len(found.pair):
             return
-        row_of = np.full(self.given.fields.count, -1)
-        row_of[self.field] = np.arange(len(self.teeth))
         chosen = _spread(found)
-        tooth, other, pair = row_of[found.tooth[chosen]], row_of[found.other[chosen]], found.pair[chosen]
+        tooth, other, pair = found.tooth[chosen], found.other[chosen], found.pair[chosen]
         distance = found.distance_mm[chosen].astype(np.float64)
         normal = (pose[other, :3, :3] @ found.gradient[chosen, :, None].astype(np.float64))[..., 0]
         centroid = self._centroid(pose)
@@ -255,7 +248,8 @@ class _Search:
 
     def _add_caps(self, rows: Rows, pose: Array, here: Array) -> None:
         """Rows that keep each tooth within its caps: the tangent plane of the sphere around T1."""
-        shift, turn = self._from_t1(pose)
+        shift = self._centroid(pose) - self._centroid(self.t1)
+        turn = rigid.rotation_vector(pose[:, :3, :3] @ np.swapaxes(self.t1[:, :3, :3], -1, -2))
         for row in np.flatnonzero(self.free).tolist():
             fdi = int(self.fdi[row])
             caps = (self.rx.most_movement_mm(fdi), np.radians(self.rx.most_rotation_deg(fdi)))
@@ -266,15 +260,6 @@ class _Search:
                     a = np.zeros_like(here)
                     a[row, part] = -rigid.unit(vector)
                     rows.add(a, float(np.linalg.norm(vector) - cap + (a * here).sum()), 10 * _FIRM)
-
-    def _from_t1(self, pose: Array) -> tuple[Array, Array]:
-        """Translations of the centroids (T, 3), mm, and rotation vectors (T, 3), radians, from T1."""
-        turn = rigid.rotation_vector(pose[:, :3, :3] @ np.swapaxes(self.t1[:, :3, :3], -1, -2))
-        return self._centroid(pose) - self._centroid(self.t1), turn
-
-    def _capped(self, pose: Array) -> Array:
-        """Poses with what is still beyond a cap taken back towards T1."""
-        return capped(pose, self.t1, self.centre, self.fdi, self.free, self.rx)
 
     def _arch_wishes(self, pose: Array) -> Iterator[tuple[Array, float, float]]:
         """Coefficients (T, 6), wanted value and present value of each wish on an arch."""

@@ -204,10 +204,10 @@ class Predictor:
         said: tuple[str, ...] = ()
         if self.planning is not None:
             unknown = np.zeros(SLOT_COUNT, bool) if expected is None else np.isnan(expected)
-            slots = np.flatnonzero(mask)
-            fields = DistanceFields([stl.merged(case.crowns[slot]) for slot in slots.tolist()])
+            crowns = [stl.merged(case.crowns[slot]) for slot in np.flatnonzero(mask).tolist()]
+            fields = DistanceFields(crowns)
             proposal = Proposal(
-                mouth.pose[T1], pose, mask, mask & (held | unknown), mouth.fdi, mouth.points, slots, fields
+                mouth.pose[T1], pose, mask, mask & (held | unknown), mouth.fdi, mouth.points, fields
             )
             pose = solver.solve(proposal, rx, self.planning)
             wishes = outcome.compare(proposal, pose, rx, self.planning)

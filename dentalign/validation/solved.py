@@ -26,20 +26,11 @@ def solved(mouths: Mouths, predicted: Array, expected_add_mm: Array | None, usua
     faces = _open_at_the_root(mouths.points.shape[2])
     poses = predicted.copy()
     for row, stays in enumerate(mouths.stays):
-        slots = np.flatnonzero(stays)
         points = mouths.points[row].astype(np.float64)
         held = np.zeros_like(stays) if expected_add_mm is None else stays & np.isnan(expected_add_mm[row])
-        fields = DistanceFields([(points[slot], faces) for slot in slots])
-        given = Proposal(
-            mouths.pose[row, T1],
-            predicted[row],
-            stays,
-            held,
-            np.zeros(len(stays), int),
-            points,
-            slots,
-            fields,
-        )
+        fields = DistanceFields([(points[slot], faces) for slot in np.flatnonzero(stays)])
+        no_fdi = np.zeros(len(stays), int)
+        given = Proposal(mouths.pose[row, T1], predicted[row], stays, held, no_fdi, points, fields)
         poses[row] = solver.solve(given, Prescription(), usual)
     return poses
 

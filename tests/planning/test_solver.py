@@ -32,7 +32,7 @@ def row_of_teeth(places_mm: Any, t1_mm: Any = None, held: tuple[int, ...] = ()) 
     stays = np.isin(np.arange(SLOT_COUNT), slots)
     points = np.tile(RADIUS_MM * directions(COUNT), (SLOT_COUNT, 1, 1))
     holding = np.isin(SLOTS, held) & stays
-    return Proposal(poses[0], poses[1], stays, holding, np.array(SLOTS) * stays, points, slots, FIELDS)
+    return Proposal(poses[0], poses[1], stays, holding, np.array(SLOTS) * stays, points, FIELDS)
 
 
 def solved(given: Proposal, rx: Prescription | None = None) -> Array:
@@ -66,7 +66,7 @@ def test_neighbours_overlap_by_what_is_allowed_and_no_farther_tooth_moves_than_m
 def test_a_single_tooth_stays_where_the_proposal_has_it() -> None:
     every = row_of_teeth(CROWDED)
     alone = np.arange(SLOT_COUNT) == SLOT_INDEX[11]
-    given = replace(every, stays=alone, slots=np.array([SLOT_INDEX[11]]), fields=DistanceFields([SPHERE]))
+    given = replace(every, stays=alone, fields=DistanceFields([SPHERE]))
     assert np.array_equal(solved(given)[SLOT_INDEX[11]], every.pose[SLOT_INDEX[11]])
 
 
@@ -97,7 +97,7 @@ def test_arches_are_shifted_and_widened_as_prescribed() -> None:
     rx = Prescription(arch_shift_mm={"upper": (None, 1.5, 0.0)}, arch_width_mm={"upper": {"3-3": 1.0}})
     pose = solved(given, rx)
     assert places(pose)[[0, -1]] @ [-1, 1] == pytest.approx(8.1 * 5 + 1.0, abs=0.02)
-    moved = (pose - given.t1)[list(given.slots), :3, 3]
+    moved = (pose - given.t1)[given.stays, :3, 3]
     assert moved[:, 1:].mean(0) == pytest.approx([1.5, 0.0], abs=0.02)
     assert all(wish.met == "yes" for wish in outcome.compare(given, pose, rx, USUAL))
 
