@@ -105,7 +105,7 @@ def test_the_figures_are_those_of_the_validation_with_unit_and_baselines(
     rows = {row[0]: row[1:] for row in table(written["alignment"], "Figures")}
     measured = {*found.metrics["model"], *found.metrics["true_t2"]}
     assert set(rows) == {*measured, "add_vs_identity"}
-    shares = {"add_auc_5mm", "better_than_identity_share"}
+    shares = {"add_auc_5mm", "better_than_identity_share", "occlusal_contacts"}
     for name in measured:
         unit = {"deg": "degrees", "ratio": "ratio", "gain": "ratio"}.get(name.rsplit("_", 1)[1], "mm")
         unit = "share, 0 to 1" if name in shares else unit
