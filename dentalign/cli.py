@@ -170,12 +170,16 @@ def predict_(
     proposals: Annotated[
         int, typer.Option(min=1, max=5, help="Most plans per case; the second and further in proposals/.")
     ] = 1,
+    no_solver: Annotated[
+        bool,
+        typer.Option("--no-solver", help="Give the network's answer as it is, with teeth held only."),
+    ] = False,
     stages: Annotated[
         bool,
         typer.Option(
             "--stages",
-            help="Also write the stages from T1 to T2, in steps of at most predict.max_step_mm and "
-            "predict.max_step_deg (params.yaml).",
+            help="Also plan the stages from T1 to T2, on which no tooth passes through another, in steps "
+            "within predict.max_step_mm and the other limits of params.yaml; writes staging/ too.",
         ),
     ] = False,
     moved: Annotated[
@@ -229,14 +233,14 @@ def predict_(
         arch_shift_mm=_parsed(parse_arch_shift, arch_shift, "--arch-shift"),
         planner=planner,
     )
-    sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "predict")
+    sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "planning", "predict")
     given = settings.load(params_file, *sections)
     if rx.planner:
         table = planners or table_beside(given.source.cases)
         rx = rx.joined(planner=code_of(rx.planner, table))
     chosen = model_sets.find_models(models)
     options = _predictor_options(given, chosen, models is None, device, buccal_axis)
-    predictor = Predictor(**options)
+    predictor = Predictor(**options, planning=None if no_solver else given.planning)
     wanted = OutputOptions(stages, moved, not poses_only, given.predict)
     typer.echo(f"predict: models: {chosen}", err=True)
     if crowns is not None:
@@ -279,7 +283,9 @@ def _predictor_options(
         "sample": given.sample if "sample" in given.model_fields_set else None,  # None: as the encoder needs
         "limits": given.limits,
         "fetch": given.fetch,
-        "look": Thresholds(given.predict.look_above_mm, given.predict.look_overlap_mm),
+        "look": Thresholds(
+            given.predict.look_above_mm, given.predict.look_overlap_mm, given.predict.look_occlusal_mm
+        ),
     }
 
 

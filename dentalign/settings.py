@@ -18,7 +18,8 @@ from dentalign.cases.settings import Fetch, Limits, Sample, Source
 from dentalign.demo_clinic.clinic import DemoClinic
 from dentalign.errors import ParamError
 from dentalign.params import Section
-from dentalign.prediction.staging import Predict
+from dentalign.planning.solver import Planning
+from dentalign.planning.staging import Predict
 from dentalign.running.pool import Parallel
 from dentalign.validation.measurement import Validate
 
@@ -38,6 +39,7 @@ class Settings(Section):
     decoder: DecoderFile = DecoderFile(weights="models/decoder.pt")
     train: Annotated[TrainSection, BeforeValidator(Train.model_validate)] = Train()
     validate_: Validate = Field(default=Validate(), alias="validate")
+    planning: Planning = Planning()
     predict: Predict = Predict()
 
 

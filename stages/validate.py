@@ -9,6 +9,7 @@ import typer
 from dentalign import params
 from dentalign.autoencoder.settings import DecoderFile, EncoderFile
 from dentalign.files import atomic
+from dentalign.planning.solver import Planning
 from dentalign.running import command
 from dentalign.running.locks import exclusive
 from dentalign.validation.measurement import Validate, validate
@@ -38,14 +39,19 @@ def main(
     settings = params.load(params_file, Validate, "validate")
     encoder = params.load(params_file, EncoderFile, "encoder").weights
     decoder = params.load(params_file, DecoderFile, "decoder").weights
-    found = validate(latents, decoder, alignment_model, settings)
+    planning = params.load(params_file, Planning, "planning")
+    found = validate(latents, decoder, alignment_model, settings, planning)
     with exclusive(report), atomic.replacing(report) as folder:
         folder.mkdir()
         write_tables(folder, found)
         write_pictures(folder / "pictures", found, latents, train_log)
         report_cards.write(folder / "model_cards", found, latents, encoder, decoder, alignment_model)
         cards = {name: f"model_cards/{name}.md" for name in report_cards.CARDS}
-        parameters = {"validate": settings.model_dump(), "decoder": {"weights": decoder}}
+        parameters = {
+            "validate": settings.model_dump(),
+            "planning": planning.model_dump(),
+            "decoder": {"weights": decoder},
+        }
         report_page.write(folder / "index.html", found, latents, train_log, left_out, parameters, cards)
     atomic.write_text(metrics, json.dumps(found.metrics, indent=2) + "\n")
     model, identity = found.metrics["model"]["add_mm"], found.metrics["identity"]["add_mm"]

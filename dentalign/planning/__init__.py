@@ -1,1 +1,1 @@
-"""What a plan must obey: the prescription, distances between crowns, poses and stages without collisions."""
+"""Plans that can be made: the prescription, distances between crowns, poses that obey, treatment stages."""

@@ -85,8 +85,10 @@ def predict_cases(
                 lines=lines,
             )
             first, *others = predictor.propose_case(case, rx, proposals)
-            written.append(tuple(prediction_files.write(out, first, wanted, others)))
+            plan = prediction_files.staged(first, wanted)
+            written.append(tuple(prediction_files.write(out, first, wanted, plan, others)))
             looks += first.to_look_at
+            looks += review.collisions(case, plan) if plan else ()
         except CaseDefect as defect:
             defect.file = defect.file or str(file)
             lines.append(LeftOut.of(file.stem, STAGE, defect))

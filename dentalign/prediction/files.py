@@ -12,12 +12,13 @@ import numpy as np
 from dentalign.cases import case_document, slots
 from dentalign.clinical import tables
 from dentalign.files import atomic, csv_table
-from dentalign.geometry import movement, stl
+from dentalign.geometry import movement, occlusion, stl
 from dentalign.geometry.rigid import Array, apply
 from dentalign.mouth import T1, T2
-from dentalign.prediction import clinical_states, planned_document, staging
+from dentalign.planning import order_of_work, outcome, staging
+from dentalign.planning.staging import Predict, StagedPlan
+from dentalign.prediction import clinical_states, planned_document
 from dentalign.prediction.predictor import Prediction
-from dentalign.prediction.staging import Predict
 from dentalign.reports.scene import Scene, SceneTooth
 from dentalign.teeth import ARCHES
 from dentalign.validation.metrics import add_mm
@@ -26,7 +27,7 @@ Moved = Literal["none", "stl", "glb"]
 
 COLOUR_BY = ("movement_mm", "turn_deg")
 
-_NOT_ALWAYS = ("expected_add_mm", "add_mm_90", "rigidity_residual_mm", "add_mm")
+_NOT_ALWAYS = ("expected_add_mm", "add_mm_90", "rigidity_residual_mm", "solver_mm", "add_mm")
 COLUMNS = ("fdi", "fate", *movement.COLUMNS, *_NOT_ALWAYS)  # of the table of teeth
 
 
@@ -46,8 +47,26 @@ class OutputOptions:
     limits: Predict = field(default_factory=Predict)
 
 
+def staged(prediction: Prediction, wanted: OutputOptions) -> StagedPlan | None:
+    """Plan the treatment stages of a prediction; None if they are not wanted."""
+    if not wanted.every_stage:
+        return None
+    mouth = prediction.case.mouth
+    crowns = {
+        slot: stl.merged(prediction.case.crowns[slot]) for slot in np.flatnonzero(prediction.mask).tolist()
+    }
+    return staging.plan(
+        mouth.pose[T1], prediction.pose, prediction.mask, mouth.points, crowns, wanted.limits,
+        held=prediction.fixed, fields=prediction.fields,
+    )  # fmt: skip
+
+
 def write(
-    out: str | Path, prediction: Prediction, wanted: OutputOptions, others: Sequence[Prediction] = ()
+    out: str | Path,
+    prediction: Prediction,
+    wanted: OutputOptions,
+    plan: StagedPlan | None = None,
+    others: Sequence[Prediction] = (),
 ) -> list[Path]:
     """Write the files of a prediction below a folder, which may hold those of other cases.
 
@@ -59,20 +78,19 @@ def write(
     clinical/<case_id>.json  clinical measures at T1, predicted T2 and, if the input has a plan, of the plan
     clinical/<case_id>.csv   the same as a table
     picture/<case_id>.png    T1, predicted T2 and, if the input has a plan, its T2
+    staging/<case_id>.csv    with treatment stages: a row per stage and tooth, see `order_of_work.rows`
     report/<case_id>.html    the same in 3D
     moved/<case_id>/         crowns, head frame, mm: stage-000/<FDI>.stl (T1) and so on, or stage-000.glb
 
     Each file appears when it is complete. Files of an earlier prediction of the case are removed. Of the
     input, only allow-listed fields are written.
 
+    plan    : treatment stages, if they are planned already; see `staged`
     returns : paths of the files, the case document first; of the moved crowns, the path of their folder
     """
     folder, case = Path(out), prediction.case
-    after = staging.stages(
-        case.mouth.pose[T1], prediction.pose, prediction.mask, case.mouth.points, wanted.limits
-    )
-    if not wanted.every_stage:
-        after = after[-1:]
+    plan = plan or staged(prediction, wanted)
+    after = plan.poses if plan else prediction.pose[None]
     document = planned_document.with_stages(
         case.document, [in_the_file_s_frame(prediction, poses) for poses in after]
     )
@@ -83,6 +101,17 @@ def write(
     atomic.write_text(files[0], json.dumps(plain, allow_nan=False, indent=1) + "\n")
     atomic.write_text(files[1], _csv(table(prediction)))
     files += tables.write(folder / "clinical", case.case_id, measured)
+    if prediction.wishes:
+        files.append(folder / "prescription" / f"{case.case_id}.csv")
+        atomic.write_text(files[-1], outcome.csv_text(prediction.wishes))
+    warnings, order = prediction.warnings, None
+    if plan:
+        found = order_of_work.steps(case.mouth.pose[T1], plan, prediction.mask, case.mouth.points)
+        files.append(folder / "staging" / f"{case.case_id}.csv")
+        csv_table.write(files[-1], order_of_work.COLUMNS, order_of_work.rows(found, case.mouth.fdi))
+        warnings += tuple(
+            f"No way from T1 to T2: {seen}." for *_, seen in order_of_work.collisions(plan, case.mouth.fdi)
+        )
     if wanted.moved != "none":
         moved = folder / "moved" / case.case_id
         with atomic.replacing(moved) as part:
@@ -91,18 +120,26 @@ def write(
         files.append(moved)
     if wanted.looks:
         # Matplotlib and the viewer are heavy: a night's batch of poses does without.
-        from dentalign.prediction import picture
-        from dentalign.reports import page
+        from dentalign.prediction import picture, staging_chart
+        from dentalign.reports import occlusion_picture, page
 
-        files += [folder / "picture" / f"{case.case_id}.png", folder / "report" / f"{case.case_id}.html"]
+        names = ("picture/{}.png", "occlusion/{}.png", "report/{}.html")
+        files += [folder / name.format(case.case_id) for name in names]
         shown = scene(prediction, after[:-1], others)
-        picture.write(files[-2], shown)
+        picture.write(files[-3], shown)
+        occlusion_picture.write(files[-2], shown, f"Occlusal contacts: {case.case_id}", most_faces=1000)
+        if plan:
+            order = page.OrderOfWork(
+                staging_chart.chart(case, plan, found),
+                order_of_work.in_words(found, plan, case.mouth.fdi),
+                order_of_work.enamel_to_remove(plan, case.mouth.fdi),
+            )
         clinical = page.ClinicalTable(
             tuple(tables.TIMES[time] for time in measured), tables.report_rows(measured, case.mouth)
         )
-        page.write_case(files[-1], shown, prediction.warnings, clinical)
+        page.write_case(files[-1], shown, warnings, clinical, order)
     for rank, other in enumerate(others, start=2):
-        write(folder / "proposals" / str(rank), other, wanted)
+        write(folder / "proposals" / str(rank), other, wanted, staged(other, wanted))
     return files
 
 
@@ -111,8 +148,17 @@ def remove(out: str | Path, case_id: str) -> None:
     for folder in (Path(out) / "proposals").glob("[0-9]*"):
         remove(folder, case_id)
     shutil.rmtree(Path(out) / "moved" / case_id, ignore_errors=True)
-    names = ("json/{}.json", "movement/{}.csv", "clinical/{}.json", "clinical/{}.csv")
-    for name in (*names, "picture/{}.png", "report/{}.html"):
+    for name in (
+        "json/{}.json",
+        "movement/{}.csv",
+        "clinical/{}.json",
+        "clinical/{}.csv",
+        "picture/{}.png",
+        "report/{}.html",
+        "occlusion/{}.png",
+        "prescription/{}.csv",
+        "staging/{}.csv",
+    ):
         (Path(out) / name.format(case_id)).unlink(missing_ok=True)
 
 
@@ -140,6 +186,7 @@ def table(prediction: Prediction) -> list[dict[str, object]]:
     add_mm_90            : bound of the error, which 90 of 100 teeth keep; empty where it is unknown
     rigidity_residual_mm : RMS distance of the decoded points from the rigid tooth, for a model that expects
                            none
+    solver_mm            : mean distance of the tooth's points from those of the network's answer
     add_mm               : mean distance of the tooth's points from those at T2 of the input's plan, if any
     """
     case, rows = prediction.case, []
@@ -169,6 +216,9 @@ def figures(prediction: Prediction, slot: int) -> dict[str, float]:
         found["expected_add_mm"] = float(prediction.expected_add_mm[slot])
     if prediction.add_mm_90 is not None and np.isfinite(prediction.add_mm_90[slot]):
         found["add_mm_90"] = float(prediction.add_mm_90[slot])
+    if prediction.wishes:
+        network = apply(prediction.network_pose[slot], local)
+        found["solver_mm"] = float(add_mm(apply(prediction.pose[slot], local)[None], network[None])[0])
     if case.mouth.present[T2, slot]:
         there, planned = apply(prediction.pose[slot], local), apply(case.mouth.pose[T2, slot], local)
         found["add_mm"] = float(add_mm(there[None], planned[None])[0])
@@ -192,6 +242,7 @@ def scene(prediction: Prediction, between: Array, others: Sequence[Prediction] =
     proposals = [(f"proposal-{rank}", f"proposal {rank}") for rank in range(2, 2 + len(others))]
     states = [("t1", "T1"), *steps, ("predicted", "predicted T2"), *proposals]
     states += [("t2", "T2 of the file")] * has_plan
+    apart = occlusion.antagonist_mm(apply(prediction.pose, case.mouth.points), prediction.mask)
     teeth = []
     for slot in np.flatnonzero(case.mouth.present[T1]).tolist():
         poses = {"t1": case.mouth.pose[T1, slot]}
@@ -202,9 +253,13 @@ def scene(prediction: Prediction, between: Array, others: Sequence[Prediction] =
         if case.mouth.present[T2, slot]:
             poses["t2"] = case.mouth.pose[T2, slot]
         vertices, faces = stl.merged(case.crowns[slot])
-        teeth.append(SceneTooth(int(case.mouth.fdi[slot]), vertices, faces, poses, figures(prediction, slot)))
+        shown = figures(prediction, slot)
+        if np.isfinite(apart[slot]):
+            shown["antagonist_mm"] = float(apart[slot])
+        teeth.append(SceneTooth(int(case.mouth.fdi[slot]), vertices, faces, poses, shown))
     doubt = "rigidity_residual_mm" if prediction.expected_add_mm is None else "expected_add_mm"
-    colour_by = (*COLOUR_BY, doubt, *(["add_mm"] if has_plan else []))
+    opposed = ["antagonist_mm"] if np.isfinite(apart).any() else []
+    colour_by = (*COLOUR_BY, doubt, *opposed, *(["add_mm"] if has_plan else []))
     notes = (*prediction.notes, *(_difference(prediction, k, other) for k, other in enumerate(others, 2)))
     return Scene(case.case_id, tuple(states), tuple(teeth), colour_by, notes)
 

@@ -20,10 +20,14 @@ from dentalign.cases.settings import BuccalAxis, Fetch, Limits, Sample
 from dentalign.errors import CaseDefect, DentalignError, ParamError
 from dentalign.files import weights
 from dentalign.files.hashing import sha256_file
-from dentalign.geometry import rigid
+from dentalign.geometry import rigid, stl
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, Mouth, Mouths
+from dentalign.planning import outcome, solver
+from dentalign.planning.distance_field import DistanceFields
+from dentalign.planning.outcome import Wish
 from dentalign.planning.prescription import Prescription
+from dentalign.planning.solver import Planning, Proposal
 from dentalign.prediction import new_case, review
 from dentalign.prediction.new_case import NewCase
 from dentalign.prediction.review import ReviewItem, Thresholds
@@ -40,6 +44,9 @@ class Prediction:
     mask       : (32,) bool, teeth that stand at T2: those of T1 without the extracted ones
     pose       : (32, 4, 4) float64, tooth-local -> head, mm, exactly rigid; identity where mask is False
     fixed      : (32,) bool, teeth that were not allowed to move
+    network_pose : (32, 4, 4), as `pose`, before the solver; `pose` itself without it
+    wishes     : wishes of the prescription, beside what was done; () without the solver
+    fields     : distance fields of the teeth in `mask`, in slot order; None without the solver
     unmoved    : FDI number -> pose (4, 4), tooth-local axes of the file -> head, mm, of teeth without a
                  usable mesh: they stay where they are, and the model does not use them
     rigidity_residual_mm : (32,), root mean square distance of the predicted points from the rigid tooth; 0
@@ -58,6 +65,9 @@ class Prediction:
     mask: NDArray[np.bool_]
     pose: Array
     fixed: NDArray[np.bool_]
+    network_pose: Array
+    wishes: tuple[Wish, ...]
+    fields: DistanceFields | None
     unmoved: Mapping[int, Array]
     rigidity_residual_mm: Array
     expected_add_mm: Array | None
@@ -88,6 +98,7 @@ class Predictor:
         limits: Limits | None = None,
         fetch: Fetch | None = None,
         look: Thresholds | None = None,
+        planning: Planning | None = Planning(),  # noqa: B008  immutable
     ):
         """Load the models.
 
@@ -101,6 +112,7 @@ class Predictor:
         limits           : limits of a usable case
         fetch            : time-outs and retries for meshes on a server
         look             : thresholds above which a tooth is on the review list
+        planning         : what plans usually show, for the solver; None to give the network's answer as it is
         raises           : DentalignError if a file is missing or the files do not belong together
         """
         folder = Path(models)
@@ -126,6 +138,7 @@ class Predictor:
         self.sampler, self.fetch = Sampler(buccal_axis, sample, limits or Limits()), fetch
         self.find_axis = find_axis
         self.look = look or Thresholds()
+        self.planning = planning
 
     def predict(
         self,
@@ -172,6 +185,10 @@ class Predictor:
         usable = set(mouth.fdi[here].tolist())
         _refuse_unknown(case, rx.extract, "extract", usable | case.unmoved.keys())
         _refuse_unknown(case, rx.fixed, "fixed", usable)
+        if rx.only and not any(rx.may_move(fdi) for fdi in usable):
+            raise ParamError(
+                f"only: case {case.case_id} has none of the teeth that may move, so nothing would"
+            )
         gone = set(rx.extract) | (case.planned_away - set(rx.fixed))
         mask = here & ~np.isin(mouth.fdi, sorted(gone))
         if not mask.any():
@@ -186,9 +203,14 @@ class Predictor:
             plans = propose(self.alignment_model, given, told, count)
         except DentalignError as error:
             raise DentalignError(f"case {case.case_id}: {error}") from error
+        fields = None
+        if self.planning is not None:
+            fields = DistanceFields([stl.merged(case.crowns[slot]) for slot in np.flatnonzero(mask).tolist()])
         held, likeness = told.held[0].numpy(), self.alignment_model.familiarity.compare(given)
         return tuple(
-            self._prediction(case, mask, held, gone, plan, likeness) for plan, there in plans if there[0]
+            self._prediction(case, mask, held, gone, plan, likeness, rx, fields)
+            for plan, there in plans
+            if there[0]
         )
 
     def _prediction(
@@ -199,6 +221,8 @@ class Predictor:
         gone: Collection[int],
         plan: PredictedT2,
         likeness: Likeness,
+        rx: Prescription,
+        fields: DistanceFields | None,
     ) -> Prediction:
         """Complete one plan of a case; held (32,) bool, gone: FDI numbers of extracted teeth."""
         mouth = case.mouth
@@ -216,16 +240,27 @@ class Predictor:
         )
         if bound is not None and not likeness.parts[0].max() <= self.alignment_model.familiarity.threshold:
             bound = np.full_like(bound, np.nan)  # of a mouth that is unlike the calibration mouths
+        network_pose = pose
+        wishes: tuple[Wish, ...] = ()
+        said: tuple[str, ...] = ()
+        if self.planning is not None and fields is not None:
+            unknown = np.zeros(SLOT_COUNT, bool) if expected is None else np.isnan(expected)
+            proposal = Proposal(
+                mouth.pose[T1], pose, mask, mask & (held | unknown), mouth.fdi, mouth.points, fields
+            )
+            pose = solver.solve(proposal, rx, self.planning)
+            wishes = outcome.compare(proposal, pose, rx, self.planning)
+            said = outcome.in_words(proposal, pose, wishes)
         looks = review.find(
             case, mask, pose, moving, None if expected is None else expected[moving],
-            self.alignment_model.patterns, self.look, likeness,
+            self.alignment_model.patterns, self.look, likeness, wishes,
         )  # fmt: skip
-        notes = (*_notes(case, mask, held, unmoved), *review.in_words(looks, self.look))
+        notes = (*_notes(case, mask, held, unmoved), *review.in_words(looks, self.look), *said)
         if not self.alignment_model.familiarity.fitted:
             notes += ("Unlike the training cases: unknown, alignment.pt is too old for it; train again.",)
         return Prediction(
-            case, mask, pose, mask & held, unmoved, residual, expected, bound, looks,
-            review.warnings(looks), notes,
+            case, mask, pose, mask & held, network_pose, wishes, fields, unmoved, residual, expected, bound,
+            looks, review.warnings(looks), notes,
         )  # fmt: skip
 
 

@@ -13,15 +13,19 @@ from numpy.typing import NDArray
 from dentalign.alignment.familiarity import PARTS, Likeness
 from dentalign.alignment.patterns import FEW_ALIKE, ToothPatterns
 from dentalign.files import atomic
-from dentalign.geometry import contacts, rigid
+from dentalign.geometry import contacts, occlusion, rigid
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1
+from dentalign.planning import order_of_work
+from dentalign.planning.outcome import Wish
+from dentalign.planning.staging import StagedPlan
 from dentalign.prediction.new_case import NewCase
 from dentalign.teeth import ARCHES
 
 Code = Literal[
-    "few_alike", "one_arch", "not_learnt", "unlike_training", "buccal_axis", "overlap", "expected_error"
-]
+    "few_alike", "one_arch", "not_learnt", "unlike_training", "buccal_axis", "overlap", "occlusal_overlap",
+    "expected_error", "wish_missed", "collision",
+]  # fmt: skip
 UNLIKE_TRAINING: tuple[Code, ...] = ("few_alike", "one_arch", "not_learnt", "unlike_training")
 
 
@@ -34,7 +38,10 @@ class ReviewItem:
             an arch has no teeth; not_learnt: the model does not move this tooth, as such teeth were too rare
             in training; unlike_training: the mouth is unlike the training mouths in its place, size, poses or
             shapes; buccal_axis: the file has another one than expected; overlap: the tooth overlaps a
-            neighbour at T2; expected_error: the model expects a large error
+            neighbour at T2; occlusal_overlap: it penetrates a tooth of the other arch at T2; expected_error:
+            the model expects a large error; wish_missed: the plan misses a wish of the prescription;
+            collision: on the way to T2 the tooth overlaps another one more than at T1 and T2, and no way
+            around was found
     seen  : the finding in words, with its figures
     fix   : what to do about it
     """
@@ -52,10 +59,12 @@ class Thresholds:
 
     error_mm   : expected error (expected_add_mm)
     overlap_mm : overlap with a neighbour at T2
+    occlusal_mm: overlap with a tooth of the other arch at T2
     """
 
     error_mm: float = 1.0
     overlap_mm: float = 0.5
+    occlusal_mm: float = 0.5
 
 
 def find(
@@ -67,6 +76,7 @@ def find(
     patterns: ToothPatterns | None,
     thresholds: Thresholds,
     likeness: Likeness | None = None,
+    wishes: Iterable[Wish] = (),
 ) -> tuple[ReviewItem, ...]:
     """Make the review list of a case: items of the case as a whole first, then those of teeth by FDI number.
 
@@ -78,12 +88,21 @@ def find(
     patterns    : absent and extracted teeth of the training cases; None if the weights file does not have
                   them
     likeness    : comparison of this mouth with the training mouths; None to leave it out
+    wishes      : wishes of the prescription, beside what the plan does
     """
     items = unlike_training(case, stays, moving, expected_mm, patterns, likeness)
     if case.turned:
         fix = "check in the report that buccal sides are outside; set the axis with --buccal-axis"
         items.append(ReviewItem(case.case_id, "", "buccal_axis", case.turned, fix))
-    items += _overlaps(case, stays, pose, thresholds.overlap_mm)
+    neighbours = contacts.neighbours(stays, stays)
+    items += _overlaps(case, pose, neighbours, "overlap", thresholds.overlap_mm)
+    opposite = occlusion.antagonists(rigid.apply(pose, case.mouth.points), stays)
+    items += _overlaps(case, pose, opposite, "occlusal_overlap", thresholds.occlusal_mm)
+    for wish in wishes:
+        if wish.met == "no":
+            seen = f"{wish.wish}: missed by {wish.missed_by:.2f} {wish.unit}"
+            fix = "see prescription/, and change the wish or the plan"
+            items.append(ReviewItem(case.case_id, "", "wish_missed", seen, fix))
     if expected_mm is not None:
         items += _expected_errors(case, moving, expected_mm, thresholds.error_mm)
     return tuple(sorted(items, key=lambda item: (int(item.tooth or 0), item.code, item.seen)))
@@ -157,9 +176,10 @@ def _unlike_in(case: NewCase, likeness: Likeness) -> list[tuple[str, str]]:
     ]
 
 
-def _overlaps(case: NewCase, stays: NDArray[np.bool_], pose: Array, above_mm: float) -> list[ReviewItem]:
-    """Both teeth of each pair of neighbours that overlap too much, and more than at T1."""
-    pairs = contacts.neighbours(stays, stays)
+def _overlaps(
+    case: NewCase, pose: Array, pairs: NDArray[np.intp], code: Code, above_mm: float
+) -> list[ReviewItem]:
+    """Both teeth of each pair that overlap too much, and more than at T1."""
     points = case.mouth.points.astype(np.float64)
     after, before = (
         contacts.contacts(rigid.apply(poses, points), pairs)[0] for poses in (pose, case.mouth.pose[T1])
@@ -169,7 +189,7 @@ def _overlaps(case: NewCase, stays: NDArray[np.bool_], pose: Array, above_mm: fl
     for pair, depth in zip(pairs[deep], after[deep], strict=True):
         for tooth, other in (pair, pair[::-1]):
             seen, fix = f"overlaps tooth {case.mouth.fdi[other]} by {depth:.2f} mm", "move one of the two"
-            items.append(ReviewItem(case.case_id, str(case.mouth.fdi[tooth]), "overlap", seen, fix))
+            items.append(ReviewItem(case.case_id, str(case.mouth.fdi[tooth]), code, seen, fix))
     return items
 
 
@@ -186,6 +206,16 @@ def _expected_errors(
     ]
 
 
+def collisions(case: NewCase, plan: StagedPlan) -> tuple[ReviewItem, ...]:
+    """List both teeth of each pair that overlaps too much on the way to T2."""
+    fix = "make space there (enamel, arch width), or let another tooth wait by hand"
+    return tuple(
+        ReviewItem(case.case_id, str(tooth), "collision", seen, fix)
+        for one, other, seen in order_of_work.collisions(plan, case.mouth.fdi)
+        for tooth in (one, other)
+    )
+
+
 def warnings(items: Iterable[ReviewItem]) -> tuple[str, ...]:
     """Make the sentences for the head of the report from the items on what is unlike the training cases.
 
@@ -200,11 +230,15 @@ def warnings(items: Iterable[ReviewItem]) -> tuple[str, ...]:
 
 
 def in_words(items: Iterable[ReviewItem], thresholds: Thresholds) -> list[str]:
-    """Make a sentence for each other reason code of the list: buccal_axis, overlap, expected_error."""
+    """Make a sentence for each other reason code of teeth, and for buccal_axis."""
     kept = list(items)
     notes = [f"Tooth-local frame: {item.seen}; turned." for item in kept if item.code == "buccal_axis"]
     sentences: tuple[tuple[Code, str], ...] = (
         ("overlap", f"To be looked at, overlapping a neighbour by more than {thresholds.overlap_mm:g} mm"),
+        (
+            "occlusal_overlap",
+            f"To be looked at, more than {thresholds.occlusal_mm:g} mm into a tooth of the other arch",
+        ),
         ("expected_error", f"To be looked at, with an expected error above {thresholds.error_mm:g} mm"),
     )
     for code, words in sentences:

@@ -41,7 +41,7 @@ def write(
     coloured   : key of the state whose teeth are coloured, and name of the figure (mm) that gives the colour
     most_faces : crowns with more faces are decimated, which saves most of the time; None to draw all faces
     """
-    surfaces = [_surface(tooth, most_faces) for tooth in scene.teeth]
+    surfaces = [surface(tooth, most_faces) for tooth in scene.teeth]
     rows = [
         (label, _bodies(scene, surfaces, key, coloured[1] if key == coloured[0] else ""))
         for key, label in scene.states
@@ -52,7 +52,8 @@ def write(
         save_png(_drawing(rows, title, subtitle, colour_label), path)
 
 
-def _surface(tooth: SceneTooth, most_faces: int | None) -> Surface:
+def surface(tooth: SceneTooth, most_faces: int | None) -> Surface:
+    """Surface of a tooth, tooth-local, mm, with at most so many faces; None to keep all."""
     vertices, faces = np.asarray(tooth.vertices, np.float64), np.asarray(tooth.faces, np.int64)
     if most_faces is None or len(faces) <= most_faces:
         return vertices, faces

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from dentalign.clinical.tables import ReportRow
 from dentalign.files import atomic
+from dentalign.reports.charts import Chart
 from dentalign.reports.scene import Scene, SceneTooth, label_and_unit, tooth_name
 from dentalign.reports.scene_mesh import pack
 from dentalign.teeth import is_upper
@@ -44,8 +45,21 @@ class ClinicalTable:
     rows: Sequence[ReportRow]
 
 
+@dataclass(frozen=True)
+class OrderOfWork:
+    """Section of a case's report on its treatment stages: chart, sentences, and (contact, mm of enamel)."""
+
+    chart: Chart
+    words: Sequence[str]
+    enamel: Sequence[tuple[str, float]]
+
+
 def write_case(
-    path: str | Path, scene: Scene, warnings: Sequence[str] = (), clinical: ClinicalTable | None = None
+    path: str | Path,
+    scene: Scene,
+    warnings: Sequence[str] = (),
+    clinical: ClinicalTable | None = None,
+    order: OrderOfWork | None = None,
 ) -> None:
     """Write the 3D report of one case as one self-contained HTML file, all or nothing.
 
@@ -54,9 +68,12 @@ def write_case(
 
     warnings : sentences at the head of the page
     clinical : clinical measures, a table below the picture; a click on a measure marks its points
+    order    : section on the treatment stages
     """
-    html = render_viewer("case.html", [scene], case_id=scene.case_id, warnings=warnings, clinical=clinical)
-    atomic.write_bytes(path, html)
+    content = render_viewer(
+        "case.html", [scene], case_id=scene.case_id, warnings=warnings, clinical=clinical, order=order
+    )
+    atomic.write_bytes(path, content)
 
 
 def render_viewer(template: str, scenes: Sequence[Scene], *, ends: Mapping[str, float] | None = None,

@@ -50,12 +50,12 @@ class Body:
 
     vertices : (V, 3) float, mm, head frame
     faces    : (F, 3) int, counter-clockwise as seen from outside
-    colour   : red, green, blue in [0, 1]
+    colour   : red, green, blue in [0, 1], of the body or of each face (F, 3)
     """
 
     vertices: Array
     faces: NDArray[np.int64]
-    colour: Colour = IVORY
+    colour: Colour | Array = IVORY
 
     @cached_property
     def relief(self) -> tuple[Array, Array]:

@@ -16,10 +16,10 @@ from dentalign.errors import CaseDefect, DentalignError
 from dentalign.files import csv_table
 from dentalign.importers.crown_prediction import predict_crowns
 from dentalign.planning.prescription import Prescription
+from dentalign.planning.staging import Predict
 from dentalign.prediction import batch
 from dentalign.prediction.files import Moved, OutputOptions
 from dentalign.prediction.predictor import Predictor
-from dentalign.prediction.staging import Predict
 from dentalign.running import pool
 from dentalign.serving.limits import Refused, ServerLimits
 from dentalign.serving.upload import unpack

@@ -18,10 +18,11 @@ from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.files import weights
 from dentalign.files.hashing import sha256_file
-from dentalign.geometry import contacts, rigid
+from dentalign.geometry import contacts, occlusion, rigid
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, T2, Mouths
 from dentalign.params import Device, Positive, Section
+from dentalign.planning.solver import Planning
 from dentalign.running import profiling
 from dentalign.running.device import choose_device
 from dentalign.teeth import ARCHES
@@ -30,6 +31,7 @@ from dentalign.validation.as_published import AS_PUBLISHED
 from dentalign.validation.baselines import TOLD, baselines
 from dentalign.validation.metrics import POOLED_METRICS, TOOTH_METRICS, MeasuredCases, MeasuredTeeth
 from dentalign.validation.motions import motion_to
+from dentalign.validation.solved import solved
 
 COMPARED_METHODS = ("model", "identity", "mean_motion", "ridge")
 METHODS = (*COMPARED_METHODS, *TOLD)
@@ -46,11 +48,16 @@ _SIGNIFICANT_DIGITS = 6
 
 
 class Validate(Section):
-    """Section `validate` of params.yaml; `batch_cases` is the number of cases predicted at once."""
+    """Section `validate` of params.yaml.
+
+    batch_cases : number of cases predicted at once
+    solver      : True to measure the predictions after the solver, too: about a second a case
+    """
 
     batch_cases: Positive = 8
     threads: Positive = 2
     device: Device = "auto"
+    solver: bool = True
 
 
 @dataclass(frozen=True)
@@ -124,13 +131,15 @@ def validate(
     decoder_weights: str | Path,
     alignment_weights: str | Path,
     settings: Validate,
+    planning: Planning | None = None,
 ) -> Validation:
     """Predict every test case, and measure the model and all baselines on the same teeth.
 
     Only one batch of latents is in memory at a time.
 
-    latents : path of the latents file, which also holds poses and points
-    raises  : NothingUsable if no test case has a tooth at both T1 and T2; DentalignError if the files do not
+    latents  : path of the latents file, which also holds poses and points
+    planning : what plans usually show, for the solver; None for the defaults
+    raises   : NothingUsable if no test case has a tooth at both T1 and T2; DentalignError if the files do not
               belong together or a prediction is not finite
     """
     torch.set_num_threads(settings.threads)
@@ -158,7 +167,8 @@ def validate(
             planner = [
                 number.get(store.planners[row], 0) for row in rows[start : start + settings.batch_cases]
             ]
-            batches.append(_measure(mouths, model, decoder, others, np.array(planner, np.int64)))
+            usual = (planning or Planning()) if settings.solver else None
+            batches.append(_measure(mouths, model, decoder, others, np.array(planner, np.int64), usual))
             profiling.step()
         extracted = int((present[:, T1] & ~measured).sum())
         counts = {"extracted_teeth": extracted} | {
@@ -213,8 +223,9 @@ def _measure(
     decoder: Decoder,
     others: dict[str, Callable[[Mouths], Array]],
     planner: NDArray[np.int64],
+    planning: Planning | None,
 ) -> dict[str, Any]:
-    """Measurements of a batch of B cases: fields of `Validation`, and `pairs`.
+    """Measurements of a batch of B cases: fields of `Validation`, and `pairs`; method "solved" with a solver.
 
     planner : (B,), number of who planned each case among the model's planners; 0 if unknown
 
@@ -224,6 +235,8 @@ def _measure(
     given = mouths.without_plan()
     placed = model.predict(given)
     poses = {"model": placed.pose} | {name: predict(mouths) for name, predict in others.items()}
+    if planning is not None:
+        poses["solved"] = solved(mouths, placed.pose, placed.expected_add_mm, planning)
     case, slot = np.nonzero(measured)
     local = points[measured].astype(np.float64)  # (T, P, 3)
     true_pose = t2_pose[measured]
@@ -314,7 +327,7 @@ def _contacts(points: Array, mouths: Mouths) -> dict[str, Array]:
         for mouth, present, stays in zip(points, mouths.present[:, T2], mouths.stays, strict=True)
     ]
     overlap, gap = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return {"overlap_mm": overlap, "contact_gap_mm": gap}
+    return {"overlap_mm": overlap, "contact_gap_mm": gap} | occlusion.figures(points, mouths.stays)
 
 
 def _joined(batches: Sequence[Any]) -> Any:
@@ -332,7 +345,7 @@ def _summary(
 ) -> dict[str, Any]:
     """The content of `metrics/validation.json`."""
     summary: dict[str, Any] = {}
-    for method in METHODS:
+    for method in [method for method in (*METHODS, "solved") if method in pairs]:
         teeth = validation.cases(method)
         pooled = {name: metric.of(teeth) for name, metric in POOLED_METRICS.items()}
         summary[method] = {name: value for name, value in pooled.items() if value is not None}
@@ -340,6 +353,8 @@ def _summary(
             name: float(validation.teeth(method, name).mean()) for name in TOOTH_METRICS
         } | _means(pairs[method])
     summary["true_t2"] = _means(pairs["true_t2"])
+    after = summary.pop("solved", {})
+    summary["model"] |= {f"solved_{name}": value for name, value in after.items()}
     summary["as_published"] = {
         method: {name: metric.of(validation.cases(method)) for name, metric in AS_PUBLISHED.items()}
         for method in METHODS

@@ -54,7 +54,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[BuccalAxis, Path]:
 
 def predictor(project: Project, **options: object) -> Predictor:
     sample = Sample(points=32, oversampling=2)
-    return Predictor(project.root / "models", device="cpu", sample=sample, **options)  # type: ignore[arg-type]
+    return Predictor(project.root / "models", device="cpu", sample=sample, planning=None, **options)  # type: ignore[arg-type]
 
 
 def test_the_axis_that_all_teeth_show_is_taken_and_said(

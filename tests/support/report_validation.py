@@ -25,7 +25,7 @@ TEETH = (36, 35, 33, 31, 41, 13, 11, 21, 26)
 EXTRACTED, LATE = SLOT_INDEX[35], SLOT_INDEX[26]  # T1 only and T2 only, in every second case
 SPLITS = ("train", "test", "val", "test", "train", "test")
 SHIFT_MM = 1.25
-SETTINGS = Validate(batch_cases=2, threads=1, device="cpu")
+SETTINGS = Validate(batch_cases=2, threads=1, device="cpu", solver=False)
 
 
 def small_latents(

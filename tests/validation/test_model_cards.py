@@ -106,7 +106,7 @@ def test_the_figures_are_those_of_the_validation_with_unit_and_baselines(
     measured = {*found.metrics["model"], *found.metrics["true_t2"]}
     confidence = {"confidence.expected_add_mm", "confidence.rank_correlation"}
     assert set(rows) == {*measured, *confidence, "add_vs_identity"}
-    shares = {"add_auc_5mm", "better_than_identity_share"}
+    shares = {"add_auc_5mm", "better_than_identity_share", "occlusal_contacts"}
     for name in measured:
         unit = {"deg": "degrees", "ratio": "ratio", "gain": "ratio"}.get(name.rsplit("_", 1)[1], "mm")
         unit = "share, 0 to 1" if name in shares else unit

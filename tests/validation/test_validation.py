@@ -133,7 +133,7 @@ def test_predicted_poses_are_exactly_rigid(tmp_path: Path) -> None:
 
 
 def test_the_batch_size_changes_no_figure(tmp_path: Path, found: Validation) -> None:
-    one = Validate(batch_cases=1, threads=1, device="cpu")
+    one = Validate(batch_cases=1, threads=1, device="cpu", solver=False)
     again = validate(tmp_path / "l.h5", tmp_path / "decoder.pt", tmp_path / "alignment.pt", one)
     assert again.metrics["counts"] == found.metrics["counts"]
     assert again.metrics["model"] == pytest.approx(found.metrics["model"], rel=1e-4, abs=1e-4)
@@ -190,7 +190,7 @@ def test_the_stage_writes_the_same_bytes_twice_and_removes_what_was_there(
     small_latents(tmp_path / "l.h5", encoder=encoder)
     small_models(tmp_path, encoder)
     params = (
-        "validate: {batch_cases: 2, threads: 1, device: cpu}\ntrain: {}\n"
+        "validate: {batch_cases: 2, threads: 1, device: cpu}\ntrain: {}\nplanning: {}\n"
         "encoder: {weights: encoder.pt}\ndecoder: {weights: decoder.pt}\n"
     )
     (tmp_path / "params.yaml").write_text(params)

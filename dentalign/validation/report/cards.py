@@ -35,6 +35,7 @@ _UNITS = {  # by the last word of a metric's name
     "ratio": "ratio",
     "gain": "ratio",
     "correlation": "none, -1 to 1",
+    "contacts": "share, 0 to 1",
 }
 
 _AUTOENCODER_DATA = (

@@ -51,10 +51,13 @@ def number(value: Any, missing: str = "–") -> str:
 
 
 def reported(metrics: Mapping[str, Any]) -> list[str]:
-    """Names of the figures that a method or the true T2 has, in reading order."""
+    """Names of the figures that a method or the true T2 has, in reading order.
+
+    Of the figures after the solver, those are left out that say little of it: they are in the JSON.
+    """
     names = {name for block in COLUMNS for name in metrics.get(block, {})}
     known = [name for name in MEANINGS if name in names]
-    return known + sorted(names.difference(known))
+    return known + sorted(name for name in names.difference(known) if not name.startswith("solved_"))
 
 
 def format_table(metrics: dict[str, Any]) -> str:
