@@ -29,7 +29,7 @@ _AIM_MM = 0.02  # overlap beyond the ends that the search leaves, below the tole
 _SETTLED_MM = 0.012  # of the search: what is left beyond `_AIM_MM` when it ends
 _LEVER_MM2 = 9.0  # radius of gyration of a crown, squared: what a rotation weighs against a translation
 # Number of stages as a multiple of even motion's, rounds, and True to lead deep pairs round each other.
-_SEARCHES = ((1.0, 0, False), (1.2, 20, False), (MOST_STAGES, 40, True))
+_SEARCHES = ((1.0, 0, False), (1.2, 15, False), (MOST_STAGES, 30, True))
 _DEEP_MM = 0.5  # overlap from which a tooth is led round another
 _SCREEN = 5  # rounds between two looks at all pairs
 
