@@ -196,9 +196,10 @@ class DistanceFields:
             there = rigid.inverse(poses[:, standing]) @ poses[:, probing]
             points = rigid.apply(there, self.surfaces[probing][0])  # (S, V, 3)
             inside = ((points > surface[0].min(0)) & (points < surface[0].max(0))).all(-1)
-            position, _ = np.nonzero(inside)
-            if len(position):
-                np.maximum.at(depth, position, -signed_distance(surface, points[inside]))
+            position, points = np.nonzero(inside)[0], points[inside]
+            near = self.distance(np.full(len(points), standing), points) < _SLACK_MM
+            if near.any():
+                np.maximum.at(depth, position[near], -signed_distance(surface, points[near]))
         return depth
 
     def _interpolated(

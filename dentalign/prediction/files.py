@@ -110,7 +110,8 @@ def write(
         files.append(folder / "staging" / f"{case.case_id}.csv")
         csv_table.write(files[-1], order_of_work.COLUMNS, order_of_work.rows(found, case.mouth.fdi))
         warnings += tuple(
-            f"No way from T1 to T2: {seen}." for *_, seen in order_of_work.collisions(plan, case.mouth.fdi)
+            f"No path without a collision was found: {seen}."
+            for *_, seen in order_of_work.collisions(plan, case.mouth.fdi)
         )
     if wanted.moved != "none":
         moved = folder / "moved" / case.case_id

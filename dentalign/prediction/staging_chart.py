@@ -13,21 +13,20 @@ from dentalign.reports.charts import COLOURS, Chart
 def chart(case: NewCase, plan: StagedPlan, found: Steps) -> Chart:
     """Draw bars over the stages in which a tooth moves, and a mark at each collision.
 
-    Bars are dark where the tooth moves at least half as fast as in its fastest stage.
+    Bars are dark where a step is at least half as large as the largest of the case, in mm or degrees.
     """
     fdi = case.mouth.fdi
     with charts.style():
         drawing = charts.empty(0.6 + 0.17 * len(found.slots))
         axes = drawing.subplots()
-        speed = np.maximum(
-            found.mm / np.maximum(found.mm.max(0), 1e-9),
-            found.degrees / np.maximum(found.degrees.max(0), 1e-9),
-        )
+        most_mm, most_deg = (max(float(part.max(initial=0.0)), 1e-9) for part in (found.mm, found.degrees))
+        speed = np.maximum(found.mm / most_mm, found.degrees / most_deg)
         for row in range(len(found.slots)):
             moves = ~found.waits[:, row]
             for moving, colour in ((moves, "line"), (moves & (speed[:, row] >= 0.5), "mean_motion")):
                 bars = [(first + 0.5, last - first + 1) for first, last in runs(moving.tolist())]
-                axes.broken_barh(bars, (row - 0.3, 0.6), color=COLOURS[colour], linewidth=0)
+                if bars:
+                    axes.broken_barh(bars, (row - 0.3, 0.6), color=COLOURS[colour], linewidth=0)
         place = {slot: row for row, slot in enumerate(found.slots.tolist())}
         for collision in plan.collisions:
             ends = [place[slot] for slot in collision.slots]
