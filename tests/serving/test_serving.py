@@ -20,10 +20,10 @@ pytest.importorskip("fastapi", reason="needs the extra `serve`: make test instal
 
 import uvicorn
 
+from dentalign.planning.staging import Predict
 from dentalign.prediction import batch
 from dentalign.prediction.files import OutputOptions
 from dentalign.prediction.predictor import Predictor
-from dentalign.prediction.staging import Predict
 from dentalign.serving.app import make_app
 from dentalign.serving.limits import Refused, ServerLimits
 from dentalign.serving.worker import UPLOAD, Job, Worker

@@ -20,9 +20,9 @@ def crown(fdi: int, width: float) -> Array:
     position = fdi % 10
     depth = 6.0 if position <= 3 else 9.0
     # Cusps: x and y as shares of width and depth.
-    cusps = {1: [], 2: [], 3: [(0, 0)], 4: [(0, 0.25), (0, -0.25)], 5: [(0, 0.25), (0, -0.25)]}.get(
-        position, [(0.25, 0.25), (-0.25, 0.25), (0.25, -0.25), (-0.25, -0.25)]
-    )
+    some: dict[int, list[tuple[float, float]]]
+    some = {1: [], 2: [], 3: [(0, 0)], 4: [(0, 0.25), (0, -0.25)], 5: [(0, 0.25), (0, -0.25)]}
+    cusps = some.get(position, [(0.25, 0.25), (-0.25, 0.25), (0.25, -0.25), (-0.25, -0.25)])
     grid = np.stack(np.meshgrid(_STEPS, _STEPS, indexing="ij"), -1)
     if cusps:
         drop = np.min([np.linalg.norm(grid - cusp, axis=-1) for cusp in cusps], axis=0)
