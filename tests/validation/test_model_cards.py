@@ -106,9 +106,17 @@ def test_the_figures_are_those_of_the_validation_with_unit_and_baselines(
     measured = {*found.metrics["model"], *found.metrics["true_t2"]}
     confidence = {"confidence.expected_add_mm", "confidence.rank_correlation"}
     assert set(rows) == {*measured, *confidence, "add_vs_identity"}
-    shares = {"add_auc_5mm", "better_than_identity_share", "occlusal_contacts"}
+    shares = {
+        "add_auc_5mm",
+        "better_than_identity_share",
+        "occlusal_contacts",
+        "add_mm_90_coverage",
+        "solved_occlusal_contacts",
+    }
     for name in measured:
-        unit = {"deg": "degrees", "ratio": "ratio", "gain": "ratio"}.get(name.rsplit("_", 1)[1], "mm")
+        unit = {"deg": "degrees", "ratio": "ratio", "gain": "ratio", "unknown": "number"}.get(
+            name.rsplit("_", 1)[1], "mm"
+        )
         unit = "share, 0 to 1" if name in shares else unit
         values = [found.metrics[column].get(name) for column in COLUMNS]
         assert rows[name] == [unit, *("–" if value is None else f"{value:.3f}" for value in values)]

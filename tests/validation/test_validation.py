@@ -217,7 +217,17 @@ def test_the_stage_writes_the_same_bytes_twice_and_removes_what_was_there(
     assert not list(tmp_path.glob(".report.*"))
     names = {
         "m/v.json",
-        *(f"report/{n}" for n in ("accuracy.csv", "cases.csv", "per_slot.csv", "lineage.json", "index.html")),
+        *(
+            f"report/{n}"
+            for n in (
+                "accuracy.csv",
+                "cases.csv",
+                "per_slot.csv",
+                "reliability.csv",
+                "lineage.json",
+                "index.html",
+            )
+        ),
         *(f"report/model_cards/{n}.md" for n in ("encoder", "decoder", "alignment")),
     }
     assert set(written[0]) == names
