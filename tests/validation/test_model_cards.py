@@ -119,7 +119,8 @@ def test_the_figures_are_those_of_the_validation_with_unit_and_baselines(
         )
         unit = "share, 0 to 1" if name in shares else unit
         values = [found.metrics[column].get(name) for column in COLUMNS]
-        assert rows[name] == [unit, *("–" if value is None else f"{value:.3f}" for value in values)]
+        form = "{:d}" if unit == "number" else "{:.3f}"
+        assert rows[name] == [unit, *("–" if value is None else form.format(value) for value in values)]
     for name in ("encoder", "decoder"):
         ((metric, unit, value, scale),) = table(written[name], "Figures")
         assert (metric, unit) == ("reconstruction_mm", "mm")
