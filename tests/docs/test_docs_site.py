@@ -198,4 +198,4 @@ def test_the_flow_of_data_names_every_stage_and_output_of_the_pipeline() -> None
 
 def test_every_metric_that_is_reported_is_defined_for_people() -> None:
     defined = {row[0].strip("`") for row in _table("metrics.md", "name")}
-    assert set(MEANINGS) <= defined
+    assert {"solved_..." if name.startswith("solved_") else name for name in MEANINGS} <= defined

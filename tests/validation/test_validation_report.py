@@ -109,7 +109,8 @@ def test_every_metric_is_there_for_the_model_all_baselines_and_the_true_t2(
     for name, cells in table.items():
         for column, cell in zip(COLUMNS, cells, strict=True):
             value = found.metrics[column].get(name)
-            assert cell == ("–" if value is None else f"{value:.3f}")
+            form = "{:d}" if isinstance(value, int) else "{:.3f}"
+            assert cell == ("–" if value is None else form.format(value))
 
 
 def test_the_best_method_is_marked_but_none_that_is_told_of_the_plan(
