@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +20,16 @@ Network = TypeVar("Network", bound=nn.Module)
 def save(path: str | Path, network: Any) -> None:
     """Write a network's config and state, all or nothing; the same weights give the same bytes."""
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    write(path, {"config": asdict(network.config), "state_dict": state})
+    write(path, {"config": _interned(asdict(network.config)), "state_dict": state})
+
+
+def _interned(value: Any) -> Any:
+    """The same value in which equal texts are one object: pickle writes those shorter than equal ones."""
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, dict):
+        return {_interned(key): _interned(part) for key, part in value.items()}
+    return type(value)(map(_interned, value)) if isinstance(value, list | tuple) else value
 
 
 def write(path: str | Path, content: dict[str, Any]) -> None:
