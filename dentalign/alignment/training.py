@@ -28,7 +28,7 @@ class _Train(TrainSection):
     @classmethod
     def _is_known(cls, model: str) -> str:
         if model not in registry.MODELS:
-            raise ValueError(f"must be one of {', '.join(registry.MODELS)}")
+            raise ValueError(f"must be one of {', '.join(registry.MODELS)}, got {model!r}")
         return model
 
 

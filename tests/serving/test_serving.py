@@ -120,7 +120,7 @@ def test_crowns_alone_get_a_report_and_every_file_and_nothing_of_them_is_kept(se
 def test_what_cannot_be_predicted_is_said_without_a_path_of_the_server(served: Served) -> None:
     answers = [
         served.post(b"no zip"),
-        served.post(served.zipped("json", "stl/m1"), extract=[19]),
+        served.post(served.zipped("json", "stl/m1"), extract=[18]),
         served.post(served.zipped("scan/m1"), numbering="universal"),
         served.post(b"", answer="picture"),
         served.post(b"", case_id="../x"),

@@ -70,7 +70,7 @@ def test_the_worst_slot_is_said(found: Validation) -> None:
 
 
 def test_errors_expected_are_drawn_beside_those_made(found: Validation) -> None:
-    assert charts.confidence_chart(found) is None
+    assert charts.confidence_chart(replace(found, expected_add_mm=None)) is None
     made, expected = found.teeth("model"), np.where(found.measured, 1.0, np.nan)
     summary = {**found.metrics, "confidence": metrics.confidence(expected[found.measured], made)}
     chart = charts.confidence_chart(replace(found, expected_add_mm=expected, metrics=summary))
