@@ -50,8 +50,8 @@ def profiled(name: str) -> Iterator[None]:
         print(f"trace: {file}, for https://ui.perfetto.dev", file=sys.stderr, flush=True)
 
     schedule = profiler.schedule(wait=0, warmup=WARM_UP, active=RECORDED, repeat=1)
-    # Python's calls are recorded, too, but not of a training: of some of its calls torch 2.13 records names that
-    # it cannot read again (UnicodeDecodeError in key_averages).
+    # Python's calls are recorded, too, but not of a training: torch 2.13 records names of some of its calls
+    # that it cannot read again (UnicodeDecodeError in key_averages).
     profile = profiler.profile(
         schedule=schedule, on_trace_ready=report, with_stack=not name.startswith("train_")
     )
