@@ -71,12 +71,17 @@ class Scene:
 def label_and_unit(name: str) -> tuple[str, str]:
     """Split the name of a figure into words and unit: "translation_error_mm" -> ("translation error", "mm").
 
-    raises: ValueError if the name does not end in a key of `UNITS`
+    A bound has its percentage after the unit: "add_mm_90" -> ("ADD, 90 % are below", "mm").
+
+    raises: ValueError if the name does not end in a key of `UNITS`, or in one and a percentage
     """
-    words, _, suffix = name.rpartition("_")
+    plain, _, percent = name.rpartition("_")
+    bounded = percent.isdecimal()
+    words, _, suffix = (plain if bounded else name).rpartition("_")
     if not words or suffix not in UNITS:
         raise ValueError(f"a figure's name must end in its unit ({', '.join(UNITS)}), got {name!r}")
-    return " ".join("ADD" if word == "add" else word for word in words.split("_")), UNITS[suffix]
+    label = " ".join("ADD" if word == "add" else word for word in words.split("_"))
+    return f"{label}, {percent} % are below" if bounded else label, UNITS[suffix]
 
 
 def tooth_name(fdi: int) -> str:

@@ -691,6 +691,35 @@ def test_the_command_predicts_says_what_it_wrote_and_ends_with_3_where_nothing_c
     assert f"case {CASE}: not JSON" in cause
 
 
+def test_the_bound_of_each_error_stands_in_table_and_report(
+    predictor: Predictor, store: Path, tmp_path: Path
+) -> None:
+    bounded = replace(predict(predictor, store), add_mm_90=np.full(32, 1.25))
+    prediction_files.write(tmp_path / "out", bounded, OutputOptions())
+    with open(tmp_path / "out" / "movement" / f"{CASE}.csv", newline="", encoding="utf-8") as file:
+        assert {row["add_mm_90"] for row in csv.DictReader(file)} == {"1.2500"}
+    assert "90 % are below" in (tmp_path / "out" / "report" / f"{CASE}.html").read_text(encoding="utf-8")
+
+
+def test_proposals_are_written_in_folders_of_their_own_and_shown_in_the_first_report(
+    predictor: Predictor, store: Path, tmp_path: Path
+) -> None:
+    first = predict(predictor, store)
+    moved = first.pose.copy()
+    moved[first.mask, 1, 3] += 1.0
+    second = replace(first, pose=moved)
+    out = tmp_path / "out"
+    prediction_files.write(out, first, OutputOptions(), None, [second])
+    for folder in (out, out / "proposals" / "2"):
+        assert (folder / "json" / f"{CASE}.json").is_file()
+        assert (folder / "movement" / f"{CASE}.csv").is_file()
+    html = (out / "report" / f"{CASE}.html").read_text(encoding="utf-8")
+    assert "Proposal 2 differs by 1.0 mm on average" in html
+    assert "upper arch 1.0 mm further back" in html
+    prediction_files.remove(out, CASE)
+    assert not list(out.rglob(f"{CASE}.*"))
+
+
 def test_clinical_measures_of_a_prediction_at_all_three_times_and_without_a_model(
     predictor: Predictor, store: Path, tmp_path: Path
 ) -> None:

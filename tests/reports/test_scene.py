@@ -22,6 +22,7 @@ def test_a_colour_needs_a_figure() -> None:
 def test_a_figure_s_name_says_its_unit() -> None:
     assert label_and_unit("translation_error_mm") == ("translation error", "mm")
     assert label_and_unit("add_mm") == ("ADD", "mm")
+    assert label_and_unit("add_mm_90") == ("ADD, 90 % are below", "mm")
     assert label_and_unit("torque_deg") == ("torque", "°")
     with pytest.raises(ValueError, match="must end in its unit"):
         label_and_unit("mm")
