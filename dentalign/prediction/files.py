@@ -140,7 +140,7 @@ def write(
         )
         page.write_case(files[-1], shown, warnings, clinical, order)
     for rank, other in enumerate(others, start=2):
-        write(folder / "proposals" / str(rank), other, wanted, staged(other, wanted))
+        write(folder / "proposals" / str(rank), other, wanted)
     return files
 
 
