@@ -122,7 +122,7 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tm
         assert missing == []
     reference = (html / "reference" / "prediction.html").read_text(encoding="utf-8")
     assert 'id="dentalign.prediction.predictor.Predictor.predict"' in reference
-    assert "<strong>extract</strong>: FDI numbers" in reference
+    assert "<strong>prescription</strong>: wishes for the plan" in reference
 
 
 @NEEDS_ZENSICAL
