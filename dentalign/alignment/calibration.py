@@ -1,4 +1,4 @@
-"""What a trained alignment model learns from mouths that neither trained it nor chose its epoch."""
+"""Calibration of a trained alignment model on mouths that neither trained it nor chose its epoch."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""What is decided before a plan is made: who plans, which teeth stay, how each arch moves as a whole.
+"""Decisions made before a plan, as inputs of models: who plans, which teeth stay, how each arch moves.
 
 A condition is an input that may be unknown. Training computes the conditions from the plans themselves and
 reveals a random part of them (`revealed`); a prediction is told what is decided, and the rest is unknown.

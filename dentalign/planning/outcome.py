@@ -1,4 +1,4 @@
-"""What a prescription wanted of a plan, beside what the plan does."""
+"""Comparison of the wishes of a prescription with what a plan does."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
