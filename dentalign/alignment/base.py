@@ -18,6 +18,7 @@ from dentalign.alignment.patterns import ToothPatterns
 from dentalign.autoencoder.decoder import Decoder
 from dentalign.autoencoder.interface import HEAD_FRAME, POINTS, SLOT_ORDER, TOOTH_FRAME, Interface, Port
 from dentalign.dataset.mouth_store import MouthStore
+from dentalign.errors import ParamError
 from dentalign.files.hashing import sha256_file
 from dentalign.geometry import rigid
 from dentalign.geometry.rigid import Array
@@ -180,10 +181,13 @@ class TrainSection(Section):
     """Section `train` of params.yaml without the sections of the models (`train.fc`, ...).
 
     model            : name in `registry.MODELS` of the model to train
+    start_from       : weights that the training begins with: "starter", or the path of an alignment.pt; None
+                       for random ones
     validation_cases : largest number of cases of the val split on which epochs are compared
     """
 
     model: str = "fc"
+    start_from: str | None = None
     epochs: Positive = 500
     patience: Positive = 100
     seed: NotNegative = 0
@@ -288,6 +292,13 @@ class AlignTask(Task, ABC):
     def network(self) -> nn.Module:
         """The network that is trained."""
         return self.model.network
+
+    def start_from(self, model: AlignmentModel) -> None:
+        """Take over the weights of another model; raises ParamError for a model that cannot do so."""
+        raise ParamError(
+            f"train.start_from: {self.model.config.model} cannot start from other weights; set train.model "
+            "to attention, or train.start_from to null"
+        )
 
     def validate(self) -> Metrics:
         """Measure `val_add_mm`, the mean ADD of the validation teeth, like the pipeline stage `validate`."""

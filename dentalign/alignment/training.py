@@ -18,6 +18,7 @@ from dentalign.files import weights
 from dentalign.files.hashing import sha256_file
 from dentalign.running.device import choose_device
 from dentalign.running.locks import exclusive
+from dentalign.starter.folder import STARTER
 from dentalign.training import data_parallel
 from dentalign.training.log import TrainingLog
 from dentalign.training.loop import Outcome, checkpoint_key, train
@@ -52,14 +53,19 @@ def train_align(
     latents  : HDF5 file of all mouths with latents
     out, log : weights file and log folder to write
     raises   : NothingUsable where the train or the val split is empty; DentalignError where the latents were
-               made by another encoder
+               made by another encoder, or the weights to start from cannot be read; ParamError where they are
+               those of another kind of network
     """
     torch.set_num_threads(data_parallel.share_of_threads(settings.threads))
     device = choose_device(settings.device)
     own: ModelTraining = getattr(settings, settings.model)
-    values = settings.model_dump(exclude={"epochs", "patience", *registry.MODELS}) | own.model_dump()
+    values = (
+        settings.model_dump(exclude={"epochs", "patience", "start_from", *registry.MODELS}) | own.model_dump()
+    )
     values |= {"device": str(device), "world_size": data_parallel.world_size()}
-    key = checkpoint_key([latents, encoder_weights, decoder_weights], values, __file__)
+    start = STARTER / "alignment.pt" if settings.start_from == "starter" else settings.start_from
+    inputs = [latents, encoder_weights, decoder_weights, *([start] if start else [])]
+    key = checkpoint_key(inputs, values, __file__)
     writes = data_parallel.rank() == 0
     with (
         exclusive(out) if writes else nullcontext(),
@@ -73,6 +79,8 @@ def train_align(
                 raise NothingUsable(f"{latents}: no case in the {split} split; more cases are needed")
         data = TrainingData(store, encoder_weights, decoder_weights, device, settings)
         task = own.prepare(data)
+        if start:
+            task.start_from(registry.load(start))
         schedule = own.schedule(settings.epochs, settings.patience)
         on_epoch = training_log.epoch if training_log else None
         outcome = train(task, schedule, settings.seed, f"align/{key}", on_epoch)

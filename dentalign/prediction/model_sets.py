@@ -14,8 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from dentalign.errors import DentalignError
 from dentalign.files.hashing import sha256_file
+from dentalign.starter.folder import STARTER as STARTER
 
-STARTER = Path(__file__).parents[1] / "starter"
 PROJECT = Path("models")
 FILES = ("encoder.pt", "decoder.pt", "alignment.pt")
 CARD = "card.json"

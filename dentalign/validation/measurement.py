@@ -75,7 +75,7 @@ class Validation:
     motions   : method or "true_t2" -> (N, 32, 6), motion of each tooth from T1, see `motions`; any values
                 where `measured` is False
     reconstruction_mm : (N, 2, 32), distance of the decoded latents from the clouds at T1 and T2; NaN without
-                        a tooth
+                        a tooth, or without latents
     expected_add_mm   : (N, 32), error that the model expects, NaN where `measured` is False; None for a
                         model without expected errors
     add_mm_90         : (N, 32), bound that 90 % of the errors are to keep, NaN for a tooth without one; None
@@ -137,7 +137,8 @@ def validate(
 
     Only one batch of latents is in memory at a time.
 
-    latents  : path of the latents file, which also holds poses and points
+    latents  : path of the latents file, which also holds poses and points; for a model that reads no latents
+               they may be missing, and so is `reconstruction_mm` then
     planning : what plans usually show, for the solver; None for the defaults
     raises   : NothingUsable if no test case has a tooth at both T1 and T2; DentalignError if the files do not
               belong together or a prediction is not finite
@@ -159,11 +160,11 @@ def validate(
         measured = present[:, T1] & present[:, T2]
         if not measured.any():
             raise NothingUsable(f"{latents}: no test case has a tooth at both T1 and T2")
-        others, batches = baselines(store), []
+        others, batches, with_latents = baselines(store), [], store.layout.features > 0
         number = {code: k for k, code in enumerate(model.config.planners, start=1)}
         profiling.step()  # before the first batch, so that a single one is traced
         for start in range(0, len(rows), settings.batch_cases):
-            mouths = store.mouths(rows[start : start + settings.batch_cases], latents=True)
+            mouths = store.mouths(rows[start : start + settings.batch_cases], latents=with_latents)
             planner = [
                 number.get(store.planners[row], 0) for row in rows[start : start + settings.batch_cases]
             ]
@@ -210,7 +211,7 @@ def _check(
             f"{alignment_weights}: trained through decoder {model.config.decoder_sha256[:12]}, "
             f"{decoder_weights} is {decoder_sha256[:12]}: train it again (`dvc repro`)"
         )
-    if decoder.config.features != store.layout.features:
+    if store.layout.features not in (0, decoder.config.features):
         raise DentalignError(
             f"{decoder_weights}: made for {decoder.config.features} features, {store.path} has "
             f"{store.layout.features}: name the decoder that was trained with the encoder of these latents"
@@ -309,7 +310,8 @@ def _by_slot(values: Array, measured: NDArray[np.bool_]) -> Array:
 @torch.inference_mode()
 def _reconstruction_mm(mouths: Mouths, decoder: Decoder) -> Array:
     """Mean distance of the decoded latents from the clouds (B, 2, 32), NaN where no tooth is."""
-    assert mouths.latents is not None
+    if mouths.latents is None:
+        return np.full(mouths.present.shape, np.nan)
     stages = []
     for stage in (T1, T2):
         present = mouths.present[:, stage]
@@ -361,7 +363,8 @@ def _summary(
     }
     if summary["identity"]["add_mm"] > 0:  # else nothing was to be moved, and there is no ratio
         summary["add_vs_identity"] = summary["model"]["add_mm"] / summary["identity"]["add_mm"]
-    summary["reconstruction_mm"] = float(mean(validation.reconstruction_mm, (0, 1, 2)))
+    if np.isfinite(validation.reconstruction_mm).any():
+        summary["reconstruction_mm"] = float(mean(validation.reconstruction_mm, (0, 1, 2)))
     summary["counts"] = {
         "cases": int(validation.measured.any(1).sum()),
         "teeth": int(validation.measured.sum()),

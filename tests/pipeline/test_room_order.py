@@ -7,6 +7,7 @@ from tools import module_layers
 
 # From the bottom up. A room may import the rooms before it; a new room gets its line here.
 ORDER = (
+    "starter",
     "files",
     "running",
     "geometry",

@@ -19,8 +19,13 @@ from dentalign.alignment.attention.contact_loss import (
 from dentalign.alignment.attention.examples import Examples
 from dentalign.alignment.attention.model import AttentionModel
 from dentalign.alignment.attention.network import PoseNetwork, ToothAttentionConfig
-from dentalign.alignment.attention.posed_teeth import PosedTeeth, mirrored_poses, thinned_count
-from dentalign.alignment.base import AlignTask, ModelTraining, TrainingData
+from dentalign.alignment.attention.posed_teeth import (
+    PosedTeeth,
+    mirrored_poses,
+    thinned_count,
+    to_canonical_frame,
+)
+from dentalign.alignment.base import AlignmentModel, AlignTask, ModelTraining, TrainingData
 from dentalign.alignment.conditions import Conditions, arch_motion, revealed, width_change
 from dentalign.errors import ParamError
 from dentalign.geometry import rotations
@@ -119,6 +124,42 @@ class AttentionTask(AlignTask):
         self._learn_means()
         self._measure_contacts()
         self.held_out = data.store.mouths(data.held_out_rows)
+
+    @torch.no_grad()
+    def start_from(self, model: AlignmentModel) -> None:
+        """See `AlignTask.start_from`; every planner begins as the unknown one of the other model.
+
+        Slots that the other model has not learnt keep the means of these training mouths.
+        """
+        network = self.model.network
+        wanted, found = (dict(one.config.network) for one in (self.model, model))
+        shape = ("points", "width", "layers", "heads")
+        if not isinstance(model, AttentionModel) or any(wanted[key] != found[key] for key in shape):
+            raise ParamError(
+                f"train.start_from: its model is {model.config.model} with "
+                f"{', '.join(f'{key} {found.get(key)}' for key in shape)}; this one is attention with "
+                f"{', '.join(f'{key} {wanted[key]}' for key in shape)}. Change train.attention to match, or "
+                "set train.start_from to null"
+            )
+        other, given = model.network, model.network.state_dict()
+        # The means of these mouths, where the other model has none, in the canonical frame of the others.
+        both = (network.known_at_t1 & other.known_at_t1)[None]
+        turned, shift = to_canonical_frame(network.reference[None], both, other.reference)
+        for stage in ("t1", "t2"):
+            known = getattr(other, f"known_at_{stage}")
+            rotation, centroid = (getattr(network, f"{stage}_{part}") for part in ("rotation", "centroid"))
+            own = {
+                f"{stage}_rotation": turned[0] @ rotation,
+                f"{stage}_centroid": centroid @ turned[0].T + shift[0],
+                f"known_at_{stage}": getattr(network, f"known_at_{stage}"),
+            }
+            for name, value in own.items():
+                given[name] = torch.where(known.view(-1, *[1] * (value.dim() - 1)), given[name], value)
+        reference = network.reference @ turned[0].T + shift[0]
+        given["reference"] = torch.where(other.known_at_t1[:, None], given["reference"], reference)
+        for name in ("planner_embedding.weight", "planner_kept"):
+            given[name] = given[name][:1].expand_as(network.state_dict()[name])
+        network.load_state_dict(given)
 
     @torch.no_grad()
     def _learn_means(self) -> None:

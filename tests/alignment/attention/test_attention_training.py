@@ -146,6 +146,26 @@ def test_bounds_hold_for_nine_of_ten_teeth_of_the_calibration_mouths(task: Atten
     assert 0.89 < (task.held_out_add_mm(predicted.pose) <= bound).mean() < 0.97
 
 
+def test_a_training_starts_from_the_answers_of_another_model(
+    store: MouthStore, task: AttentionTask, state: Path
+) -> None:
+    before = task_of(store).validate()["val_add_mm"]
+    train(task, Schedule(30, 30, 0.01, warm_up=5, ema_decay=0.9), 0, "align/x")
+    with torch.no_grad():  # as if it had seen other slots, in a frame of its own
+        task.model.network.known_at_t1[:2], task.model.network.known_at_t2[:2] = False, False
+    other = task_of(store)
+    other.start_from(task.model)
+    assert other.validate()["val_add_mm"] == pytest.approx(task.validate()["val_add_mm"], rel=0.2)
+    assert other.validate()["val_add_mm"] < 0.7 * before
+    assert other.model.network.known_at_t2[1]
+
+
+def test_a_training_starts_from_no_network_of_another_shape(store: MouthStore, task: AttentionTask) -> None:
+    wider = task_of(store, SETTINGS.model_copy(update={"width": 32}))
+    with pytest.raises(ParamError, match=r"train.start_from: .*width 16.*width 32.*null"):
+        wider.start_from(task.model)
+
+
 def none_held(given: Examples) -> torch.Tensor:
     return torch.zeros_like(given.stays)
 

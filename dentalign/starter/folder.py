@@ -1,0 +1,5 @@
+"""Folder of the starter weights."""
+
+from pathlib import Path
+
+STARTER = Path(__file__).parent
