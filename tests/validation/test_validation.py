@@ -17,7 +17,8 @@ from dentalign.alignment.base import AlignmentModel, PredictedT2
 from dentalign.alignment.conditions import Conditions
 from dentalign.alignment.fc.model import FullyConnectedModel
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
-from dentalign.dataset.mouth_store import MouthStore
+from dentalign.dataset import mouth_store
+from dentalign.dataset.mouth_store import Layout, MouthStore
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.files import weights
 from dentalign.files.hashing import sha256_file
@@ -27,6 +28,7 @@ from dentalign.validation import measurement
 from dentalign.validation.as_published import AS_PUBLISHED
 from dentalign.validation.measurement import METHODS, Validate, Validation, validate
 from dentalign.validation.report import tables
+from tests.alignment.attention.test_attention_model import random_model
 from tests.support.report_validation import (
     ENCODER,
     SETTINGS,
@@ -130,6 +132,22 @@ def test_predicted_poses_are_exactly_rigid(tmp_path: Path) -> None:
     assert np.linalg.det(rotation) == pytest.approx(np.ones(len(rotation)))
     assert (found.predicted[:, :, 3] == [0, 0, 0, 1]).all()
     assert found.metrics["model"]["rigidity_residual_mm"] > 0.1
+
+
+def test_clouds_are_enough_for_a_model_that_reads_no_latents(tmp_path: Path) -> None:
+    decoder, _ = small_models(tmp_path)
+    weights.save(tmp_path / "attention.pt", random_model())
+    latents, clouds = small_latents(tmp_path / "l.h5", encoder="e"), tmp_path / "clouds.h5"
+    with (
+        MouthStore(latents) as store,
+        mouth_store.create(clouds, Layout(store.layout.points), {"encoder_sha256": "e"}) as writer,
+    ):
+        for row in range(len(store)):
+            writer.append(store.mouth(row, latents=False))
+    with_latents, without = (
+        validate(file, decoder, tmp_path / "attention.pt", SETTINGS).metrics for file in (latents, clouds)
+    )
+    assert without == {name: value for name, value in with_latents.items() if name != "reconstruction_mm"}
 
 
 def test_the_batch_size_changes_no_figure(tmp_path: Path, found: Validation) -> None:
