@@ -49,6 +49,7 @@ class LatentCodes:
     present  : (N, C, 2, 32) bool, slots with a tooth
     centroid : (N, C, 2, 32, 3) float32, centroids, head coordinates of the copy, mm
     held     : (N, C, 32) bool, teeth that the plan does not move, see `conditions.unmoved`
+    extent   : (N, C, 32, 3) float32, extents of the crowns along the axes of the tooth-local frame, mm
     basis    : basis of the latent codes
     """
 
@@ -56,6 +57,7 @@ class LatentCodes:
     present: NDArray[np.bool_]
     centroid: NDArray[np.float32]
     held: NDArray[np.bool_]
+    extent: NDArray[np.float32]
     basis: LatentBasis
 
 
@@ -76,6 +78,7 @@ def prepare(
             with replacing(path) as part, open(part, "wb") as file:
                 np.savez(
                     file, z=codes.z, present=codes.present, centroid=codes.centroid, held=codes.held,
+                    extent=codes.extent,
                     mean=basis.mean, basis=basis.basis, spread=basis.spread,
                 )  # fmt: skip
     return codes
@@ -87,7 +90,8 @@ def _read(path: Path) -> LatentCodes | None:
     try:
         with np.load(path) as saved:  # zip has a checksum of each array
             basis = LatentBasis(*(torch.from_numpy(saved[name]) for name in ("mean", "basis", "spread")))
-            return LatentCodes(saved["z"], saved["present"], saved["centroid"], saved["held"], basis)
+            names = "z", "present", "centroid", "held", "extent"
+            return LatentCodes(**{name: saved[name] for name in names}, basis=basis)
     except (OSError, ValueError, LookupError, zipfile.BadZipFile):
         print(f"{path}: damaged, made again", file=sys.stderr, flush=True)
         return None
@@ -108,6 +112,7 @@ def _compute(
     shape = (len(rows), augmentation.copies, 2, 32)
     z, present = np.zeros((*shape, components), np.float32), np.zeros(shape, bool)
     centroid, held = np.zeros((*shape, 3), np.float32), np.zeros((*shape[:2], 32), bool)
+    extent = np.zeros((*shape[:2], 32, 3), np.float32)
     on_device = basis.to(encoder.device)
     for number, index in enumerate(track(rows, "moving and encoding", len(rows))):
         mouth = store.mouth(int(index), latents=False)
@@ -117,12 +122,13 @@ def _compute(
             present[number, k] = copy.present
             z[number, k] = code * copy.present[..., None]  # (2, 32, d)
             centroid[number, k] = centroids(copy.points, copy.pose)
+            extent[number, k] = np.ptp(copy.points, axis=1)
             at_t1, at_t2 = (
                 (torch.from_numpy(copy.pose[stage, :, :3, :3]), torch.from_numpy(centroid[number, k, stage]))
                 for stage in (T1, T2)
             )
             held[number, k] = copy.stays & conditions.unmoved(at_t1, at_t2).numpy()
-    return LatentCodes(z, present, centroid, held, basis)
+    return LatentCodes(z, present, centroid, held, extent, basis)
 
 
 def centroids(points: NDArray[np.float32], pose: NDArray[np.float64]) -> NDArray[np.float64]:

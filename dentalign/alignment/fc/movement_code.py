@@ -1,4 +1,4 @@
-"""Few numbers per tooth that say where it stands: directions of movement within the latent codes.
+"""Few numbers per tooth that say where it stands and how large it is: directions within the latent codes.
 
 All are linear, computed from the training copies and the decoder, and become buffers of the network.
 """
@@ -15,6 +15,7 @@ from dentalign.mouth import T1
 from dentalign.teeth import SLOT_COUNT
 
 SMALLEST_VARIANCE = 1e-6  # mm^2, of a direction of movement
+EXTENT_PENALTY = 1e-3  # of squared weights, times the mean variance of the codes
 
 
 class Moments:
@@ -61,6 +62,27 @@ def movements(
     variance, directions = variance.flip(1)[:, None, :count], directions.flip(2)[..., :count]
     there = (root @ directions) * (variance > SMALLEST_VARIANCE)
     return there, covariance @ there / variance.clamp(min=SMALLEST_VARIANCE)
+
+
+def extents(codes: LatentCodes) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Extents of the crowns, mm, as a linear function of the codes: regression on all training copies.
+
+    returns : `FullyConnected.to_extent` (32, d, 3), `extent_mean` and `extent_scale` (32, 3); 0, 0 and 1
+              for a slot without a tooth
+    """
+    size = codes.z.shape[-1]
+    both = Moments(size + 3)
+    for z, extent, present in zip(codes.z, codes.extent, codes.present, strict=True):
+        of_stages = np.broadcast_to(extent[:, None], (*z.shape[:-1], 3))
+        values = torch.from_numpy(np.concatenate([z, of_stages], axis=-1)).flatten(0, 1)
+        both.add(values, torch.from_numpy(present).flatten(0, 1))
+    square, product = both.covariance[:, :size].split([size, 3], dim=-1)
+    variance = square.diagonal(dim1=1, dim2=2).mean(-1).clamp(min=SMALLEST_VARIANCE)
+    penalty = EXTENT_PENALTY * variance[:, None, None] * torch.eye(size, dtype=square.dtype)
+    there = torch.linalg.solve(square + penalty, product)
+    spread = torch.einsum("sdk,sde,sek->sk", there, square, there).clamp(min=0).sqrt()
+    mean = torch.einsum("sd,sdk->sk", both.mean[:, :size], there)
+    return there, mean, torch.where(spread > 0, spread, 1.0)
 
 
 def decoder_slopes(basis: LatentBasis, decoder: Decoder) -> tuple[torch.Tensor, torch.Tensor]:

@@ -46,8 +46,8 @@ class ResidualBlock(nn.Module):
 class FullyConnected(nn.Module):
     """Network that predicts the change of a mouth's latent codes from T1 to T2.
 
-    Inside, a tooth is m numbers, the directions in which teeth move: a code of length d describes the crown's
-    shape, too, and of that a network with some hundred mouths learns only noise.
+    Inside, a tooth is m numbers, the directions in which teeth move, and the three extents of its crown: of
+    all else that a code of length d says of the shape, a network with some hundred mouths learns only noise.
 
     components   : d, length of the latent code of a tooth
     hidden       : width of the fully connected layers
@@ -59,12 +59,18 @@ class FullyConnected(nn.Module):
                    from_movement @ place the code that changes with it; see `movement_code.movements`
     to_frame, from_frame : (32, m, 6), place . to_frame, summed over the teeth, is the motion of a mouth as a
                    whole, and from_frame @ motion what it does to the places; see `movement_code.frames`
+    to_extent      : (32, d, 3), code @ to_extent is the crown's extents along its own axes, mm, but for a
+                   constant; see `movement_code.extents`
+    extent_mean, extent_scale : (32, 3) mm, mean and spread of these
     input_mean, input_scale   : (32, m) mm, mean of the places at T1, and their spread in `relative_place`
     output_mean, output_scale : (32, m) mm, mean and spread of the movements of the training cases
     """
 
     to_movement: torch.Tensor
     from_movement: torch.Tensor
+    to_extent: torch.Tensor
+    extent_mean: torch.Tensor
+    extent_scale: torch.Tensor
     to_frame: torch.Tensor
     from_frame: torch.Tensor
     input_mean: torch.Tensor
@@ -82,11 +88,14 @@ class FullyConnected(nn.Module):
             self.register_buffer(name, torch.zeros(SLOT_COUNT, components, place[1]))
         for name in ("to_frame", "from_frame"):
             self.register_buffer(name, torch.zeros(*place, 6))
+        self.register_buffer("to_extent", torch.zeros(SLOT_COUNT, components, 3))
+        self.register_buffer("extent_mean", torch.zeros(SLOT_COUNT, 3))
+        self.register_buffer("extent_scale", torch.ones(SLOT_COUNT, 3))
         for name in ("input", "output"):
             self.register_buffer(f"{name}_mean", torch.zeros(place))
             self.register_buffer(f"{name}_scale", torch.ones(place))
         self.planner_embedding = nn.Embedding(1 + planners, _PLANNER)
-        self.embed = nn.Linear(numbers + 3 * SLOT_COUNT + _ARCH_FIELD + _PLANNER, hidden)
+        self.embed = nn.Linear(numbers + (3 + 3) * SLOT_COUNT + _ARCH_FIELD + _PLANNER, hidden)
         self.blocks = nn.ModuleList(ResidualBlock(hidden, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(hidden)
         self.head = nn.Linear(hidden, numbers)
@@ -114,9 +123,11 @@ class FullyConnected(nn.Module):
         """
         masks = torch.cat([t1_mask, t2_mask, told.held], dim=1).to(z.dtype)
         seen = self.relative_place(z, t1_mask) / self.input_scale  # (N, 32, m)
+        extent = (torch.einsum("nsd,sdk->nsk", z, self.to_extent) - self.extent_mean) / self.extent_scale
+        extent = extent * t1_mask[..., None]
         of_arches = _arch_field(told).to(z.dtype)
         planner = self.planner_embedding(told.planner)
-        x = self.embed(torch.cat([seen.flatten(1), masks, of_arches, planner], dim=1))
+        x = self.embed(torch.cat([seen.flatten(1), extent.flatten(1), masks, of_arches, planner], dim=1))
         for block in self.blocks:
             x = block(x, planner)
         x = self.norm(x)

@@ -14,7 +14,7 @@ from dentalign.alignment.conditions import Conditions, arch_motion, revealed, wi
 from dentalign.alignment.fc import latent_codes
 from dentalign.alignment.fc.latent_codes import Augmentation, LatentCodes
 from dentalign.alignment.fc.model import FullyConnectedModel
-from dentalign.alignment.fc.movement_code import Moments, decoder_slopes, frames, movements
+from dentalign.alignment.fc.movement_code import Moments, decoder_slopes, extents, frames, movements
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.autoencoder.encoding import ToothEncoder
 from dentalign.files import weights
@@ -43,7 +43,7 @@ class FullyConnectedTraining(ModelTraining):
     midway: Annotated[float, Field(ge=0, lt=1)] = 0.5
     hidden: Positive = 512
     blocks: NotNegative = 2
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     jitter: Annotated[float, Field(ge=0)] = 0.7
     tooth_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     batch_cases: Positive = 16
@@ -162,7 +162,9 @@ class FullyConnectedTask(AlignTask):
         network.output_mean.copy_(torch.einsum("sd,sdm->sm", change.mean, there))
         variance = torch.einsum("sdm,sde,sem->sm", there, change.covariance, there).clamp(min=0)
         network.output_scale.copy_((variance + SMALLEST_SPREAD_OUT**2).sqrt())
-        for name, part in zip(("to_frame", "from_frame"), frames(self.codes, network), strict=True):
+        of_crowns = zip(("to_extent", "extent_mean", "extent_scale"), extents(self.codes), strict=True)
+        of_mouths = zip(("to_frame", "from_frame"), frames(self.codes, network), strict=True)
+        for name, part in (*of_crowns, *of_mouths):
             getattr(network, name).copy_(part)
         for case, present in zip(z, at_t1, strict=True):
             place.add(network.relative_place(case[:, T1], present), present)
