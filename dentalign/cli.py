@@ -240,7 +240,7 @@ def predict_(
         rx = rx.joined(planner=code_of(rx.planner, table))
     chosen = model_sets.find_models(models)
     options = _predictor_options(given, chosen, models is None, device, buccal_axis)
-    predictor = Predictor(**options, planning=None if no_solver else given.planning)
+    predictor = Predictor(**options | ({"planning": None} if no_solver else {}))
     wanted = OutputOptions(stages, moved, not poses_only, given.predict)
     typer.echo(f"predict: models: {chosen}", err=True)
     if crowns is not None:
@@ -283,6 +283,7 @@ def _predictor_options(
         "sample": given.sample if "sample" in given.model_fields_set else None,  # None: as the encoder needs
         "limits": given.limits,
         "fetch": given.fetch,
+        "planning": given.planning,
         "look": Thresholds(
             given.predict.look_above_mm, given.predict.look_overlap_mm, given.predict.look_occlusal_mm
         ),
@@ -325,7 +326,7 @@ def serve_(
     from dentalign.serving.limits import ServerLimits
     from dentalign.serving.worker import Worker
 
-    sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "predict")
+    sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "planning", "predict")
     given = settings.load(params_file, *sections)
     workers = {}
     names: list[str | None] = [*models] if models else [None]

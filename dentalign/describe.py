@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from scipy import stats
 
 from dentalign.alignment import registry
+from dentalign.alignment.error_model import KINDS
 from dentalign.alignment.familiarity import PARTS, Familiarity
 from dentalign.alignment.patterns import ToothPatterns
 from dentalign.cases import case_document
@@ -32,7 +33,6 @@ from dentalign.reports import page
 from dentalign.reports.charts import COLOURS, Chart, empty, style
 from dentalign.teeth import ARCHES, SLOTS
 
-KINDS = ("incisor", "incisor", "canine", "premolar", "premolar", "molar", "molar", "molar")
 # From there on a figure counts as different in two data sets: standardised difference, and KS statistic.
 DIFFERENT_SD, DIFFERENT_KS, CHANCE = 0.5, 0.3, 0.001
 UNLIKE = "unlike_training"  # figure, and head of the names of its parts: above 1 `predict` says so
@@ -164,9 +164,9 @@ def figures_of(mouth: Mouth, stages: int) -> dict[str, float]:
         slot: movement(int(mouth.fdi[slot]), mouth.pose[T1, slot], mouth.pose[T2, slot], mouth.points[slot])
         for slot in np.flatnonzero(mouth.stays).tolist()
     }
-    for kind in sorted(set(KINDS)):
+    for kind, digits in KINDS.items():
         for name in ("movement_mm", "turn_deg"):
-            values = [moved[slot][name] for slot in moved if KINDS[SLOTS[slot] % 10 - 1] == kind]
+            values = [moved[slot][name] for slot in moved if SLOTS[slot] % 10 in digits]
             if values:
                 found[f"{kind}_{name}"] = float(np.mean(values))
     for stage, label in ((T1, "t1"), (T2, "plan")):
