@@ -49,7 +49,7 @@ test: setup ## run the tests and show their coverage
 	@$(IN_VENV) python -m pytest $(BY_FILE) --cov
 
 test-fast: a-room setup ## run the tests of one room, ROOM=cases, and of the layers and the command; without ROOM list the rooms
-	@$(IN_VENV) python -m pytest -q $(BY_FILE) $(ROOM_TESTS) tests/pipeline/test_stage_dependencies.py \
+	@$(IN_VENV) python -m pytest -q -m 'not slow' $(BY_FILE) $(ROOM_TESTS) tests/pipeline/test_stage_dependencies.py \
 		tests/pipeline/test_room_order.py tests/running/test_command.py
 
 a-room:

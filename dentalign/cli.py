@@ -240,7 +240,7 @@ def predict_(
         rx = rx.joined(planner=code_of(rx.planner, table))
     chosen = model_sets.find_models(models)
     options = _predictor_options(given, chosen, models is None, device, buccal_axis)
-    predictor = Predictor(**options, planning=None if no_solver else given.planning)
+    predictor = Predictor(**options | ({"planning": None} if no_solver else {}))
     wanted = OutputOptions(stages, moved, not poses_only, given.predict)
     typer.echo(f"predict: models: {chosen}", err=True)
     if crowns is not None:
@@ -283,6 +283,7 @@ def _predictor_options(
         "sample": given.sample if "sample" in given.model_fields_set else None,  # None: as the encoder needs
         "limits": given.limits,
         "fetch": given.fetch,
+        "planning": given.planning,
         "look": Thresholds(
             given.predict.look_above_mm, given.predict.look_overlap_mm, given.predict.look_occlusal_mm
         ),
@@ -325,7 +326,7 @@ def serve_(
     from dentalign.serving.limits import ServerLimits
     from dentalign.serving.worker import Worker
 
-    sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "predict")
+    sections = ("source", "fetch", "limits", "sample", "encoder", "decoder", "planning", "predict")
     given = settings.load(params_file, *sections)
     workers = {}
     names: list[str | None] = [*models] if models else [None]
@@ -488,7 +489,15 @@ def describe_(
         typer.Option(
             exists=True,
             help="Other data set to compare with: case store, case list with json/ and stl/ beside it, or a "
-            "describe.json. Default: the training cases of the starter weights, if they are there.",
+            "describe.json. Default: describe.json beside the models, which is about their training cases.",
+        ),
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|DIR",
+            help="Models with whose training the cases are compared, as `predict` does. Default: the starter "
+            "weights, if they are there.",
         ),
     ] = None,
     buccal_axis: _Axis = None,
@@ -500,22 +509,24 @@ def describe_(
     from dentalign.running import table
 
     given = settings.load(params_file, "source", "fetch", "limits")
+    chosen = model_sets.find_models(models) if models else model_sets.ModelSet("starter", model_sets.STARTER)
+    alignment = chosen.folder / "alignment.pt" if models or chosen.is_complete else None
 
     def fingerprint(path: Path, *places: str | None) -> describe.Fingerprint:
         if path.suffix.lower() == ".json":
             return describe.read(path)
         with check.locate(path, *places) as found:
             return describe.describe(
-                found, buccal_axis=buccal_axis or given.source.buccal_axis, limits=given.limits,
+                found, alignment, buccal_axis=buccal_axis or given.source.buccal_axis, limits=given.limits,
                 fetch_settings=given.fetch,
             )  # fmt: skip
 
     own = fingerprint(source, json, meshes)
-    starter = model_sets.STARTER / "describe.json"
-    against = against or (starter if starter.is_file() else None)
+    training = chosen.folder / "describe.json"
+    against = against or (training if training.is_file() else None)
     other = fingerprint(against) if against else None
     table.show(describe.columns(other), describe.rows(own, other), sys.stdout)
-    for name, count in {**own.counts, **own.planners, **own.patterns}.items():
+    for name, count in {**own.counts, **own.planners, **own.patterns, **own.unlike}.items():
         typer.echo(f"describe: {name}: {count}", err=True)
     if out is not None:
         describe.write(out, own, other)

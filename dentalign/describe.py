@@ -15,23 +15,27 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from scipy import stats
 
+from dentalign.alignment import registry
+from dentalign.alignment.error_model import KINDS
+from dentalign.alignment.familiarity import PARTS, Familiarity
 from dentalign.alignment.patterns import ToothPatterns
 from dentalign.cases import case_document
 from dentalign.cases.settings import BuccalAxis, Fetch, Limits, Sample
 from dentalign.check import CaseLocations, read_cases
 from dentalign.errors import DentalignError, NothingUsable
 from dentalign.files import atomic, csv_table
+from dentalign.files.hashing import sha256_file
 from dentalign.geometry import contacts, rigid
 from dentalign.geometry.arch_fit import find_arches
 from dentalign.geometry.movement import movement
-from dentalign.mouth import T1, T2, Mouth
+from dentalign.mouth import T1, T2, Mouth, Mouths
 from dentalign.reports import page
 from dentalign.reports.charts import COLOURS, Chart, empty, style
 from dentalign.teeth import ARCHES, SLOTS
 
-KINDS = ("incisor", "incisor", "canine", "premolar", "premolar", "molar", "molar", "molar")
 # From there on a figure counts as different in two data sets: standardised difference, and KS statistic.
 DIFFERENT_SD, DIFFERENT_KS, CHANCE = 0.5, 0.3, 0.001
+UNLIKE = "unlike_training"  # figure, and head of the names of its parts: above 1 `predict` says so
 
 
 class Fingerprint(BaseModel, frozen=True):
@@ -43,7 +47,8 @@ class Fingerprint(BaseModel, frozen=True):
     patterns  : pattern of absent and extracted teeth -> number of cases, see `ToothPatterns`
     present   : FDI number of the slot -> share of cases with that tooth at T1
     extracted : FDI number of the slot -> share of cases that extract it
-    figures   : figure -> its values, one per case that has it, sorted; see `figures_of`
+    figures   : figure -> its values, one per case that has it, sorted; see `figures_of` and `unlike_training`
+    models    : SHA-256 of the alignment.pt that `unlike_training` is about, hexadecimal; "" without one
     """
 
     format_version: int = 1
@@ -54,6 +59,16 @@ class Fingerprint(BaseModel, frozen=True):
     present: dict[int, float]
     extracted: dict[int, float]
     figures: dict[str, list[float]]
+    models: str = ""
+
+    @property
+    def unlike(self) -> dict[str, int]:
+        """Number of cases that `predict` would call unlike its training, in total and by part."""
+        return {
+            name: sum(value > Familiarity.threshold for value in values)
+            for name, values in self.figures.items()
+            if name.startswith(UNLIKE)
+        }
 
 
 @dataclass(frozen=True)
@@ -81,23 +96,32 @@ class Drift:
 
 def describe(
     places: CaseLocations,
+    alignment: Path | None = None,
     *,
     buccal_axis: BuccalAxis = "+y",
     limits: Limits | None = None,
     fetch_settings: Fetch | None = None,
 ) -> Fingerprint:
-    """Make the fingerprint of a data set; raises NothingUsable without a usable case, else as `check`."""
+    """Make the fingerprint of a data set.
+
+    alignment : alignment.pt, with whose training mouths the cases are compared; None for no such figures
+    raises    : NothingUsable without a usable case, else as `check`
+    """
     figures: dict[str, list[float]] = {}
     present: list[NDArray[np.bool_]] = []
+    model = registry.load(alignment) if alignment else None
+    sample = Sample(points=model.config.points) if model else Sample()
 
     def visit(mouth: Mouth, file: Path) -> None:
         present.append(mouth.present)
-        stages = len(case_document.read(file, mouth.case_id).staging)
-        for name, value in figures_of(mouth, stages).items():
+        found = figures_of(mouth, len(case_document.read(file, mouth.case_id).staging))
+        if model is not None:
+            found |= unlike_training(mouth, model.familiarity)
+        for name, value in found.items():
             figures.setdefault(name, []).append(value)
 
     checked = read_cases(
-        places, visit, buccal_axis=buccal_axis, limits=limits, fetch_settings=fetch_settings, sample=Sample()
+        places, visit, buccal_axis=buccal_axis, limits=limits, fetch_settings=fetch_settings, sample=sample
     )
     if not present:
         raise NothingUsable(f"{places.cases}: no case is usable; `dentalign check` says why")
@@ -119,13 +143,12 @@ def describe(
         present={fdi: round(float(share), 4) for fdi, share in zip(SLOTS, t1.mean(0), strict=True)},
         extracted={fdi: round(float(share), 4) for fdi, share in zip(SLOTS, (t1 & ~t2).mean(0), strict=True)},
         figures={name: np.sort(values).round(4).tolist() for name, values in sorted(figures.items())},
+        models=sha256_file(alignment) if alignment else "",
     )
 
 
 def figures_of(mouth: Mouth, stages: int) -> dict[str, float]:
-    """Figures of one case; a figure that the case does not have is left out.
-
-    The score of `predict` for a mouth that is unlike the training belongs here, as one more entry.
+    """Compute the figures of one case; a figure that the case does not have is left out.
 
     stages  : number of treatment stages in the document, T1 included
     returns : name -> value: numbers of teeth and stages; mean movement by kind of tooth, mm and degrees; mean
@@ -141,9 +164,9 @@ def figures_of(mouth: Mouth, stages: int) -> dict[str, float]:
         slot: movement(int(mouth.fdi[slot]), mouth.pose[T1, slot], mouth.pose[T2, slot], mouth.points[slot])
         for slot in np.flatnonzero(mouth.stays).tolist()
     }
-    for kind in sorted(set(KINDS)):
+    for kind, digits in KINDS.items():
         for name in ("movement_mm", "turn_deg"):
-            values = [moved[slot][name] for slot in moved if KINDS[SLOTS[slot] % 10 - 1] == kind]
+            values = [moved[slot][name] for slot in moved if SLOTS[slot] % 10 in digits]
             if values:
                 found[f"{kind}_{name}"] = float(np.mean(values))
     for stage, label in ((T1, "t1"), (T2, "plan")):
@@ -160,10 +183,26 @@ def figures_of(mouth: Mouth, stages: int) -> dict[str, float]:
     return found
 
 
+def unlike_training(mouth: Mouth, familiarity: Familiarity) -> dict[str, float]:
+    """Compare a mouth at T1 with training mouths, as `predict` does.
+
+    returns : "unlike_training_<part>" for each of `PARTS`, a distance relative to its limit, and the largest
+              of them as "unlike_training"; {} where nothing can be said
+    """
+    mouths = Mouths.at_t1(mouth.points[None], mouth.pose[:1], mouth.present[:1], mouth.stays[None])
+    parts = familiarity.compare(mouths).parts[0]
+    if not np.isfinite(parts).all():
+        return {}
+    names = [f"{UNLIKE}_{part}" for part in PARTS]
+    return {UNLIKE: float(parts.max()), **dict(zip(names, parts.tolist(), strict=True))}
+
+
 def drift(own: Fingerprint, other: Fingerprint) -> list[Drift]:
     """Compare the figures that two data sets share, the largest difference first."""
     found = []
     for name in sorted(own.figures.keys() & other.figures.keys()):
+        if name.startswith(UNLIKE) and own.models != other.models:
+            continue  # distances from two trainings
         one, two = np.array(own.figures[name]), np.array(other.figures[name])
         spread = np.sqrt((one.var() + two.var()) / 2)
         away = one.mean() - two.mean()
@@ -249,7 +288,9 @@ def _figure(name: str, own: Fingerprint, other: Fingerprint | None) -> Chart:
             weights = np.full(len(found), 100 / max(1, len(found)))
             axes.hist(found, ends, weights=weights, color=COLOURS[colour], histtype="step", label=label)
         axes.set(ylabel="cases, %", ylim=(0, None))
-        if other:
+        if name.startswith(UNLIKE):
+            axes.axvline(Familiarity.threshold, color=COLOURS["quiet"], linestyle=":", label="limit")
+        if other or name.startswith(UNLIKE):
             axes.legend()
     title = name.replace("_", " ")
     return Chart(f"figure-{name}", title, f"{title}: median {np.median(own.figures[name]):.3g}", drawing)

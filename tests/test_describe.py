@@ -5,13 +5,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from dentalign import check, cli, describe
+from dentalign.alignment import registry
+from dentalign.alignment.familiarity import Teeth
 from dentalign.demo_clinic.clinic import make_clinic
 from dentalign.describe import Fingerprint
+from dentalign.files import weights
+from dentalign.mouth import Mouths
+from dentalign.prediction import model_sets
+from dentalign.prediction.predictor import Predictor
+from tests.support.small_models import write_models
 
 CASES = 6
+
+
+@pytest.fixture(autouse=True)
+def no_starter_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_sets, "STARTER", tmp_path / "starter")
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +90,30 @@ def test_the_command_prints_a_table_and_writes_a_page_that_another_run_compares_
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[1].split("\t")[6:] == ["+0.00", "0.00", ""]
     assert (tmp_path / "two" / "describe.json").read_bytes() == written.read_bytes()
+
+
+def test_cases_are_compared_with_a_training_as_predict_compares_them(
+    store: Path, fingerprint: Fingerprint, tmp_path: Path
+) -> None:
+    starter = write_models(model_sets.STARTER)
+    model = registry.load(starter / "alignment.pt")
+    predictor = Predictor(starter, device="cpu")
+    cases = [predictor.read(file, store / "stl").mouth for file in sorted((store / "json").iterdir())]
+    mouths = Mouths.at_t1(
+        np.stack([one.points for one in cases]), np.stack([one.pose[0] for one in cases]),
+        np.stack([one.present[0] for one in cases]), np.stack([one.present[0] for one in cases]),
+    )  # fmt: skip
+    model.familiarity.fit(Teeth.of(mouths).at(torch.arange(4)), Teeth.of(mouths).at(torch.arange(4, 6)))
+    # Half of the cases become unlike.
+    model.familiarity.limits.mul_(float(np.median(model.familiarity.score(mouths))))
+    weights.save(starter / "alignment.pt", model)
+    arguments = ["describe", str(store / "planned.csv"), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli.app, arguments)
+    assert done.exit_code == 0, done.output
+    found = describe.read(tmp_path / "out" / "describe.json")
+    assert found.figures["unlike_training"] == np.sort(model.familiarity.score(mouths)).round(4).tolist()
+    assert found.unlike["unlike_training"] == model.familiarity.unlike(mouths).sum() == 3
+    assert "describe: unlike_training: 3\n" in done.stderr
+    assert "<li>unlike_training: 3</li>" in (tmp_path / "out" / "describe.html").read_text(encoding="utf-8")
+    elsewhere = found.model_copy(update={"models": "of another training"})
+    assert {one.figure for one in describe.drift(found, elsewhere)} == fingerprint.figures.keys()

@@ -68,7 +68,8 @@ def test_check_and_predict_go_on_beside_another_project_s_params_yaml(
     (file.parent / "store" / "stl").mkdir()
     assert end("check", "store") == 3
     assert "no case is usable" in capsys.readouterr().err
-    assert end("predict", "--case", "case.json", "--meshes", "store/stl", "--out", "out") == 1
+    words = ("--case", "case.json", "--meshes", "store/stl", "--out", "out", "--models", "./models")
+    assert end("predict", *words) == 1
     assert "models/encoder.pt: no such weights file" in capsys.readouterr().err
 
 

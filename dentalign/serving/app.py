@@ -74,6 +74,7 @@ def make_app(
     """
     limits = limits or ServerLimits()
     app = FastAPI(title="dentalign", version=__version__, docs_url=None, redoc_url=None)
+    app.openapi_version = "3.0.3"  # the newest that the bundled Swagger UI shows
     if host in LOOPBACK:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK))
     if origins:

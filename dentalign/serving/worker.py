@@ -64,16 +64,14 @@ class Worker:
         self._one_at_a_time = threading.Lock()
         self.waiting = 0  # number of requests, the one in work included
         self._start()
-        self._say_ready()
 
     def _start(self) -> None:
+        """Start the process, and wait until it has loaded the models."""
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_work, args=(other, *self._arguments), daemon=True)
         self._process.start()
         other.close()
-
-    def _say_ready(self) -> None:
         try:
             failure = self._pipe.recv()
         except EOFError:
@@ -96,7 +94,6 @@ class Worker:
             except (EOFError, OSError, Refused) as error:
                 self.close()
                 self._start()
-                self._say_ready()
                 if isinstance(error, Refused):
                     raise
                 raise Refused(500, "the worker ended without an answer") from None

@@ -44,6 +44,7 @@ def use_own_encoder(machine: Project) -> None:
     machine.dvc("pull", "weights/encoder.pt")
 
 
+@pytest.mark.slow
 def test_what_one_has_computed_the_other_downloads(shared: Shared, tmp_path: Path) -> None:
     one, other = shared.clone(tmp_path / "one"), shared.clone(tmp_path / "other")
     for machine in (one, other):
@@ -61,6 +62,7 @@ def test_what_one_has_computed_the_other_downloads(shared: Shared, tmp_path: Pat
     assert one.hashes("models/alignment.pt") != shared.home.hashes("models/alignment.pt")
 
 
+@pytest.mark.slow
 def test_shards_encoded_on_two_machines_are_joined_on_a_third(shared: Shared, tmp_path: Path) -> None:
     for number, shards in enumerate((SHARDS[:1], SHARDS[1:])):
         machine = shared.clone(tmp_path / f"machine-{number}")

@@ -457,6 +457,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path, state:
 # --- kills, and two at once
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_the_pipeline_ends_as_if_undisturbed(
     finished_project: Project, tmp_path: Path
 ) -> None:

@@ -180,6 +180,7 @@ def overtake(project: Project, orphan: Held, *words: str) -> str:
     return said
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_as_if_undisturbed(
     project: Project, undisturbed: Project, held: Callable[..., Held]
 ) -> None:
@@ -238,6 +239,7 @@ TRAININGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", ["train", pytest.param("autoencoder", marks=pytest.mark.long)])
 def test_epochs_in_two_runs_give_what_they_give_in_one(
     project: Project, tmp_path: Path, section: str

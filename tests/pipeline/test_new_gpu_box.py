@@ -90,7 +90,10 @@ def follow(section: str, machine: Project, shared: Shared, steps: dict[str, Step
 
 @pytest.fixture(
     scope="module",
-    params=["folder", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("ssh", "s3"))],
+    params=[
+        pytest.param("folder", marks=pytest.mark.slow),
+        *(pytest.param(kind, marks=pytest.mark.long) for kind in ("ssh", "s3")),
+    ],
 )
 def trip(
     request: pytest.FixtureRequest, finished_project: Project, tmp_path_factory: pytest.TempPathFactory

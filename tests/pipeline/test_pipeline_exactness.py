@@ -63,6 +63,7 @@ def test_the_demo_clinic_is_made_where_the_source_points_at_it_and_only_there(pr
     assert project.repro("fetch_json") == ["demo_clinic", "fetch_json"]
 
 
+@pytest.mark.slow
 def test_own_encoder_weights_encode_everything_again_and_train_no_autoencoder(project: Project) -> None:
     own_weights(project, "encoder")
     assert project.repro() == sorted([*ENCODE, "concat_hdf5", "train_align", "validate"])
@@ -100,6 +101,7 @@ def add_a_case_and_take_one_out(project: Project) -> set[str]:
     return {SHARDS[0], SHARDS[2]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [change_a_mesh_and_a_pose, add_a_case_and_take_one_out])
 def test_a_case_that_changes_comes_or_goes_touches_its_own_shard_only(
     project: Project, change: Callable[[Project], set[str]]
@@ -124,6 +126,7 @@ def test_a_field_that_is_not_ours_goes_no_further_than_fetch(project: Project) -
     assert project.repro() == ["fetch_json"]
 
 
+@pytest.mark.slow
 def test_an_experiment_with_another_training_runs_the_training_and_the_validation(project: Project) -> None:
     values = ("-S", "train.epochs=2", "-S", "train.fc.learning_rate=0.00001")
     output = project.dvc("exp", "run", "--name", "shorter", *values).stdout

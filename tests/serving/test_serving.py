@@ -27,6 +27,7 @@ from dentalign.prediction.predictor import Predictor
 from dentalign.serving.app import make_app
 from dentalign.serving.limits import Refused, ServerLimits
 from dentalign.serving.worker import UPLOAD, Job, Worker
+from tests.support import report_browser
 from tests.support.small_models import write_models, write_mouth
 
 ZIP = {"Content-Type": "application/zip"}
@@ -181,6 +182,17 @@ def test_the_page_of_the_interface_loads_nothing_from_elsewhere(served: Served) 
         "text/html",
         "application/zip",
     }
+
+
+def test_the_page_of_the_interface_shows_the_request(served: Served) -> None:
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test-all does it")
+    if report_browser.program() is None:
+        pytest.skip("no Chromium here: make test-all installs it")
+    with report_browser.browser() as browser:
+        page = browser.new_page()
+        page.goto(f"{served.url}/docs")
+        page.get_by_text("Predict a case").click()
+        page.get_by_text("FDI numbers to extract.").wait_for()
 
 
 def test_the_openapi_schema_is_valid(served: Served) -> None:
