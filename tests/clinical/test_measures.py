@@ -166,3 +166,26 @@ def test_mirror_image_has_the_same_measures_with_sides_exchanged(mouth: MadeMout
             assert mirrored[other] == pytest.approx(value, abs=0.02), name
         elif isinstance(value, str | int):
             assert mirrored[other] == value, name
+
+
+def test_widths_of_an_export_are_reported_beside_those_of_the_crowns() -> None:
+    made = MadeMouth()
+    exported = np.array([MEASURED.get(fdi, np.nan) for fdi in SLOTS])
+    found = made.measure(exported)["measures"]
+    assert found["bolton_exported_overall_percent"] == pytest.approx(91.8, abs=0.05)
+    assert found["bolton_exported_anterior_percent"] == pytest.approx(80.9, abs=0.05)
+    assert found["bolton_overall_percent"] == made.measure()["measures"]["bolton_overall_percent"]
+    assert found["tooth_width_exported_mm"]["46"] == pytest.approx(11.45)
+    assert found["tooth_width_mm"]["46"] == pytest.approx(made.widths[46], abs=0.1)
+    assert not set(measures.OF_EXPORT) & made.measure()["measures"].keys()
+
+
+def test_ratio_of_an_export_without_some_widths_names_their_teeth() -> None:
+    exported = np.array([MEASURED.get(fdi, np.nan) for fdi in SLOTS])
+    exported[[SLOT_INDEX[14], SLOT_INDEX[36]]] = np.nan
+    found = MadeMouth().measure(exported)
+    reason = found["not_measurable"]["bolton_exported_overall_percent"]
+    assert reason == "the export gives no width of 14 and 36"
+    assert found["measures"]["bolton_exported_anterior_percent"] == pytest.approx(80.9, abs=0.05)
+    gone = MadeMouth().without(11).measure(exported)["not_measurable"]
+    assert gone["bolton_exported_anterior_percent"] == "11 is missing"
