@@ -54,7 +54,7 @@ class Predict(Section):
     look_above_mm: PositiveFloat = 1.0
     look_overlap_mm: PositiveFloat = 0.5
     look_occlusal_mm: PositiveFloat = 0.5
-    look_apex_mm: PositiveFloat = 4.0
+    look_apex_mm: PositiveFloat = 6.0
 
 
 @dataclass(frozen=True, order=True)

@@ -68,7 +68,7 @@ class Thresholds:
     error_mm: float = 1.0
     overlap_mm: float = 0.5
     occlusal_mm: float = 0.5
-    apex_mm: float = 4.0
+    apex_mm: float = 6.0
 
 
 def find(
