@@ -141,10 +141,10 @@ def pictures(mouth: Shown) -> Iterator[Picture]:
     yield from inclination(mouth)
     ridges = [
         Line(np.array([points.at(near, "distal_ridge"), points.at(far, "mesial_ridge")]), RED)
-        for near, far in ((34, 35), (35, 36), (36, 37))
+        for near, far in ((35, 36), (36, 37))
     ]
     ridges[0] = _labelled(ridges[0], "marginal ridges of neighbours, heights compared")
-    yield Picture("marginal_ridges", "left", [34, 35, 36, 37], ridges)
+    yield Picture("marginal_ridges", "left", [35, 36, 37], ridges)
 
 
 def overjet(mouth: Shown) -> Picture:

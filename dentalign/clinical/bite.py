@@ -18,7 +18,7 @@ _BEYOND_MM = 2.0  # nor has one that stands so far beyond an end of the lower li
 _EDGE = [LANDMARK_INDEX[name] for name in ("edge_mesial", "edge_middle", "edge_distal", *EDGE_POINTS)]
 LEVEL_MM = 0.03  # points of an edge that differ by less, which a scanner cannot tell apart, are level
 # Mid-plane: widths and depths of the arch vary by this share, teeth stray by so many mm.
-_FORM_SPREAD, _STRAY_MM, _FAR_MM = np.array([0.06, 0.06, 0.12]), 1.2, 3.0
+_FORM_SPREAD, _STRAY_MM, _FAR_MM = np.array([0.06, 0.06, 0.12]), 1.2, 2.5
 
 
 def overjet_and_overbite_mm(mouth: MouthPoints, level_mm: float = LEVEL_MM) -> tuple[float, float]:
