@@ -240,6 +240,8 @@ def _over_line(point: Array, pieces: Array) -> tuple[float, float] | None:
     end = pieces[one, 0 if share[one] < 0 else 1]
     if over > _BEYOND_MM and (pieces == end).all(-1).sum() < 2:
         return None
-    outwards = np.array([-flat[one, 1], flat[one, 0]])  # up cross the direction from left to right
+    normals = np.stack([-flat[:, 1], flat[:, 0]], axis=1) / length[:, None]  # up cross from left to right
+    # Of a corner both pieces are nearest; their mean normal tells its sides (Baerentzen and Aanaes 2005).
+    outwards = normals[away < away[one] + 1e-9].mean(0)
     side = float(np.sign((point - foot[one])[:2] @ outwards))
     return side * float(away[one]), float((point - foot[one])[2])
