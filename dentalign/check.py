@@ -136,12 +136,12 @@ def read_cases(
             folder / "json", splits, planners, source=source, fetch=patient, limits=limits
         )
         lines += found
-        manifest = Manifest(STAGE, tuple(entries), tuple(lines), len(rows))
+        manifest = Manifest(STAGE, tuple(entries), tuple(lines), len(rows), tuple(patient.keep))
         sampler = Sampler(source.buccal_axis, sample, limits)
         mouths: list[Mouth] = []
         teeth_listed = 0
         with MeshStore(source.meshes, limits, patient) as meshes:
-            lines = _without_t2(folder / "json", lines, meshes, sampler)
+            lines = _without_t2(folder / "json", lines, meshes, sampler, patient.keep)
             sampled = clouds.sampled(manifest, meshes, sampler)
             for entry, (mouth, more) in zip(entries, sampled, strict=True):
                 lines += more
@@ -165,14 +165,16 @@ def read_cases(
     return CheckResult(sorted(lines), totals, counts, found_remarks, by_planner)
 
 
-def _without_t2(json_dir: Path, lines: list[LeftOut], meshes: MeshStore, sampler: Sampler) -> list[LeftOut]:
+def _without_t2(
+    json_dir: Path, lines: list[LeftOut], meshes: MeshStore, sampler: Sampler, keep: Sequence[str]
+) -> list[LeftOut]:
     """Read cases without T2 as `dentalign predict` does, to list also what it would leave out of them."""
     cases = {line.case_id: line for line in lines if line.code == _NO_T2}
     lines = [line for line in lines if line.case_id not in cases]
     for case_id, line in cases.items():
         findings, file = Findings(case_id, line.stage), json_dir / f"{case_id}.json"
         try:
-            document = case_document.read(file, case_id, ends_only=True)
+            document = case_document.read(file, case_id, ends_only=True, keep=keep)
             read_case(document, str(file), meshes, sampler, findings, plan=False)
             lines.append(line)
         except CaseDefect as defect:

@@ -285,7 +285,10 @@ def _predictor_options(
         "fetch": given.fetch,
         "planning": given.planning,
         "look": Thresholds(
-            given.predict.look_above_mm, given.predict.look_overlap_mm, given.predict.look_occlusal_mm
+            given.predict.look_above_mm,
+            given.predict.look_overlap_mm,
+            given.predict.look_occlusal_mm,
+            given.predict.look_apex_mm,
         ),
     }
 
@@ -641,8 +644,11 @@ def pseudonymise_(
     from dentalign import settings
     from dentalign.pseudonymise import pseudonymise
 
-    limits = settings.load(params_file, "limits").limits
-    done = pseudonymise(source, dest, cases=cases, map_file=map_file, planners_file=planners, limits=limits)
+    given = settings.load(params_file, "fetch", "limits")
+    done = pseudonymise(
+        source, dest, cases=cases, map_file=map_file, planners_file=planners, limits=given.limits,
+        keep=given.fetch.keep,
+    )  # fmt: skip
     _print_left_out(done.lines)
     typer.echo(f"pseudonymise: {done} -> {dest}", err=True)
 

@@ -43,6 +43,9 @@ LANDMARK_NAMES = (
     *EDGE_POINTS,  # incisors: the farthest points in these directions, so that one is the highest in any pose
 )
 
+# Points of a tooth that a planning system's export may give, see `cases.exported_points`.
+EXPORTED_NAMES = (*LANDMARK_NAMES[:10], "facial_gingival_margin", "root_apex")
+
 Bools = NDArray[np.bool_]
 
 _FLIP = np.array([-1.0, 1.0, 1.0])
@@ -64,6 +67,9 @@ class Mouth:
     planner : code of who planned T2, such as planner-01; "" if unknown
     landmarks : (32, L, 3) float32, points of the crown in the order of LANDMARK_NAMES, tooth-local mm; NaN
                 where absent
+    exported_landmarks : (32, E, 3) float32, points that the export gives and `fetch.keep` keeps, in the order
+                         of EXPORTED_NAMES, tooth-local mm; NaN where absent
+    bolton_mm : (32,) float32, mesiodistal width that the export gives for Bolton's analysis; NaN where absent
     """
 
     points: NDArray[np.float32]
@@ -78,6 +84,10 @@ class Mouth:
     landmarks: NDArray[np.float32] = field(
         default_factory=lambda: np.full((SLOT_COUNT, len(LANDMARK_NAMES), 3), np.nan, np.float32)
     )
+    exported_landmarks: NDArray[np.float32] = field(
+        default_factory=lambda: np.full((SLOT_COUNT, len(EXPORTED_NAMES), 3), np.nan, np.float32)
+    )
+    bolton_mm: NDArray[np.float32] = field(default_factory=lambda: np.full(SLOT_COUNT, np.nan, np.float32))
 
     @classmethod
     def empty(cls, points: int = 0, case_id: str = "", split: str = "") -> "Mouth":
@@ -105,6 +115,8 @@ class Mouth:
             present=self.present & ~gone,
             dropped=self.dropped | gone,
             landmarks=np.where(gone[:, None, None], np.float32(np.nan), self.landmarks),
+            exported_landmarks=np.where(gone[:, None, None], np.float32(np.nan), self.exported_landmarks),
+            bolton_mm=np.where(gone, np.float32(np.nan), self.bolton_mm),
         )
 
     def mirrored(self) -> "Mouth":
@@ -124,6 +136,8 @@ class Mouth:
             fdi=self.fdi[MIRRORED_SLOT],
             dropped=self.dropped[MIRRORED_SLOT],
             landmarks=self.landmarks[MIRRORED_SLOT] * _FLIP.astype(np.float32),
+            exported_landmarks=self.exported_landmarks[MIRRORED_SLOT] * _FLIP.astype(np.float32),
+            bolton_mm=self.bolton_mm[MIRRORED_SLOT],
             latents=None,
         )
 

@@ -76,6 +76,7 @@ def pseudonymise(
     map_file: Path | None = None,
     planners_file: Path | None = None,
     limits: Limits | None = None,
+    keep: Sequence[str] = (),
 ) -> PseudonymiseResult:
     """Write the listed cases of a case store to `dest` under pseudonyms, by the key in DENTALIGN_ID_KEY.
 
@@ -87,6 +88,7 @@ def pseudonymise(
     cases    : case list (CSV); default: `cases.csv` of the store, else all cases in json/
     map_file : CSV `pseudonym,case_id` to write, readable only by its owner
     planners_file : CSV `code,planner` to write, likewise
+    keep     : `fetch.keep`, the kinds of points that the copies keep beside the poses
     raises   : ParamError if the key is too short, or a path is not allowed for `dest` or one of these files;
                DentalignError if `dest` contains something else, or the store cannot be read; NothingUsable if
                no case can be carried over
@@ -98,7 +100,7 @@ def pseudonymise(
     named = {keyed_hash("case", case.case_id, key): case for case in listed}
     named = dict(sorted(named.items()))  # no order of files or times tells that of the ids
     documents, meshes = LocalSource(source / "json"), LocalSource(_mesh_folder(source))
-    copier = _Copier(documents, meshes, dest, limits or Limits(), code_digest(__file__))
+    copier = _Copier(documents, meshes, dest, limits or Limits(), code_digest(__file__), tuple(keep))
     _claim(dest, key)
     if map_file is not None:
         rows = [[name, case.case_id] for name, case in named.items()]
@@ -190,6 +192,7 @@ class _Copier:
     dest: Path
     limits: Limits
     code: str
+    keep: tuple[str, ...]
 
     def __call__(self, case_id: str, name: str) -> _Copy:
         document, meshes = self.dest / "json" / f"{name}.json", self.dest / "stl" / name
@@ -204,7 +207,7 @@ class _Copier:
             note.unlink(missing_ok=True)
             given = self.documents.spelled(f"{case_id}.json")
             data = self.documents.read(given, int(self.limits.max_json_mb * 1e6))
-            read = case_document.parse(data, case_id, max_mb=self.limits.max_json_mb)
+            read = case_document.parse(data, case_id, max_mb=self.limits.max_json_mb, keep=self.keep)
         except CaseDefect as defect:
             for earlier in (document, note):
                 earlier.unlink(missing_ok=True)
@@ -252,7 +255,7 @@ class _Copier:
     def _state(self, case_id: str, files: list[str]) -> str:
         """Digest that changes when a file of the case does, the limits, or the program; raises CaseDefect."""
         given = self.documents.spelled(f"{case_id}.json")
-        parts = [self.code, self.limits.model_dump_json(), self.documents.version(given)]
+        parts = [self.code, self.limits.model_dump_json(), *self.keep, self.documents.version(given)]
         for file in files:
             try:
                 parts.append(f"{file} {self.meshes.version(f'{case_id}/{file}')}")

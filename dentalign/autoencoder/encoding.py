@@ -13,7 +13,7 @@ from dentalign.autoencoder.encoder import Encoder, EncoderConfig
 from dentalign.autoencoder.neighbours import nearest_neighbours
 from dentalign.autoencoder.settings import EncoderFile
 from dentalign.dataset import mouth_store
-from dentalign.dataset.mouth_store import Layout, MouthStore
+from dentalign.dataset.mouth_store import MouthStore
 from dentalign.errors import DentalignError
 from dentalign.files import weights
 from dentalign.files.hashing import sha256_file
@@ -82,7 +82,7 @@ def encode_shard(clouds: str | Path, settings: EncoderFile, out: str | Path, eng
         attributes = {"shard": source.attributes["shard"], "encoder_sha256": sha256}
         how = (str(file.resolve() if remote else file), sha256, device, settings.threads)
         calls = ((*how, source.mouth(index)) for index in range(len(source)))
-        layout = Layout(source.layout.points, config.features)
+        layout = replace(source.layout, features=config.features)
         with (
             mouth_store.create(out, layout, attributes) as writer,
             closing(pool.starmap(encode_mouth, calls, engine, gpu=device == "cuda")) as encoded,

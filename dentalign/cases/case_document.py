@@ -1,13 +1,15 @@
 """Parser of the planning system's JSON, with the allow-list of its fields.
 
-Only the fields of the models in this module are kept. Free text is neither kept nor quoted in errors, because
-it may be a name or a date of birth. Where a number is expected, anything else becomes null (NaN for T2Stage),
-and so does a number beyond 1e5 or -1e5.
+Only the fields of the models in this module are kept; points of teeth only if asked for. Free text is neither
+kept nor quoted in errors, because it may be a name or a date of birth. Where a number is expected, anything
+else becomes null (NaN for T2Stage), and so does a number beyond 1e5 or -1e5.
 """
 
+import functools
 import json
 import math
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +31,17 @@ from dentalign.errors import CaseDefect
 LARGEST_NUMBER = 1e5
 # Values in a document: 64 MB of "{}," would be 2 GB of Python objects. A real case has some ten thousand.
 MOST_VALUES = 2_000_000
+# Coordinate of a point in the frame of its tooth, mm: no tooth is as long.
+LARGEST_LOCAL_MM = 40.0
+# Points of a tooth, tooth-local mm, that are kept if asked for: kind -> keys in `Landmarks` and `Bolton`.
+POINTS: dict[str, tuple[str, ...]] = {
+    "landmarks": (
+        "MCPoint", "DCPoint", "MEPoint", "DEPoint", "BCPoint", "DBCPoint", "LCPoint", "MLCPoint", "DLCPoint",
+        "FAPoint", "FEGJPoint",
+    ),
+    "root_apex": ("MRAPoint",),
+    "bolton": ("toothBoltonStartPoint", "toothBoltonEndPoint"),
+}  # fmt: skip
 
 _NUMBER = re.compile(r"[+-]?(\d{1,32}\.?\d{0,32}|\.\d{1,32})(e[+-]?\d{1,4})?", re.IGNORECASE | re.ASCII)
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
@@ -49,6 +62,11 @@ def _number(value: object) -> float | None:
     except OverflowError:
         number = math.inf if value > 0 else -math.inf
     return None if math.isfinite(number) and abs(number) > LARGEST_NUMBER else number
+
+
+def _local_mm(value: object) -> float | None:
+    number = _number(value)
+    return number if number is not None and abs(number) <= LARGEST_LOCAL_MM else None
 
 
 def _mapping(value: object) -> dict[str, Any] | None:
@@ -99,8 +117,30 @@ class Pose(Part):
     rotation: Annotated[Quaternion | None, BeforeValidator(_mapping)] = None
 
 
+class LocalPoint(Part):
+    """Point in the frame of its tooth, mm; None for what is no number, or beyond LARGEST_LOCAL_MM."""
+
+    x: Annotated[float | None, BeforeValidator(_local_mm)] = None
+    y: Annotated[float | None, BeforeValidator(_local_mm)] = None
+    z: Annotated[float | None, BeforeValidator(_local_mm)] = None
+
+
 MaybePose = Annotated[Pose | None, BeforeValidator(_pose)]
+AnyPoint = Annotated[LocalPoint, BeforeValidator(lambda point: _mapping(point) or {})]
+TeethPoints = dict[str, dict[str, AnyPoint]] | None
 TeethPoses = dict[str, MaybePose] | None
+
+
+def _points_asked_for(value: object, info: ValidationInfo, *kinds: str) -> dict[str, Any] | None:
+    """Points of the teeth by FDI number and key: those of the kinds that the context asks for."""
+    asked = [name for kind in kinds if kind in (info.context or {}).get("keep", ()) for name in POINTS[kind]]
+    teeth = {}
+    for fdi, points in (_mapping(value) or {}).items() if asked else ():
+        kept = {name: point for name, point in (_mapping(points) or {}).items() if name in asked}
+        kept = {name: point for name, point in kept.items() if point not in (None, {})}
+        if kept and _TOOTH.fullmatch(fdi):
+            teeth[fdi] = kept
+    return teeth or None
 
 
 class _Sparse(Part):
@@ -117,6 +157,7 @@ class Stage(_Sparse):
     mandible, maxilla : jaw -> head
     teeth, teeth_head : tooth-local -> head
     teeth_jaw         : tooth-local -> jaw of the tooth
+    landmarks         : at T1, points of each tooth that `parse` was asked to keep
     """
 
     stage: Number = Field(None, alias="Stage")
@@ -125,6 +166,7 @@ class Stage(_Sparse):
     teeth: TeethPoses = Field(None, alias="ToothTransforms")
     teeth_head: TeethPoses = Field(None, alias="RelativeToothTransformsHead")
     teeth_jaw: TeethPoses = Field(None, alias="RelativeToothTransforms")
+    landmarks: TeethPoints = Field(None, alias="Landmarks")
 
     @field_validator("teeth", "teeth_head", "teeth_jaw", mode="before")
     @classmethod
@@ -135,6 +177,11 @@ class Stage(_Sparse):
             info.context["unknown_tooth_keys"].update(teeth.keys() - kept.keys())
         return kept or None
 
+    @field_validator("landmarks", mode="before")
+    @classmethod
+    def _only_points(cls, value: object, info: ValidationInfo) -> dict[str, Any] | None:
+        return _points_asked_for(value, info, "landmarks", "root_apex")
+
 
 MaybeStage = Annotated[Stage, BeforeValidator(lambda stage: _mapping(stage) or {})]
 
@@ -144,6 +191,7 @@ class CaseDocument(_Sparse):
 
     t2_stage           : None if absent, NaN if present but not a number
     mandible, maxilla  : jaw -> head, for treatment stages that have no jaw pose of their own
+    bolton             : both ends of the width of each tooth, if `parse` was asked to keep them
     unknown_tooth_keys : number of different tooth keys that are not numbers; not serialised
     """
 
@@ -152,11 +200,23 @@ class CaseDocument(_Sparse):
     mandible: MaybePose = Field(None, alias="mandibularRelativeTransform")
     maxilla: MaybePose = Field(None, alias="maxillaRelativeTransform")
     staging: list[MaybeStage] = Field(alias="Staging")
+    bolton: TeethPoints = Field(None, alias="Bolton")
     unknown_tooth_keys: int = Field(0, exclude=True)
+
+    @field_validator("bolton", mode="before")
+    @classmethod
+    def _only_points(cls, value: object, info: ValidationInfo) -> dict[str, Any] | None:
+        return _points_asked_for(value, info, "bolton")
 
 
 def parse(
-    data: bytes, case_id: str, file: str = "", max_mb: float = math.inf, *, ends_only: bool = False
+    data: bytes,
+    case_id: str,
+    file: str = "",
+    max_mb: float = math.inf,
+    *,
+    ends_only: bool = False,
+    keep: Collection[str] = (),
 ) -> CaseDocument:
     """Parse the JSON of a case: the planning system's export, or a case that was sanitised before.
 
@@ -165,9 +225,10 @@ def parse(
     file      : path or URL, for the errors
     max_mb    : largest size of `data`, MB
     ends_only : if True, the treatment stages between T1 and T2 come out empty, which saves most of the time
+    keep      : kinds of POINTS to keep; those of teeth at T1 only
     raises    : CaseDefect, which quotes no content of the JSON except a CaseID that is a valid file name
     """
-    values = _load(data, file, max_mb)
+    values = _load(data, file, max_mb, keep)
     inside = values.get("CaseID")
     if inside is not None and (isinstance(inside, bool) or str(inside).strip() != case_id):
         raise _case_id_differs(str(inside).strip(), file)
@@ -184,10 +245,12 @@ def parse(
     if ends_only:
         ends = {0, position_of_t2(_t2_stage(values.get("T2Stage")), len(stages))}
         stages = [stage if index in ends else {} for index, stage in enumerate(stages)]
+    if keep:
+        stages = [stages[0], *({**(_mapping(stage) or {}), "Landmarks": None} for stage in stages[1:])]
     unknown: set[str] = set()
     document = CaseDocument.model_validate(
         {**values, "Staging": stages, "CaseID": case_id, "unknown_tooth_keys": 0},
-        context={"unknown_tooth_keys": unknown},
+        context={"unknown_tooth_keys": unknown, "keep": keep},
     )
     return document.model_copy(update={"unknown_tooth_keys": len(unknown)})
 
@@ -227,7 +290,12 @@ def canonical(document: CaseDocument) -> bytes:
 
 
 def read(
-    path: str | Path, case_id: str, max_mb: float = math.inf, *, ends_only: bool = False
+    path: str | Path,
+    case_id: str,
+    max_mb: float = math.inf,
+    *,
+    ends_only: bool = False,
+    keep: Collection[str] = (),
 ) -> CaseDocument:
     """Parse a local file, see `parse`; raises CaseDefect, also if the file cannot be read."""
     limit = None if math.isinf(max_mb) else int(max_mb * 1e6)
@@ -237,7 +305,7 @@ def read(
     except OSError as error:
         seen = f"cannot be read: {error.strerror or type(error).__name__}"
         raise CaseDefect("not_found", seen, "put the file there", file=str(path)) from error
-    return parse(data, case_id, str(path), max_mb, ends_only=ends_only)
+    return parse(data, case_id, str(path), max_mb, ends_only=ends_only, keep=keep)
 
 
 # First bytes of a file that is no JSON -> what it is, and the fix.
@@ -249,7 +317,7 @@ _NOT_JSON = {
 }
 
 
-def _load(data: bytes, file: str, max_mb: float) -> dict[str, Any]:
+def _load(data: bytes, file: str, max_mb: float, keep: Collection[str]) -> dict[str, Any]:
     def defect(code: str, seen: str, fix: str) -> CaseDefect:
         return CaseDefect(code, seen, fix, file=file)
 
@@ -263,7 +331,9 @@ def _load(data: bytes, file: str, max_mb: float) -> dict[str, Any]:
         raise defect("too_many_values", f"more than {MOST_VALUES} values", "export one case per file")
     try:
         text = data.decode("utf-8-sig")
-        values = json.loads(text, parse_int=_integer, object_pairs_hook=_without_doubles)
+        asked = {name for kind in keep for name in (*_POINT_FIELDS, *POINTS[kind])}
+        without_doubles = functools.partial(_without_doubles, kept=_KEPT | asked)
+        values = json.loads(text, parse_int=_integer, object_pairs_hook=without_doubles)
     except UnicodeDecodeError as error:
         raise defect("not_utf8", f"byte {error.start} is not UTF-8", "export it as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -289,12 +359,12 @@ class _DoubleKeyError(Exception):
     """An allow-listed key occurs twice in one object: which value is right would be a guess."""
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_doubles(pairs: list[tuple[str, Any]], kept: Collection[str]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         seen: set[str] = set()
         for key, _ in pairs:
-            if key in seen and (key in _KEPT or _TOOTH.fullmatch(key)):
+            if key in seen and (key in kept or _TOOTH.fullmatch(key)):
                 raise _DoubleKeyError
             seen.add(key)
     return values
@@ -314,8 +384,9 @@ def _finite(value: Any) -> Any:
     return value
 
 
+_POINT_FIELDS = {"Landmarks", "Bolton"}  # which are kept only if they are asked for
 _KEPT = {
     field.alias or name
     for model in (CaseDocument, Stage, Pose, Quaternion)
     for name, field in model.model_fields.items()
-}
+} - _POINT_FIELDS

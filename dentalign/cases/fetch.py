@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -95,7 +95,7 @@ def fetch_cases(
         store = stack.enter_context(open_source(source, fetch))
         part = stack.enter_context(atomic.replacing(out))
         part.mkdir()
-        one = _Fetcher(store, limits.max_json_mb)
+        one = _Fetcher(store, limits.max_json_mb, fetch.keep)
         calls = ((case,) for case in listed)
         outcomes = stack.enter_context(
             closing(pool.starmap_threads(one, calls, fetch.concurrency, store.close))
@@ -138,12 +138,12 @@ def write_left_out(path: str | Path, lines: Iterable[LeftOut], listed: Iterable[
 class _Fetcher:
     """Fetches one case through the cache; safe to use from several threads."""
 
-    def __init__(self, source: CaseSource, max_mb: float):
-        self._source = source
+    def __init__(self, source: CaseSource, max_mb: float, keep: Sequence[str]):
+        self._source, self._keep_points = source, keep
         self._limit, self._max_mb = int(max_mb * 1e6), max_mb
         self._cache = state_dir() / "fetch" / hashing.sha256(source.prefix)[:32]
         # Documents that another version of the allow-list let through are fetched again.
-        self._rules = hashing.sha256_file(case_document.__file__)
+        self._rules = " ".join([hashing.sha256_file(case_document.__file__), *sorted(set(keep))])
 
     def __call__(self, case: ListedCase) -> _Outcome:
         usual = f"{case.case_id}.json"
@@ -155,7 +155,9 @@ class _Fetcher:
                 return _Outcome(case, cached, unchanged=True)
             assert content is not None
             file = self._source.location(name)
-            document = case_document.parse(content.data, case.case_id, file, self._max_mb)
+            document = case_document.parse(
+                content.data, case.case_id, file, self._max_mb, keep=self._keep_points
+            )
         except CaseDefect as defect:
             if not isinstance(defect, Unreachable) or defect.code == "not_found":
                 (self._cache / usual).unlink(missing_ok=True)  # what the source no longer has

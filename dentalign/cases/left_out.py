@@ -50,8 +50,10 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-# Reason codes of lines that concern no tooth at T1 and are in no count of teeth.
-NO_TEETH_OF_T1 = frozenset({"t2_only", "unknown_tooth_key", "no_tooth", "not_a_crown"})
+# Reason codes of lines that leave out no tooth at T1 and are in no count of teeth.
+NO_TEETH_OF_T1 = frozenset(
+    {"t2_only", "unknown_tooth_key", "no_tooth", "not_a_crown", "bad_point", "point_off_crown"}
+)
 
 
 @dataclass(frozen=True)

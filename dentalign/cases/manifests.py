@@ -12,7 +12,7 @@ from dentalign.cases.left_out import LeftOut, from_list, to_list
 from dentalign.errors import DentalignError
 from dentalign.files import atomic
 from dentalign.files.hashing import sha256
-from dentalign.mouth import T1, T2, Mouth
+from dentalign.mouth import EXPORTED_NAMES, T1, T2, Mouth
 from dentalign.teeth import SLOT_COUNT
 
 FORMAT_VERSION = 3
@@ -40,12 +40,14 @@ class Manifest:
     cases    : sorted by id
     left_out : lines of cases and unusable rows that belong to the shard
     listed   : number of rows of the case list that belong to the shard
+    keep     : `fetch.keep`, the kinds of points that the mouths may have from their export
     """
 
     shard: str
     cases: tuple[ManifestCase, ...]
     left_out: tuple[LeftOut, ...]
     listed: int
+    keep: tuple[str, ...] = ()
 
     def save(self, path: str | Path) -> None:
         """Write the manifest; the same content gives the same bytes."""
@@ -53,6 +55,7 @@ class Manifest:
             "format_version": FORMAT_VERSION,
             "shard": self.shard,
             "listed": self.listed,
+            **({"keep": self.keep} if self.keep else {}),
             "cases": [_as_json(case) for case in sorted(self.cases, key=lambda case: case.mouth.case_id)],
             "left_out": to_list(self.left_out),
         }
@@ -74,7 +77,8 @@ class Manifest:
                 raise ValueError("damaged")
             cases = tuple(_from_json(case) for case in document["cases"])
             left_out = tuple(from_list(document["left_out"]))
-            return cls(str(document["shard"]), cases, left_out, int(document["listed"]))
+            keep = tuple(document.get("keep", ()))
+            return cls(str(document["shard"]), cases, left_out, int(document["listed"]), keep)
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = type(error).__name__
             raise DentalignError(
@@ -97,6 +101,7 @@ def _as_json(case: ManifestCase) -> dict[str, Any]:
             "mesh_sha256": case.mesh_sha256.get(slot),
             "t1": mouth.pose[T1, slot].tolist() if mouth.present[T1, slot] else None,
             "t2": mouth.pose[T2, slot].tolist() if mouth.present[T2, slot] else None,
+            **_exported(mouth, slot),
         }
         for slot in range(SLOT_COUNT)
         if mouth.present[:, slot].any() or mouth.dropped[slot]
@@ -108,6 +113,15 @@ def _as_json(case: ManifestCase) -> dict[str, Any]:
         "teeth_at_t1": case.teeth_at_t1,
         "teeth": teeth,
     }
+
+
+def _exported(mouth: Mouth, slot: int) -> dict[str, Any]:
+    """What the export gives of a tooth beside its poses, without what is absent; mm."""
+    points = zip(EXPORTED_NAMES, mouth.exported_landmarks[slot].tolist(), strict=True)
+    found = {name: point for name, point in points if np.isfinite(point).all()}
+    width = float(mouth.bolton_mm[slot])
+    kept: dict[str, Any] = {"exported": found} if found else {}
+    return kept | ({"bolton_mm": width} if np.isfinite(width) else {})
 
 
 def _from_json(case: dict[str, Any]) -> ManifestCase:
@@ -122,4 +136,7 @@ def _from_json(case: dict[str, Any]) -> ManifestCase:
                 mouth.present[stage, slot], mouth.pose[stage, slot] = True, np.array(tooth[name])
         if tooth["mesh_sha256"] is not None:
             hashes[slot] = str(tooth["mesh_sha256"])
+        for name, point in tooth.get("exported", {}).items():
+            mouth.exported_landmarks[slot, EXPORTED_NAMES.index(name)] = point
+        mouth.bolton_mm[slot] = tooth.get("bolton_mm", np.nan)
     return ManifestCase(mouth, hashes, int(case["teeth_at_t1"]))

@@ -12,6 +12,7 @@ import numpy as np
 from dentalign.cases import frame_check, plan_check
 from dentalign.cases.case_document import CaseDocument
 from dentalign.cases.crowns import Sampler, read_crowns
+from dentalign.cases.exported_points import with_exported
 from dentalign.cases.findings import Findings
 from dentalign.cases.poses import stage_poses, t2_position
 from dentalign.cases.settings import BuccalAxis, Limits
@@ -78,7 +79,8 @@ def read_poses(
     mouth = place(poses)
     findings.refuse_what_is_left(mouth, limits, file, plan=plan)
     findings.add(*(_t2_only(number, file) for number in poses.t2_only))
-    return _verified(in_our_frame(mouth, buccal_axis), file, limits, findings, plan)
+    mouth = _verified(in_our_frame(mouth, buccal_axis), file, limits, findings, plan)
+    return with_exported(mouth, document, file, buccal_axis, findings)
 
 
 def read_case(

@@ -85,6 +85,7 @@ def make_manifests(
                     tuple(entry for entry in entries if shard_of(entry.mouth.case_id) == shard),
                     tuple(line for line in lines_before + lines if shard_of(line.case_id) == shard),
                     sum(shard_of(row) == shard for row in listed),
+                    tuple(sorted(set(fetch.keep))),
                 ).save(path_of(folder, shard))
     return ManifestCounts(
         cases=len(entries),
@@ -113,7 +114,7 @@ def read_cases(
     """
     cases = [(case_id, splits[case_id], planners.get(case_id, "")) for case_id in sorted(splits)]
     with MeshStore(source.meshes, limits, fetch) as meshes:
-        reader = _Reader(Path(json_dir), meshes, source.buccal_axis, limits)
+        reader = _Reader(Path(json_dir), meshes, source.buccal_axis, limits, tuple(fetch.keep))
         if meshes.is_local:
             workers = 1 if len(cases) < _FEW_CASES else 0
             results = worker_pool.starmap(reader, cases, "local", workers)
@@ -149,12 +150,13 @@ class _Reader:
     meshes: MeshStore
     buccal_axis: BuccalAxis
     limits: Limits
+    keep: tuple[str, ...]
 
     def __call__(self, case_id: str, split: str, planner: str) -> _ReadCase:
         read = _ReadCase(Findings(case_id, STAGE))
         file = str(self.json_dir / f"{case_id}.json")
         try:
-            document = case_document.read(file, case_id, ends_only=True)
+            document = case_document.read(file, case_id, ends_only=True, keep=self.keep)
             mouth = read_poses(document, file, self.buccal_axis, self.limits, read.findings)
             hashes = self._hashes(mouth, read)
             mouth = mouth.dropping(set(np.flatnonzero(mouth.present[T1]).tolist()) - hashes.keys())

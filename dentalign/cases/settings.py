@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from dentalign.params import NotNegative, NotNegativeFloat, Positive, PositiveFloat, Section, Share
 
 BuccalAxis = Literal["+y", "-y"]
+Keep = Literal["landmarks", "bolton", "root_apex"]
 
 
 def _moved(value: str) -> str:
@@ -34,13 +35,17 @@ class Source(Section):
 
 
 class Fetch(Section):
-    """Section `fetch`: requests to a server."""
+    """Section `fetch`: requests to a server, and what of an export is kept beside the poses.
+
+    keep : kinds of points to keep, see `case_document.POINTS`; none by default
+    """
 
     concurrency: Positive = 8
     timeout_s: PositiveFloat = 30.0
     retries: NotNegative = 4
     backoff_s: PositiveFloat = 0.5
     max_failed_share: Share = 0.2
+    keep: list[Keep] = Field(default=[])
 
 
 class Limits(Section):

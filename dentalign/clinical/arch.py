@@ -84,7 +84,17 @@ def crowding_mm(mouth: MouthPoints, arch: str) -> float:
         raise NotMeasurable(f"only {len(teeth)} teeth stand between {listed(ends)}")
     start, end = (mouth.at(tooth, "mesial_contact")[:2] for tooth in ends)
     inner = [mouth.at(tooth, f"{side}_contact")[:2] for tooth in teeth for side in ("mesial", "distal")]
-    points = np.array([start, *inner, end])
+    curve = smooth_arch(np.array([start, *inner, end]))
+    available = float(np.linalg.norm(np.diff(curve, axis=0), axis=1).sum())
+    return sum(mouth.width(tooth) for tooth in teeth) - available
+
+
+def smooth_arch(points: Array) -> Array:
+    """Fit the arch of `crowding_mm` to contact points (N, 2), mm; returns points (401, 2) along it.
+
+    The arch begins and ends exactly at the first and the last point.
+    """
+    start, end = points[0], points[-1]
     middle, across = (start + end) / 2, (end - start) / np.linalg.norm(end - start)
     x = (points - middle) @ across
     y = (points - middle) @ [-across[1], across[0]]
@@ -95,8 +105,8 @@ def crowding_mm(mouth: MouthPoints, arch: str) -> float:
     form = np.linalg.lstsq(design, y, rcond=None)[0]
     along = np.linspace(-half, half, 401)
     curve = (along**2 - half**2) * sum(value * along**power for power, value in enumerate(form))
-    available = float(np.hypot(np.diff(along), np.diff(curve)).sum())
-    return sum(mouth.width(tooth) for tooth in teeth) - available
+    outwards = np.array([-across[1], across[0]])
+    return np.asarray(middle + along[:, None] * across + curve[:, None] * outwards)
 
 
 def spee_mm(mouth: MouthPoints, side: str) -> float:

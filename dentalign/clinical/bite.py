@@ -16,9 +16,9 @@ CLASS_LIMIT_MM = 2.0  # half of the width of one cusp
 NEAR_MM = 8.0  # an upper tooth farther from the lower teeth has no antagonist
 _BEYOND_MM = 2.0  # nor has one that stands so far beyond an end of the lower line
 _EDGE = [LANDMARK_INDEX[name] for name in ("edge_mesial", "edge_middle", "edge_distal", *EDGE_POINTS)]
-LEVEL_MM = 0.1  # points of an edge that differ by less are level
+LEVEL_MM = 0.03  # points of an edge that differ by less, which a scanner cannot tell apart, are level
 # Mid-plane: widths and depths of the arch vary by this share, teeth stray by so many mm.
-_FORM_SPREAD, _STRAY_MM, _FAR_MM = np.array([0.06, 0.06, 0.12]), 1.2, 1.5
+_FORM_SPREAD, _STRAY_MM, _FAR_MM = np.array([0.06, 0.06, 0.12]), 1.2, 2.5
 
 
 def overjet_and_overbite_mm(mouth: MouthPoints, level_mm: float = LEVEL_MM) -> tuple[float, float]:
@@ -240,6 +240,8 @@ def _over_line(point: Array, pieces: Array) -> tuple[float, float] | None:
     end = pieces[one, 0 if share[one] < 0 else 1]
     if over > _BEYOND_MM and (pieces == end).all(-1).sum() < 2:
         return None
-    outwards = np.array([-flat[one, 1], flat[one, 0]])  # up cross the direction from left to right
+    normals = np.stack([-flat[:, 1], flat[:, 0]], axis=1) / length[:, None]  # up cross from left to right
+    # Of a corner both pieces are nearest; their mean normal tells its sides (Baerentzen and Aanaes 2005).
+    outwards = normals[away < away[one] + 1e-9].mean(0)
     side = float(np.sign((point - foot[one])[:2] @ outwards))
     return side * float(away[one]), float((point - foot[one])[2])

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from dentalign.clinical.mouth_points import MouthPoints, arch_teeth
+from dentalign.clinical.mouth_points import MouthPoints, NotMeasurable, arch_teeth, listed
 
 
 def overall_percent(mouth: MouthPoints) -> float:
@@ -27,6 +27,21 @@ def anterior_percent(mouth: MouthPoints) -> float:
 def ratios_of_widths(widths: Mapping[int, float]) -> tuple[float, float]:
     """Overall and anterior ratio, percent, of measured widths: FDI number -> mm, of the 24 teeth 6 to 6."""
     return _ratio(widths, 6), _ratio(widths, 3)
+
+
+def exported_percent(mouth: MouthPoints, widths: Mapping[int, float], last: int) -> float:
+    """Bolton's ratio of the widths that an export gives, see `overall_percent`.
+
+    Not measurable where one of the permanent teeth is missing, extracted or primary, or has no width there.
+
+    widths : FDI number -> mm
+    last   : 6 for the overall ratio, 3 for the anterior one
+    """
+    teeth = [*arch_teeth("upper", last), *arch_teeth("lower", last)]
+    mouth.require(*teeth)
+    if without := [fdi for fdi in teeth if fdi not in widths]:
+        raise NotMeasurable(f"the export gives no width of {listed(without)}")
+    return _ratio(widths, last)
 
 
 def _widths(mouth: MouthPoints, last: int) -> dict[int, float]:

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dentalign.geometry.rigid import Array
-from dentalign.mouth import EDGE_POINTS, EDGE_TILTS, LANDMARK_NAMES
+from dentalign.mouth import EDGE_POINTS, EDGE_TILTS, EXPORTED_NAMES, LANDMARK_NAMES
 from dentalign.teeth import PRIMARY, SLOT_COUNT, SLOTS
 
 LANDMARK_INDEX = {name: number for number, name in enumerate(LANDMARK_NAMES)}
 
+EDGE = ("edge_middle", "edge_mesial", "edge_distal")
 _EDGE_MM = 0.7  # the incisal edge is this high
 _CONTACT_MM = 0.15  # the contact area is this deep
 _APART = 0.12  # of the mesiodistal width: cusps of a molar stand at least so far from its middle
@@ -67,6 +68,25 @@ def mouth_landmarks(crowns: Mapping[int, Array], fdi: NDArray[np.uint8]) -> NDAr
     for slot, triangles in crowns.items():
         points[slot] = crown_landmarks(triangles, int(fdi[slot]) or SLOTS[slot])
     return points
+
+
+def with_exported(landmarks: NDArray[np.float32], exported: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Replace landmarks of a crown by those of an export.
+
+    An incisal edge whose middle and both ends are given is that of the export alone: the other points of the
+    edge, which come from the mesh, become NaN.
+
+    landmarks : (L, 3) tooth-local mm, in the order of LANDMARK_NAMES
+    exported  : (E, 3) in the order of EXPORTED_NAMES, NaN where the export gives none
+    """
+    found = landmarks.copy()
+    both = [name for name in EXPORTED_NAMES if name in LANDMARK_INDEX]
+    theirs = exported[[EXPORTED_NAMES.index(name) for name in both]]
+    ours = [LANDMARK_INDEX[name] for name in both]
+    found[ours] = np.where(np.isfinite(theirs).all(1, keepdims=True), theirs, landmarks[ours])
+    if np.isfinite(exported[[EXPORTED_NAMES.index(name) for name in EDGE]]).all():
+        found[[LANDMARK_INDEX[name] for name in EDGE_POINTS]] = np.nan
+    return found
 
 
 @functools.cache

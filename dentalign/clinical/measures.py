@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dentalign.clinical import arch, bite, bolton, inclination, indices
 from dentalign.clinical.mouth_points import SIDES, MouthPoints, NotMeasurable, mouth_points
 from dentalign.geometry.rigid import Array
+from dentalign.teeth import SLOTS
 
 FORMAT_VERSION = 1  # of the JSON of a case
 
@@ -25,6 +26,8 @@ NORMAL_RANGE: dict[str, tuple[float, float]] = {
     "lower_midline_mm": (-1.0, 1.0),
     "bolton_overall_percent": (89.39, 93.21),
     "bolton_anterior_percent": (75.55, 78.85),
+    "bolton_exported_overall_percent": (89.39, 93.21),
+    "bolton_exported_anterior_percent": (75.55, 78.85),
     "par": (0.0, 5.0),
 } | {
     f"{name}_{where}_mm": limits
@@ -47,6 +50,7 @@ def measure(
     pose: Array,
     present: NDArray[np.bool_],
     fdi: NDArray[np.integer] | None = None,
+    bolton_mm: NDArray[np.floating] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Measure a mouth at one time.
 
@@ -54,6 +58,7 @@ def measure(
     pose      : (32, 4, 4) tooth-local -> head, mm
     present   : (32,) bool, teeth that stand
     fdi       : (32,) FDI numbers in the file, 55 in the slot of 15; by default all teeth are permanent
+    bolton_mm : (32,) widths that the export gives, NaN where absent; with some there are also OF_EXPORT
     returns   : {"measures": name -> number, list or dict; "not_measurable": name -> reason}. Every name is in
                 one of the two; lengths are rounded to micrometres
     """
@@ -63,7 +68,9 @@ def measure(
         mouth = mouth_points(landmarks, pose, present, fdi)
     except NotMeasurable as reason:
         return {"measures": {}, "not_measurable": {name: str(reason) for name in NAMES}}
-    for names, compute in _MEASURES:
+    widths = {} if bolton_mm is None else dict(zip(SLOTS, bolton_mm.tolist(), strict=True))
+    widths = {tooth: width for tooth, width in widths.items() if width > 0}  # not NaN
+    for names, compute in [*_MEASURES, *(_of_export(widths) if widths else ())]:
         try:
             measures |= {name: _rounded(value) for name, value in compute(mouth).items()}
         except NotMeasurable as reason:
@@ -144,5 +151,28 @@ def _list() -> list[tuple[tuple[str, ...], _Compute]]:
     return found
 
 
+def _of_export(widths: dict[int, float]) -> list[tuple[tuple[str, ...], _Compute]]:
+    """Measures of the widths that an export gives, FDI number -> mm, beside those of the crowns."""
+
+    def of_crowns(mouth: MouthPoints) -> dict[str, dict[str, float]]:
+        there = [fdi for fdi in widths if mouth.is_there(fdi)]
+        return {
+            "tooth_width_mm": {str(fdi): mouth.width(fdi) for fdi in there},
+            "tooth_width_exported_mm": {str(fdi): widths[fdi] for fdi in there},
+        }
+
+    ratios = {"overall": 6, "anterior": 3}
+    return [
+        *(
+            _number(
+                f"bolton_exported_{name}_percent", partial(bolton.exported_percent, widths=widths, last=last)
+            )
+            for name, last in ratios.items()
+        ),
+        (("tooth_width_mm", "tooth_width_exported_mm"), of_crowns),
+    ]
+
+
 _MEASURES = _list()
 NAMES = tuple(name for names, _ in _MEASURES for name in names)
+OF_EXPORT = tuple(name for names, _ in _of_export({}) for name in names)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dentalign.clinical.landmarks import LANDMARK_INDEX
-from dentalign.clinical.measures import FORMAT_VERSION, NAMES, NORMAL_RANGE, off_norm
+from dentalign.clinical.measures import FORMAT_VERSION, NAMES, NORMAL_RANGE, OF_EXPORT, off_norm
 from dentalign.clinical.mouth_points import QUADRANTS, SIDES, arch_teeth
 from dentalign.files import atomic, csv_table
 from dentalign.mouth import T1, Mouth
@@ -37,7 +37,8 @@ def write(out: Path, case_id: str, states: States) -> list[Path]:
 def rows(states: States) -> list[dict[str, object]]:
     """Make the table, a row per measure and, for tip, torque and the indices, per tooth or part."""
     found = []
-    for name in NAMES:
+    told = {name for state in states.values() for part in state.values() for name in part}
+    for name in (*NAMES, *(name for name in OF_EXPORT if name in told)):
         parts = [part for state in states.values() for part in _parts(state["measures"].get(name))]
         for part in sorted(set(parts)) or [""]:
             row: dict[str, object] = {"measure": f"{name}.{part}" if part else name}

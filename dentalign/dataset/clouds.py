@@ -65,7 +65,7 @@ def make_clouds(
     """
     shard = Manifest.load(manifest)
     left_out = list(shard.left_out)
-    layout = Layout(sampler.sample.points)
+    layout = Layout(sampler.sample.points, exported=bool(shard.keep))
     with (
         mouth_store.create(out, layout, {"shard": shard.shard}) as writer,
         # closing, so that an interruption does not wait for every case

@@ -1,7 +1,8 @@
 """HDF5 files with one mouth per row: clouds or latents of a shard, or latents of all shards.
 
 Frames and units are those of `Mouth`: `points` and `landmarks` tooth-local mm; `t1/pose`, `t2/pose`
-tooth-local -> head, mm. The attribute `landmark_names` has the names of the landmarks in their order. HDF5
+tooth-local -> head, mm. The attribute `landmark_names` has the names of the landmarks in their order. With
+`fetch.keep` there are also `exported_landmarks`, named by `exported_landmark_names`, and `bolton_mm`. HDF5
 has a checksum (Fletcher-32) of every chunk and of its own structures, so reading a damaged file raises an
 error that names the file.
 """
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from dentalign.dataset.hdf5_stream import TellsLater
 from dentalign.errors import DentalignError
 from dentalign.files.atomic import replacing
-from dentalign.mouth import LANDMARK_NAMES, Mouth, Mouths
+from dentalign.mouth import EXPORTED_NAMES, LANDMARK_NAMES, Mouth, Mouths
 from dentalign.running.locks import exclusive
 from dentalign.teeth import SLOT_COUNT, SLOTS
 
@@ -46,10 +47,12 @@ class Layout:
 
     points   : P, number of points per tooth
     features : F, number of features per point in a latent; 0 for clouds without latents
+    exported : True if there are columns of what the export gives beside the poses (`fetch.keep`)
     """
 
     points: int
     features: int = 0
+    exported: bool = False
 
     def columns(self) -> dict[str, tuple[tuple[int, ...], Any]]:
         """Columns of the file: name -> (shape of one row, dtype)."""
@@ -61,6 +64,9 @@ class Layout:
             "points": ((SLOT_COUNT, self.points, 3), np.float32),
             "landmarks": ((SLOT_COUNT, len(LANDMARK_NAMES), 3), np.float32),
         }
+        if self.exported:
+            columns["exported_landmarks"] = ((SLOT_COUNT, len(EXPORTED_NAMES), 3), np.float32)
+            columns["bolton_mm"] = (teeth, np.float32)
         for stage in ("t1", "t2"):
             columns[f"{stage}/mask"] = (teeth, np.bool_)
             columns[f"{stage}/pose"] = ((SLOT_COUNT, 4, 4), np.float64)
@@ -112,7 +118,7 @@ class MouthWriter:
     def append(self, mouth: Mouth) -> None:
         """Add one mouth; raises ValueError where its points or latents do not fit the layout."""
         features = 0 if mouth.latents is None else mouth.latents.shape[-1]
-        if Layout(mouth.points.shape[1], features) != self.layout:
+        if (mouth.points.shape[1], features) != (self.layout.points, self.layout.features):
             raise ValueError(
                 f"{mouth.case_id}: {mouth.points.shape[1]} points and {features} features per point; "
                 f"the file has {self.layout.points} and {self.layout.features}"
@@ -123,6 +129,8 @@ class MouthWriter:
             "dropped": mouth.dropped,
             "points": mouth.points,
             "landmarks": mouth.landmarks,
+            "exported_landmarks": mouth.exported_landmarks,
+            "bolton_mm": mouth.bolton_mm,
         }
         for number, stage in enumerate(("t1", "t2")):
             values |= {f"{stage}/mask": mouth.present[number], f"{stage}/pose": mouth.pose[number]}
@@ -158,7 +166,9 @@ def create(path: str | Path, layout: Layout, attributes: dict[str, Any]) -> Iter
                 _keep_little(file)
                 file.attrs["format_version"] = FORMAT_VERSION
                 file.attrs["slots"] = np.array(SLOTS, dtype=np.int64)
-                file.attrs["landmark_names"] = np.array([name.encode("ascii") for name in LANDMARK_NAMES])
+                file.attrs["landmark_names"] = _ascii(LANDMARK_NAMES)
+                if layout.exported:
+                    file.attrs["exported_landmark_names"] = _ascii(EXPORTED_NAMES)
                 for name, value in sorted(attributes.items()):
                     # Texts of fixed width, which HDF5's checksums cover.
                     fixed = np.bytes_(value.encode("utf-8")) if isinstance(value, str) else value
@@ -169,6 +179,10 @@ def create(path: str | Path, layout: Layout, attributes: dict[str, Any]) -> Iter
         finally:
             if stream.failure:
                 raise stream.failure
+
+
+def _ascii(names: Sequence[str]) -> NDArray[np.bytes_]:
+    return np.array([name.encode("ascii") for name in names])
 
 
 def require_shards(stores: Sequence["MouthStore"], names: Sequence[str]) -> None:
@@ -218,7 +232,7 @@ class MouthStore:
                 "`dvc repro` makes it again, or use the program that made it"
             )
         features = self._file["t1/latents"].shape[-1] if "t1/latents" in self._file else 0
-        self.layout = Layout(self._file["points"].shape[2], features)
+        self.layout = Layout(self._file["points"].shape[2], features, "bolton_mm" in self._file)
         # Open once: to look one up in the file takes ten times as long as to read a row of it.
         self._columns: dict[str, h5py.Dataset] = {name: self._file[name] for name in self.layout.columns()}
         self.case_ids, self.splits, self.planners = (
@@ -248,6 +262,8 @@ class MouthStore:
         index = range(len(self))[index]
         row = slice(index, index + 1)
         several = self.mouths(row, latents=latents and bool(self.layout.features))
+        names = ("exported_landmarks", "bolton_mm") if self.layout.exported else ()
+        exported = {name: self.column(name, row)[0] for name in names}
         return Mouth(
             several.points[0],
             several.pose[0],
@@ -259,6 +275,7 @@ class MouthStore:
             self.splits[index],
             self.planners[index],
             self.column("landmarks", row)[0],
+            **exported,
         )
 
     def mouths(self, rows: NDArray[np.intp] | slice = slice(None), *, latents: bool = False) -> Mouths:

@@ -44,6 +44,7 @@ class Predict(Section):
     look_above_mm            : expected error above which a tooth is on the review list
     look_overlap_mm          : overlap with a neighbour above which a tooth is on the review list
     look_occlusal_mm         : the same with a tooth of the other arch
+    look_apex_mm             : travel of a root apex above which a tooth is on the review list
     """
 
     max_step_mm: PositiveFloat = 0.25
@@ -53,6 +54,7 @@ class Predict(Section):
     look_above_mm: PositiveFloat = 1.0
     look_overlap_mm: PositiveFloat = 0.5
     look_occlusal_mm: PositiveFloat = 0.5
+    look_apex_mm: PositiveFloat = 6.0
 
 
 @dataclass(frozen=True, order=True)

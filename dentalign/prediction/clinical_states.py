@@ -31,7 +31,8 @@ def states(
     if case.has_plan:
         times["plan"] = (mouth.pose[T2], mouth.present[T2])
     return {
-        time: measure(mouth.landmarks, pose, present, mouth.fdi) for time, (pose, present) in times.items()
+        time: measure(mouth.landmarks, pose, present, mouth.fdi, mouth.bolton_mm)
+        for time, (pose, present) in times.items()
     }
 
 

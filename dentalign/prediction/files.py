@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from dentalign.cases import case_document, slots
+from dentalign.cases import case_document, exported_points, slots
 from dentalign.clinical import tables
 from dentalign.files import atomic, csv_table
 from dentalign.geometry import movement, occlusion, stl
@@ -27,7 +27,7 @@ Moved = Literal["none", "stl", "glb"]
 
 COLOUR_BY = ("movement_mm", "turn_deg")
 
-_NOT_ALWAYS = ("expected_add_mm", "add_mm_90", "rigidity_residual_mm", "solver_mm", "add_mm")
+_NOT_ALWAYS = ("apex_mm", "expected_add_mm", "add_mm_90", "rigidity_residual_mm", "solver_mm", "add_mm")
 COLUMNS = ("fdi", "fate", *movement.COLUMNS, *_NOT_ALWAYS)  # of the table of teeth
 
 
@@ -183,6 +183,7 @@ def table(prediction: Prediction) -> list[dict[str, object]]:
     without a usable mesh, in the last rows and without figures. The figures are those of
     `movement.movement` and, in mm:
 
+    apex_mm              : distance that the root apex travels, if the export gives the apex (`fetch.keep`)
     expected_add_mm      : error that the model expects
     add_mm_90            : bound of the error, which 90 of 100 teeth keep; empty where it is unknown
     rigidity_residual_mm : RMS distance of the decoded points from the rigid tooth, for a model that expects
@@ -211,6 +212,9 @@ def figures(prediction: Prediction, slot: int) -> dict[str, float]:
     found = movement.movement(
         int(case.mouth.fdi[slot]), case.mouth.pose[T1, slot], prediction.pose[slot], local
     )
+    apex = float(exported_points.apex_travel_mm(case.mouth, prediction.pose)[slot])
+    if np.isfinite(apex):
+        found["apex_mm"] = apex
     if prediction.expected_add_mm is None:
         found["rigidity_residual_mm"] = float(prediction.rigidity_residual_mm[slot])
     elif np.isfinite(prediction.expected_add_mm[slot]):

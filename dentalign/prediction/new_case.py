@@ -72,7 +72,7 @@ def read(
     json_file : `<case_id>.json`
     meshes    : a folder with `<FDI>.stl`, or a store (folder or URL) with `<case_id>/<FDI>.stl`
     sampler   : settings with which crowns become points
-    fetch     : time-outs and retries for a store on a server
+    fetch     : time-outs and retries for a store on a server, and what is kept of the export (`keep`)
     extract   : FDI numbers of teeth to extract, see `Predictor.predict_case`; if a primary tooth and its
                 successor are in one slot, the one that is not extracted takes it
     flat      : True if `meshes` may hold `<FDI>.stl` of one patient directly
@@ -86,7 +86,8 @@ def read(
     findings = Findings(case_id, STAGE)
     local = LocalSource(Path(file).parent).local_path(Path(file).name)  # no pipe, and no link that leads out
     try:
-        document = case_document.read(local, case_id, sampler.limits.max_json_mb)
+        keep = () if fetch is None else fetch.keep
+        document = case_document.read(local, case_id, sampler.limits.max_json_mb, keep=keep)
         turned = ""
         if find_axis:
             axis, turned = find_buccal_axis(document, file, sampler.buccal_axis, extract)

@@ -35,6 +35,7 @@ def with_stages(document: CaseDocument, stages: Sequence[Mapping[int, Array]]) -
             to_jaw[upper] = rigid.inverse(jaw_pose(document, first, upper))
     number = first.stage if first.stage is not None and first.stage.is_integer() else 0.0
     staging = [first.model_copy(update={"stage": number})]
+    first = first.model_copy(update={"landmarks": None})  # they stand at T1 only
     for poses in stages:
         teeth = {
             str(fdi): as_pose(to_jaw[is_upper(fdi)] @ pose if to_jaw else pose)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dentalign.alignment.familiarity import PARTS, Likeness
 from dentalign.alignment.patterns import FEW_ALIKE, ToothPatterns
+from dentalign.cases.exported_points import apex_travel_mm
 from dentalign.files import atomic
 from dentalign.geometry import contacts, occlusion, rigid
 from dentalign.geometry.rigid import Array
@@ -24,7 +25,7 @@ from dentalign.teeth import ARCHES
 
 Code = Literal[
     "few_alike", "one_arch", "not_learnt", "unlike_training", "buccal_axis", "overlap", "occlusal_overlap",
-    "expected_error", "wish_missed", "collision",
+    "expected_error", "apex_travel", "wish_missed", "collision",
 ]  # fmt: skip
 UNLIKE_TRAINING: tuple[Code, ...] = ("few_alike", "one_arch", "not_learnt", "unlike_training")
 
@@ -39,7 +40,8 @@ class ReviewItem:
             in training; unlike_training: the mouth is unlike the training mouths in its place, size, poses or
             shapes; buccal_axis: the file has another one than expected; overlap: the tooth overlaps a
             neighbour at T2; occlusal_overlap: it penetrates a tooth of the other arch at T2; expected_error:
-            the model expects a large error; wish_missed: the plan misses a wish of the prescription;
+            the model expects a large error; apex_travel: its root apex travels far; wish_missed: the plan
+            misses a wish of the prescription;
             collision: on the way to T2 the tooth overlaps another one more than at T1 and T2, and no way
             around was found
     seen  : the finding in words, with its figures
@@ -60,11 +62,13 @@ class Thresholds:
     error_mm   : expected error (expected_add_mm)
     overlap_mm : overlap with a neighbour at T2
     occlusal_mm: overlap with a tooth of the other arch at T2
+    apex_mm    : travel of the root apex
     """
 
     error_mm: float = 1.0
     overlap_mm: float = 0.5
     occlusal_mm: float = 0.5
+    apex_mm: float = 6.0
 
 
 def find(
@@ -105,6 +109,10 @@ def find(
             items.append(ReviewItem(case.case_id, "", "wish_missed", seen, fix))
     if expected_mm is not None:
         items += _expected_errors(case, moving, expected_mm, thresholds.error_mm)
+    travel = apex_travel_mm(case.mouth, pose)
+    for slot in np.flatnonzero(stays & (travel > thresholds.apex_mm)).tolist():  # NaN without an apex
+        seen, fix = f"its root apex travels {travel[slot]:.1f} mm", "check root and bone; spread it over time"
+        items.append(ReviewItem(case.case_id, str(case.mouth.fdi[slot]), "apex_travel", seen, fix))
     return tuple(sorted(items, key=lambda item: (int(item.tooth or 0), item.code, item.seen)))
 
 
@@ -240,6 +248,7 @@ def in_words(items: Iterable[ReviewItem], thresholds: Thresholds) -> list[str]:
             f"To be looked at, more than {thresholds.occlusal_mm:g} mm into a tooth of the other arch",
         ),
         ("expected_error", f"To be looked at, with an expected error above {thresholds.error_mm:g} mm"),
+        ("apex_travel", f"To be looked at, with a root apex that travels over {thresholds.apex_mm:g} mm"),
     )
     for code, words in sentences:
         if teeth := dict.fromkeys(item.tooth for item in kept if item.code == code):

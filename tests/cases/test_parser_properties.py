@@ -60,9 +60,15 @@ fdis = st.sampled_from(["11", "21", "36", "55", "99", "0", "011", "x", ""]) | st
 teeth = st.dictionaries(fdis, poses, max_size=4)
 jaws = {"MandibularTransform": poses, "MaxillaryTransform": poses}
 spellings = ("ToothTransforms", "RelativeToothTransforms", "RelativeToothTransformsHead")
+places = objects("xyz", written | scalars) | anything
+keys = [key for kind in case_document.POINTS.values() for key in kind]
+points = st.dictionaries(fdis, st.dictionaries(st.sampled_from([*keys, "x"]), places, max_size=3) | anything)
 stages = st.fixed_dictionaries(
-    {}, optional={"Stage": scalars} | jaws | dict.fromkeys(spellings, teeth | anything)
-)  # fmt: skip
+    {},
+    optional={"Stage": scalars, "Landmarks": points | anything}
+    | jaws
+    | dict.fromkeys(spellings, teeth | anything),
+)
 documents = st.fixed_dictionaries(
     {"Staging": st.lists(stages | anything, max_size=4) | anything},
     optional={
@@ -71,6 +77,7 @@ documents = st.fixed_dictionaries(
         "mandibularRelativeTransform": poses,
         "maxillaRelativeTransform": poses,
         "PatientName": anything,
+        "Bolton": points | anything,
     },
 )
 
@@ -103,9 +110,11 @@ def test_no_text_of_a_document_is_in_what_is_kept(value: Any) -> None:
     mark = "Ivan-Petrovich"
     marked = json.loads(json.dumps({mark: value, "x": mark}).replace('""', f'"{mark}"'))
     stage = {"ToothTransforms": {"11": marked, mark: marked}, "Note": marked, "Stage": mark}
-    document = {"Staging": [stage, marked]}
+    of_teeth = {"11": dict.fromkeys(keys, marked), mark: marked, "12": marked, "13": {"MCPoint": {"x": mark}}}
+    document = {"Staging": [stage | {"Landmarks": of_teeth}, marked], "Bolton": of_teeth}
+    keep = tuple(case_document.POINTS)
     try:
-        kept = case_document.canonical(case_document.parse(json.dumps(document).encode(), "c1"))
+        kept = case_document.canonical(case_document.parse(json.dumps(document).encode(), "c1", keep=keep))
     except CaseDefect as defect:
         kept = str(defect).encode()
     assert mark.encode() not in kept

@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from dentalign.clinical import bolton, measures
 from dentalign.geometry import rigid
-from dentalign.teeth import SLOT_INDEX, SLOTS
+from dentalign.teeth import SLOT_INDEX, SLOTS, antimere
 from tests.support.made_mouths import HEIGHT_MM, MadeMouth
 
 LOWER = [fdi for fdi in SLOTS if fdi // 10 in (3, 4) and fdi % 10 < 8]
@@ -20,7 +22,6 @@ MEASURED = {
     **dict(zip(range(31, 37), (5.73, 6.81, 6.91, 7.77, 7.79, 11.68), strict=True)),
     **dict(zip(range(41, 47), (5.77, 6.16, 7.09, 7.63, 7.75, 11.45), strict=True)),
 }
-MOVED = rigid.from_rotation(rigid.rotation_matrix([0.3, -0.5, 0.8]), [12.0, -7.0, 30.0])
 
 
 @pytest.fixture
@@ -29,10 +30,6 @@ def mouth() -> MadeMouth:
     made = MadeMouth()
     apart = (made.head(31, TIP) + made.head(41, TIP) - made.head(11, TIP) - made.head(21, TIP)) / 2
     return made.shift(*LOWER, by=(0.0, 3.0 - apart[1], 2.0 - apart[2]))
-
-
-def numbers(found: dict[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in found["measures"].items() if isinstance(value, int | float)}
 
 
 def test_overjet_and_overbite_are_those_the_mouth_is_built_with(mouth: MadeMouth) -> None:
@@ -150,19 +147,80 @@ def test_empty_mouth_has_no_measure_and_says_why(mouth: MadeMouth) -> None:
     assert found["not_measurable"]["overjet_mm"] == "0 teeth stand; the occlusal plane needs 3"
 
 
-def test_measures_do_not_change_when_the_mouth_is_moved_as_a_whole(mouth: MadeMouth) -> None:
-    here = numbers(mouth.shift(12, 35, by=(1.0, 0.4, 0.3)).measure())
-    assert_allclose(list(numbers(mouth.moved(MOVED).measure()).values()), list(here.values()), atol=0.02)
+def shaken(seed: int) -> tuple[MadeMouth, np.random.Generator]:
+    """Mouth whose teeth each stand off by about 0.7 mm and 8 deg, with one tooth absent."""
+    rng = np.random.default_rng(seed)
+    made = MadeMouth()
+    for slot in np.flatnonzero(made.present):
+        made.pose[slot, :3, :3] = rigid.rotation_matrix(rng.normal(0, 0.08, 3)) @ made.pose[slot, :3, :3]
+        made.pose[slot, :3, 3] += rng.normal(0, 0.4, 3)
+    return made.without(int(rng.choice([12, 25, 34, 45]))), rng
 
 
-def test_mirror_image_has_the_same_measures_with_sides_exchanged(mouth: MadeMouth) -> None:
-    mouth.shift(12, 35, by=(0.7, 0.4, 0.3)).shift(46, by=(0.0, 2.5, 0.0))
-    found, mirrored = mouth.measure()["measures"], mouth.mirrored().measure()["measures"]
-    for name, value in found.items():
-        other = name.replace("right", "LEFT").replace("left", "right").replace("LEFT", "left")
+def sides_exchanged(name: str) -> str:
+    return name.replace("right", "LEFT").replace("left", "right").replace("LEFT", "left")
+
+
+def assert_equal(found: Any, wanted: Any, name: str) -> None:
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys(), name
+        for part, value in wanted.items():
+            assert_equal(found[part], value, f"{name}.{part}")
+    elif isinstance(wanted, float):
+        assert found == pytest.approx(wanted, abs=0.02), name
+    else:
+        assert found == wanted, name
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32 - 1))
+def test_no_measure_changes_when_the_mouth_is_moved_as_a_whole(seed: int) -> None:
+    made, rng = shaken(seed)
+    here = made.measure()
+    motion = rigid.from_rotation(rigid.rotation_matrix(rng.normal(0, 2, 3)), rng.normal(0, 50, 3))
+    moved = made.moved(motion).measure()
+    assert moved["not_measurable"] == here["not_measurable"]
+    assert_equal(moved["measures"], here["measures"], "")
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32 - 1))
+def test_mirror_image_has_the_same_measures_with_sides_exchanged(seed: int) -> None:
+    made, _ = shaken(seed)
+    found, mirrored = made.measure(), made.mirrored().measure()
+    assert {*map(sides_exchanged, found["not_measurable"])} == {*mirrored["not_measurable"]}
+    for name, value in found["measures"].items():
         if name.endswith("midline_mm"):
-            assert mirrored[name] == pytest.approx(-value, abs=0.02)
-        elif isinstance(value, float):
-            assert mirrored[other] == pytest.approx(value, abs=0.02), name
-        elif isinstance(value, str | int):
-            assert mirrored[other] == value, name
+            wanted: Any = -value
+        elif isinstance(value, list):
+            wanted = sorted(map(antimere, value))
+        elif name in ("tip_deg", "torque_deg"):
+            wanted = {str(antimere(int(fdi))): angle for fdi, angle in value.items()}
+        elif isinstance(value, dict):
+            wanted = {sides_exchanged(part): points for part, points in value.items()}
+        else:
+            wanted = value
+        assert_equal(mirrored["measures"][sides_exchanged(name)], wanted, name)
+
+
+def test_widths_of_an_export_are_reported_beside_those_of_the_crowns() -> None:
+    made = MadeMouth()
+    exported = np.array([MEASURED.get(fdi, np.nan) for fdi in SLOTS])
+    found = made.measure(exported)["measures"]
+    assert found["bolton_exported_overall_percent"] == pytest.approx(91.8, abs=0.05)
+    assert found["bolton_exported_anterior_percent"] == pytest.approx(80.9, abs=0.05)
+    assert found["bolton_overall_percent"] == made.measure()["measures"]["bolton_overall_percent"]
+    assert found["tooth_width_exported_mm"]["46"] == pytest.approx(11.45)
+    assert found["tooth_width_mm"]["46"] == pytest.approx(made.widths[46], abs=0.1)
+    assert not set(measures.OF_EXPORT) & made.measure()["measures"].keys()
+
+
+def test_ratio_of_an_export_without_some_widths_names_their_teeth() -> None:
+    exported = np.array([MEASURED.get(fdi, np.nan) for fdi in SLOTS])
+    exported[[SLOT_INDEX[14], SLOT_INDEX[36]]] = np.nan
+    found = MadeMouth().measure(exported)
+    reason = found["not_measurable"]["bolton_exported_overall_percent"]
+    assert reason == "the export gives no width of 14 and 36"
+    assert found["measures"]["bolton_exported_anterior_percent"] == pytest.approx(80.9, abs=0.05)
+    gone = MadeMouth().without(11).measure(exported)["not_measurable"]
+    assert gone["bolton_exported_anterior_percent"] == "11 is missing"

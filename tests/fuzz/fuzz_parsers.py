@@ -24,27 +24,42 @@ if __name__ == "__main__":
 
     with atheris.instrument_imports(include=["dentalign"]):
         from dentalign.cases import case_document, slots
+        from dentalign.cases.exported_points import WIDTH_MM, with_exported
+        from dentalign.cases.findings import Findings
         from dentalign.cases.poses import stage_poses
         from dentalign.errors import CaseDefect, ToothDefect
         from dentalign.geometry import stl
+        from dentalign.mouth import Mouth
 else:
     from dentalign.cases import case_document, slots
+    from dentalign.cases.exported_points import WIDTH_MM, with_exported
+    from dentalign.cases.findings import Findings
     from dentalign.cases.poses import stage_poses
     from dentalign.errors import CaseDefect, ToothDefect
     from dentalign.geometry import stl
+    from dentalign.mouth import Mouth
 
 
 def one_document(data: bytes) -> None:
     """Bytes are a case or a CaseDefect; a case keeps what it says when it is written and read again."""
-    try:
-        document = case_document.parse(data, "c1")
-        written = case_document.canonical(document)
-        assert case_document.canonical(case_document.parse(written, "c1")) == written
-        json.loads(written, parse_constant=_refuse)
-        mouth = slots.place(slots.without_rivals(stage_poses(document, require_t2=False)))
-    except CaseDefect:
-        return
+    for keep in ((), tuple(case_document.POINTS)):
+        try:
+            document = case_document.parse(data, "c1", keep=keep)
+            written = case_document.canonical(document)
+            assert case_document.canonical(case_document.parse(written, "c1", keep=keep)) == written
+            json.loads(written, parse_constant=_refuse)
+            mouth = slots.place(slots.without_rivals(stage_poses(document, require_t2=False)))
+        except CaseDefect:
+            continue
+        mouth = with_exported(mouth, document, "", "+y", Findings("c1", "fuzz"))
+        _is_sound(mouth)
+
+
+def _is_sound(mouth: Mouth) -> None:
     assert np.isfinite(mouth.pose).all()
+    points, widths = mouth.exported_landmarks, mouth.bolton_mm
+    assert np.abs(points[np.isfinite(points)]).max(initial=0) <= case_document.LARGEST_LOCAL_MM
+    assert (np.isnan(widths) | ((widths >= WIDTH_MM[0]) & (widths <= WIDTH_MM[1]))).all()
     assert (mouth.fdi[mouth.present.any(0)] > 0).all()
 
 

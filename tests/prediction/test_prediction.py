@@ -19,7 +19,7 @@ from dentalign import cli
 from dentalign.alignment.patterns import FEW_ALIKE
 from dentalign.cases import case_document
 from dentalign.cases.poses import stage_poses
-from dentalign.cases.settings import Sample
+from dentalign.cases.settings import Fetch, Sample
 from dentalign.cases.slots import slot_of
 from dentalign.errors import CaseDefect, DentalignError, NothingUsable, ParamError
 from dentalign.geometry import rigid, stl
@@ -743,6 +743,48 @@ def test_clinical_measures_of_a_prediction_at_all_three_times_and_without_a_mode
     assert measured["t1"]["measures"]["tip_deg"].keys() == {str(fdi) for fdi in FDIS}
     prediction_files.remove(tmp_path / "out", CASE)
     assert not list((tmp_path / "out" / "clinical").iterdir())
+
+
+def test_apexes_and_widths_of_the_export_are_used_if_they_are_asked_for(
+    finished_project: Project, predictor: Predictor, store: Path, tmp_path: Path
+) -> None:
+    apex = {"MRAPoint": {"x": 0, "y": 0, "z": -15}}
+    ends = {
+        "toothBoltonStartPoint": {"x": 4, "y": 0, "z": 0},
+        "toothBoltonEndPoint": {"x": -4, "y": 0, "z": 0},
+    }
+    content = document(store)
+    content["Staging"][0]["Landmarks"] = {str(fdi): apex for fdi in FDIS}
+    content["Bolton"] = {str(fdi): ends for fdi in FDIS}
+    rewrite(store, content)
+    plain = prediction_files.write(tmp_path / "plain", predict(predictor, store), POSES_ONLY)
+    asking = Predictor(
+        finished_project.root / "models", device="cpu", sample=Sample(points=32, oversampling=2),
+        fetch=Fetch(keep=["bolton", "root_apex"]), look=Thresholds(apex_mm=1e-6),
+    )  # fmt: skip
+    prediction = predict(asking, store)
+    kept = prediction_files.write(tmp_path / "kept", prediction, POSES_ONLY)
+    rows = list(csv.DictReader(kept[1].read_text(encoding="utf-8").splitlines()))
+    assert "apex_mm" not in plain[1].read_text(encoding="utf-8")
+    for row in rows:
+        slot = int(np.flatnonzero(prediction.case.mouth.fdi == int(row["fdi"]))[0])
+        before, after = (
+            rigid.apply(pose, np.array([[0.0, 0.0, -15.0]]))[0]
+            for pose in (prediction.case.mouth.pose[0, slot], prediction.pose[slot])
+        )
+        assert float(row["apex_mm"]) == pytest.approx(np.linalg.norm(after - before), abs=1e-3)
+    moved = {row["fdi"] for row in rows if float(row["apex_mm"]) > 1e-6}
+    assert moved
+    assert moved == {look.tooth for look in prediction.to_look_at if look.code == "apex_travel"}
+    assert any(note.startswith("To be looked at, with a root apex that travels") for note in prediction.notes)
+    written = json.loads(kept[0].read_text(encoding="utf-8"))
+    assert written["Staging"][0]["Landmarks"] == {str(fdi): apex for fdi in sorted(FDIS)}
+    assert not any("Landmarks" in stage for stage in written["Staging"][1:])
+    for text in ("Landmarks", "Bolton"):
+        assert text not in plain[0].read_text(encoding="utf-8")
+    found = json.loads((tmp_path / "kept" / "clinical" / f"{CASE}.json").read_text(encoding="utf-8"))
+    assert set(found["t1"]["measures"]["tooth_width_exported_mm"].values()) == {8.0}
+    assert "tooth_width_exported_mm" in (tmp_path / "kept" / "clinical" / f"{CASE}.csv").read_text()
 
 
 @pytest.mark.parametrize(

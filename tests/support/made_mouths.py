@@ -92,5 +92,5 @@ class MadeMouth:
     def landmarks(self) -> NDArray[np.float32]:
         return landmarks.mouth_landmarks(self.crowns, self.fdi)
 
-    def measure(self) -> dict[str, dict[str, Any]]:
-        return measures.measure(self.landmarks(), self.pose, self.present, self.fdi)
+    def measure(self, bolton_mm: Array | None = None) -> dict[str, dict[str, Any]]:
+        return measures.measure(self.landmarks(), self.pose, self.present, self.fdi, bolton_mm)
