@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from dentalign import check, describe
 from dentalign.dataset import mouth_store
 from dentalign.dataset.mouth_store import MouthStore
 from dentalign.files import atomic
@@ -68,27 +69,23 @@ class Recipe:
         values["train"]["attention"] |= ATTENTION
         atomic.write_text(self.folder / "params.yaml", yaml.safe_dump(values, sort_keys=False))
 
+    def make(self, number: int, count: int, out: Path) -> None:
+        """Make the first cases of a part."""
+        clinic = "hard" if number in HARD else "plain"
+        choice = ["--clinic", clinic, "--cases", count, "--first", number * CASES, "--seed", SEED]
+        subprocess.run(
+            [sys.executable, self.make_cases, *map(str, choice), "--out", out],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
     def sample(self, number: int) -> None:
         """Make the cases of a part and their clouds; the meshes are removed."""
         if self.clouds[number].is_file():
             return
-        made, first = self.folder / "part", number * CASES
+        made = self.folder / "part"
         shutil.rmtree(made, ignore_errors=True)
-        choice = [
-            "--cases",
-            CASES,
-            "--first",
-            first,
-            "--seed",
-            SEED,
-            "--clinic",
-            "hard" if number in HARD else "plain",
-        ]
-        subprocess.run(
-            [sys.executable, self.make_cases, *map(str, choice), "--out", made],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        self.make(number, CASES, made)
         facts = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
         lines = [f"{name},{facts[name].get('planner', 'plain')}" for name in sorted(facts)]
         atomic.write_text(self.folder / "cases.csv", "\n".join(["case_id,planner", *lines, ""]))
@@ -153,6 +150,17 @@ class Recipe:
         }
         atomic.write_text(STARTER / CARD, json.dumps(card, indent=2) + "\n")
 
+    def describe(self) -> None:
+        """Write describe.json, the fingerprint of some of the training cases."""
+        made = self.folder / "described"
+        shutil.rmtree(made, ignore_errors=True)
+        self.make(HARD[0], CASES, made)
+        self.make(PLAIN[0], CASES // 2, made)
+        with check.locate(made) as places:
+            describe.write(made, describe.describe(places, STARTER / "alignment.pt"))
+        shutil.copyfile(made / "describe.json", STARTER / "describe.json")
+        shutil.rmtree(made)
+
 
 def _splits(clouds: Path) -> list[tuple[str, str]]:
     """Case ids and splits of a file."""
@@ -171,6 +179,7 @@ def main() -> None:
         recipe.sample(number)
     recipe.train()
     recipe.write_card()
+    recipe.describe()
 
 
 if __name__ == "__main__":
