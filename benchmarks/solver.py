@@ -19,11 +19,11 @@ import numpy as np
 from mesh_cases import MeshCase
 
 from dentalign.alignment import registry
-from dentalign.alignment.base import AlignmentModel
 from dentalign.geometry import contacts, rigid
 from dentalign.geometry.rigid import Array
-from dentalign.mouth import T1, T2
+from dentalign.mouth import T1, T2, Bools
 from dentalign.planning import solver
+from dentalign.planning.distance_field import DistanceFields
 from dentalign.planning.prescription import Prescription
 from dentalign.planning.solver import Planning
 from dentalign.teeth import ARCHES, SLOT_COUNT
@@ -72,20 +72,31 @@ def shaken(rng: np.random.Generator, case: MeshCase, mm: float, deg: float) -> A
     return rigid.from_rotation(rotation, place - (rotation @ centre[..., None])[..., 0])
 
 
+HEADING = [
+    "solver s",
+    "proposal add_mm",
+    "solved add_mm",
+    *(f"{what} {name}" for what in ("true", "proposal", "solved") for name in NAMES),
+    "fixed same",
+    "fixed beyond",
+]
+
+
 def one_case(
-    case: MeshCase, model: AlignmentModel | None, options: argparse.Namespace, rng: np.random.Generator
-) -> Array:
-    """Figures of one case, in the order of the heading that `main` prints."""
+    case: MeshCase,
+    fields: DistanceFields,
+    pose: Array,
+    unknown: Bools,
+    usual: Planning,
+    rng: np.random.Generator,
+) -> tuple[Array, Array]:
+    """Solve a proposal of one case, with and without fixed teeth.
+
+    pose    : (32, 4, 4), the proposal
+    unknown : (32,) bool, teeth that the model does not know
+    returns : figures in the order of `HEADING`, and the poses (32, 4, 4) without fixed teeth
+    """
     mouth, here = case.mouth, case.mouth.stays
-    begin = time.process_time()
-    fields = case.fields()
-    of_fields = time.process_time() - begin
-    unknown = np.zeros(SLOT_COUNT, bool)
-    if model is None:
-        pose = shaken(rng, case, options.mm, options.deg)
-    else:
-        pose, unknown = case.predicted(model)
-    usual = Planning(overlap_mm=options.overlap, occlusal_overlap_mm=options.occlusal)
     points = mouth.points.astype(np.float64)
 
     def add_mm(found: Array) -> float:
@@ -95,7 +106,7 @@ def one_case(
     begin = time.process_time()
     after = solver.solve(case.proposal(pose, unknown, fields), Prescription(), usual)
     of_solver = time.process_time() - begin
-    row = [of_fields, of_solver, add_mm(pose), add_mm(after)]
+    row = [of_solver, add_mm(pose), add_mm(after)]
     for poses in (mouth.pose[T2], pose, after):
         row += measured(case, poses)
     drawn = rng.choice(np.flatnonzero(here), int(rng.integers(1, 4)), replace=False)
@@ -106,7 +117,17 @@ def one_case(
     pairs = pairs[held[pairs].any(1)]
     at_t1, now = (np.maximum(-clearances(case, poses, pairs), 0) for poses in (mouth.pose[T1], fixed))
     same = all(np.array_equal(fixed[slot], mouth.pose[T1, slot]) for slot in drawn)
-    return np.array([*row, same, float((now - np.maximum(at_t1, usual.overlap_mm)).max(initial=0.0))])
+    beyond = float((now - np.maximum(at_t1, usual.overlap_mm)).max(initial=0.0))
+    return np.array([*row, same, beyond]), after
+
+
+def summarise(rows: list[Array]) -> None:
+    """Print the means of all cases."""
+    print(f"\n{len(rows)} cases, means:")
+    for name, value in zip(HEADING, np.mean(rows, 0), strict=True):
+        print(f"  {name:34} {value:.3f}")
+    within = (np.array(rows)[:, -1] <= 0.05).mean()
+    print(f"  cases with fixed teeth within + 0.05 mm: {within:.3f}\n", flush=True)
 
 
 def main() -> None:
@@ -123,26 +144,16 @@ def main() -> None:
     parser.add_argument("--overlap", type=float, default=Planning().overlap_mm)
     parser.add_argument("--occlusal", type=float, default=Planning().occlusal_overlap_mm)
     options = parser.parse_args()
-    sets = [f"{what} {name}" for what in ("true", "proposal", "solved") for name in NAMES]
-    heading = [
-        "fields s",
-        "solver s",
-        "proposal add_mm",
-        "solved add_mm",
-        *sets,
-        "fixed same",
-        "fixed beyond",
-    ]
     model = registry.load(options.alignment) if options.alignment else None
+    usual = Planning(overlap_mm=options.overlap, occlusal_overlap_mm=options.occlusal)
     rng, rows = np.random.default_rng(options.first), []
     for case in mesh_cases.read(options.cases, options.first, options.count):
-        rows.append(one_case(case, model, options, rng))
+        pose, unknown = shaken(rng, case, options.mm, options.deg), np.zeros(SLOT_COUNT, bool)
+        if model is not None:
+            pose, unknown = case.predicted(model)
+        rows.append(one_case(case, case.fields(), pose, unknown, usual, rng)[0])
         print(case.case_id, *(f"{value:.3f}" for value in rows[-1]), flush=True)
-    print(f"\n{options.cases}, {len(rows)} cases, means:")
-    for name, value in zip(heading, np.mean(rows, 0), strict=True):
-        print(f"  {name:34} {value:.3f}")
-    beyond = np.array(rows)[:, -1]
-    print(f"  cases with fixed teeth within + 0.05 mm: {(beyond <= 0.05).mean():.3f}\n", flush=True)
+    summarise(rows)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,12 @@
     python benchmarks/staging.py CASES [--first 0] [--count 200] [--alignment alignment.pt] [--plan-only]
 
 CASES has `json/<case_id>.json` with T1 and T2 and `stl/<case_id>/<FDI>.stl`. For each case the path from T1
-to the T2 of its file, or to that of the model after the solver, is planned twice, evenly and by
-`staging.plan`, under the same limits (the defaults). At
+to the T2 of its file is planned twice, evenly and by `staging.plan`, under the same limits (the defaults).
+With a model, the path to its T2 after the solver is planned, too, and `solver.py` measures that T2. At
 every stage and at 5 positions between two, each vertex of a crown that is inside another counts with its
 distance to that surface (`igl.signed_distance` on the meshes of the files, not the distance fields).
-A pair collides where it is more than 0.05 mm deeper than at T1 and at T2. Prints a line per case and a table.
+A pair collides where it is more than 0.05 mm deeper than at T1 and at T2. Prints lines for each case, and
+tables.
 """
 
 import argparse
@@ -18,15 +19,17 @@ from pathlib import Path
 import igl
 import mesh_cases
 import numpy as np
+import solver
+from mesh_cases import MeshCase
 from numpy.typing import NDArray
 
 from dentalign.alignment import registry
 from dentalign.geometry import contacts, rigid
 from dentalign.geometry.mesh_file import Surface
 from dentalign.geometry.rigid import Array
-from dentalign.mouth import Bools
-from dentalign.planning import solver, staging
-from dentalign.planning.prescription import Prescription
+from dentalign.mouth import T1, T2, Bools
+from dentalign.planning import staging
+from dentalign.planning.distance_field import DistanceFields
 from dentalign.planning.solver import Planning
 from dentalign.teeth import ARCHES, SLOTS
 
@@ -124,7 +127,7 @@ class Way:
 
 @dataclass
 class Row:
-    """What was measured of one case; `unsaid` counts the pairs that collide and are not announced."""
+    """What was measured of one path; `unsaid` counts the pairs that collide and are not announced."""
 
     today: Way
     now: Way
@@ -169,42 +172,71 @@ def main() -> None:
     parser.add_argument("--plan-only", action="store_true", help="do not measure even motion")
     given = parser.parse_args()
     model, limits = given.alignment and registry.load(given.alignment), staging.Predict()
-    rows: list[Row] = []
+    rows: dict[str, list[Row]] = {"the T2 of the file": [], "the T2 of the model": []}
+    figures, rng = [], np.random.default_rng(given.first)
     for case in mesh_cases.read(given.cases, given.first, given.count):
-        mouth, surfaces = case.mouth, case.surfaces
-        before, after = mouth.pose
-        wall, cpu = time.perf_counter(), time.process_time()
-        fields, held = case.fields(), None
+        crowns = {slot: Crown(surface) for slot, surface in case.surfaces.items()}
+        begin = time.process_time()
+        fields = case.fields()
+        of_fields = time.process_time() - begin
+        ends: list[tuple[Array, Bools | None]] = [(case.mouth.pose[T2], None)]
         if model:
-            pose, held = case.predicted(model)
-            after = solver.solve(case.proposal(pose, held, fields), Prescription(), Planning())
-        plan = staging.plan(
-            before, after, mouth.stays, mouth.points, surfaces, limits, held=held, fields=fields
-        )
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        crowns = {slot: Crown(surface) for slot, surface in surfaces.items()}
-        even = staging.evenly(before, after, mouth.stays, mouth.points, plan.even_stages)
-        today = Way()
-        if not given.plan_only:
-            today = judge(crowns, np.concatenate([before[None], even]), mouth.stays, mouth.points, limits)
-        now = judge(crowns, np.concatenate([before[None], plan.poses]), mouth.stays, mouth.points, limits)
-        said = {collision.slots for collision in plan.collisions}
-        every = now.neighbours | now.antagonists
-        unsaid = [pair for pair, mm in every.items() if mm > staging.TOLERANCE_MM and pair not in said]
-        rows.append(Row(today, now, plan, cpu, len(unsaid)))
-        named = "; ".join(
-            f"{SLOTS[c.slots[0]]}-{SLOTS[c.slots[1]]} stage {c.stage} {c.depth_mm:.2f} ({c.allowed_mm:.2f})"
-            for c in plan.collisions
-        )
-        print(
-            f"{case.case_id} stages {plan.even_stages} -> {now.stages}; beyond the ends, mm: "
-            f"neighbours {worst(today.neighbours)} -> {worst(now.neighbours)}, "
-            f"antagonists {worst(today.antagonists)} -> {worst(now.antagonists)}; "
-            f"over a limit {now.over_a_limit}; unannounced {len(unsaid)}; "
-            f"{cpu:.1f} s CPU, {wall:.1f} s; {named}",
-            flush=True,
-        )
-    summarise(rows)
+            pose, unknown = case.predicted(model)
+            found, after = solver.one_case(case, fields, pose, unknown, Planning(), rng)
+            figures.append(found)
+            ends.append((after, unknown))
+        for (after, held), kind in zip(ends, rows, strict=False):
+            row = one_path(case, crowns, fields, after, held, limits, not given.plan_only)
+            row.seconds += of_fields
+            rows[kind].append(row)
+            print(case.case_id, "to", kind, in_words(row), flush=True)
+        if model:
+            print(case.case_id, "solver", *(f"{value:.3f}" for value in found), flush=True)
+    for kind, measured in rows.items():
+        if measured:
+            summarise(kind, measured)
+    if figures:
+        solver.summarise(figures)
+
+
+def one_path(
+    case: MeshCase,
+    crowns: dict[int, Crown],
+    fields: DistanceFields,
+    after: Array,
+    held: Bools | None,
+    limits: staging.Predict,
+    evenly: bool,
+) -> Row:
+    """Plan and measure the way of a case to the poses `after` (32, 4, 4)."""
+    mouth = case.mouth
+    before, mask, points = mouth.pose[T1], mouth.stays, mouth.points
+    begin = time.process_time()
+    plan = staging.plan(before, after, mask, points, case.surfaces, limits, held=held, fields=fields)
+    seconds = time.process_time() - begin
+    today = Way()
+    if evenly:
+        even = staging.evenly(before, after, mask, points, plan.even_stages)
+        today = judge(crowns, np.concatenate([before[None], even]), mask, points, limits)
+    now = judge(crowns, np.concatenate([before[None], plan.poses]), mask, points, limits)
+    said = {collision.slots for collision in plan.collisions}
+    every = now.neighbours | now.antagonists
+    unsaid = [pair for pair, mm in every.items() if mm > staging.TOLERANCE_MM and pair not in said]
+    return Row(today, now, plan, seconds, len(unsaid))
+
+
+def in_words(row: Row) -> str:
+    """Figures of one path."""
+    named = "; ".join(
+        f"{SLOTS[c.slots[0]]}-{SLOTS[c.slots[1]]} stage {c.stage} {c.depth_mm:.2f} ({c.allowed_mm:.2f})"
+        for c in row.plan.collisions
+    )
+    return (
+        f"stages {row.plan.even_stages} -> {row.now.stages}; beyond the ends, mm: "
+        f"neighbours {worst(row.today.neighbours)} -> {worst(row.now.neighbours)}, "
+        f"antagonists {worst(row.today.antagonists)} -> {worst(row.now.antagonists)}; "
+        f"over a limit {row.now.over_a_limit}; unannounced {row.unsaid}; {row.seconds:.1f} s CPU; {named}"
+    )
 
 
 def worst(excess: dict[tuple[int, int], float]) -> str:
@@ -212,7 +244,7 @@ def worst(excess: dict[tuple[int, int], float]) -> str:
     return f"{max(excess.values(), default=0.0):.3f}"
 
 
-def summarise(rows: list[Row]) -> None:
+def summarise(kind: str, rows: list[Row]) -> None:
     """Print the table of all cases."""
 
     def colliding(ways: list[Way], kind: str) -> str:
@@ -220,7 +252,7 @@ def summarise(rows: list[Row]) -> None:
         return f"{100 * (most > staging.TOLERANCE_MM).mean():.1f} % (most {most.max():.2f} mm)"
 
     today, now = [row.today for row in rows], [row.now for row in rows]
-    print(f"\n{len(rows)} cases | even motion | staging.plan\n---|---|---")
+    print(f"\n{len(rows)} cases, to {kind} | even motion | staging.plan\n---|---|---")
     for kind in ("neighbours", "antagonists"):
         print(f"{kind} collide | {colliding(today, kind)} | {colliding(now, kind)}")
     print(f"cases announced | - | {sum(bool(row.plan.collisions) for row in rows)}")
