@@ -19,6 +19,20 @@ from dentalign.prediction import new_case
 
 
 @dataclass(frozen=True)
+class Predicted:
+    """Predicted T2 of a mouth.
+
+    pose      : (32, 4, 4), tooth-local -> head, mm
+    unknown   : (32,) bool, teeth that the model does not know
+    add_mm_90 : (32,), bound of the error that is to hold for 90 of 100 teeth; NaN without one
+    """
+
+    pose: Array
+    unknown: Bools
+    add_mm_90: Array
+
+
+@dataclass(frozen=True)
 class MeshCase:
     """Mouth with its plan, and the crowns of the teeth that stay: slot -> mesh."""
 
@@ -30,16 +44,17 @@ class MeshCase:
         """Distance fields of the teeth that stay."""
         return DistanceFields([self.surfaces[slot] for slot in sorted(self.surfaces)])
 
-    def predicted(self, model: AlignmentModel) -> tuple[Array, Bools]:
-        """Poses (32, 4, 4) by a model that needs no latents, and the teeth (32,) that it does not know."""
+    def predicted(self, model: AlignmentModel) -> Predicted:
+        """Answer of a model that needs no latents."""
         mouth = self.mouth
         plan = model.predict(
             Mouths.at_t1(mouth.points[None], mouth.pose[:1], mouth.present[:1], mouth.stays[None])
         )
+        no_bound = np.full(len(mouth.stays), np.nan)
         unknown = np.zeros(len(mouth.stays), bool)
         if plan.expected_add_mm is not None:
             unknown = mouth.stays & np.isnan(plan.expected_add_mm[0])
-        return plan.pose[0], unknown
+        return Predicted(plan.pose[0], unknown, no_bound if plan.add_mm_90 is None else plan.add_mm_90[0])
 
     def proposal(self, pose: Array, held: Bools, fields: DistanceFields) -> Proposal:
         """Proposal of poses (32, 4, 4) for the solver; the teeth `held` (32,) keep their poses of T1."""

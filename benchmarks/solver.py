@@ -16,12 +16,12 @@ from pathlib import Path
 import igl
 import mesh_cases
 import numpy as np
-from mesh_cases import MeshCase
+from mesh_cases import MeshCase, Predicted
 
 from dentalign.alignment import registry
 from dentalign.geometry import contacts, rigid
 from dentalign.geometry.rigid import Array
-from dentalign.mouth import T1, T2, Bools
+from dentalign.mouth import T1, T2
 from dentalign.planning import solver
 from dentalign.planning.distance_field import DistanceFields
 from dentalign.planning.prescription import Prescription
@@ -76,6 +76,8 @@ HEADING = [
     "solver s",
     "proposal add_mm",
     "solved add_mm",
+    "proposal within add_mm_90",
+    "solved within add_mm_90",
     *(f"{what} {name}" for what in ("true", "proposal", "solved") for name in NAMES),
     "fixed same",
     "fixed beyond",
@@ -85,28 +87,29 @@ HEADING = [
 def one_case(
     case: MeshCase,
     fields: DistanceFields,
-    pose: Array,
-    unknown: Bools,
+    given: Predicted,
     usual: Planning,
     rng: np.random.Generator,
 ) -> tuple[Array, Array]:
     """Solve a proposal of one case, with and without fixed teeth.
 
-    pose    : (32, 4, 4), the proposal
-    unknown : (32,) bool, teeth that the model does not know
     returns : figures in the order of `HEADING`, and the poses (32, 4, 4) without fixed teeth
     """
     mouth, here = case.mouth, case.mouth.stays
+    pose, unknown = given.pose, given.unknown
     points = mouth.points.astype(np.float64)
 
-    def add_mm(found: Array) -> float:
+    def add_mm(found: Array) -> Array:
         apart = rigid.apply(found[here], points[here]) - rigid.apply(mouth.pose[T2][here], points[here])
-        return float(np.linalg.norm(apart, axis=-1).mean())
+        return np.asarray(np.linalg.norm(apart, axis=-1).mean(-1))
 
     begin = time.process_time()
     after = solver.solve(case.proposal(pose, unknown, fields), Prescription(), usual)
     of_solver = time.process_time() - begin
-    row = [of_solver, add_mm(pose), add_mm(after)]
+    before, now = add_mm(pose), add_mm(after)
+    bound = given.add_mm_90[here]
+    kept = [float((add <= bound)[np.isfinite(bound)].mean()) for add in (before, now)]
+    row = [of_solver, float(before.mean()), float(now.mean()), *kept]
     for poses in (mouth.pose[T2], pose, after):
         row += measured(case, poses)
     drawn = rng.choice(np.flatnonzero(here), int(rng.integers(1, 4)), replace=False)
@@ -115,16 +118,16 @@ def one_case(
     fixed = solver.solve(case.proposal(pose, held | unknown, fields), rx, usual)
     pairs = contacts.neighbours(here, here)
     pairs = pairs[held[pairs].any(1)]
-    at_t1, now = (np.maximum(-clearances(case, poses, pairs), 0) for poses in (mouth.pose[T1], fixed))
+    at_t1, at_t2 = (np.maximum(-clearances(case, poses, pairs), 0) for poses in (mouth.pose[T1], fixed))
     same = all(np.array_equal(fixed[slot], mouth.pose[T1, slot]) for slot in drawn)
-    beyond = float((now - np.maximum(at_t1, usual.overlap_mm)).max(initial=0.0))
+    beyond = float((at_t2 - np.maximum(at_t1, usual.overlap_mm)).max(initial=0.0))
     return np.array([*row, same, beyond]), after
 
 
 def summarise(rows: list[Array]) -> None:
     """Print the means of all cases."""
     print(f"\n{len(rows)} cases, means:")
-    for name, value in zip(HEADING, np.mean(rows, 0), strict=True):
+    for name, value in zip(HEADING, np.nanmean(rows, 0), strict=True):
         print(f"  {name:34} {value:.3f}")
     within = (np.array(rows)[:, -1] <= 0.05).mean()
     print(f"  cases with fixed teeth within + 0.05 mm: {within:.3f}\n", flush=True)
@@ -148,10 +151,11 @@ def main() -> None:
     usual = Planning(overlap_mm=options.overlap, occlusal_overlap_mm=options.occlusal)
     rng, rows = np.random.default_rng(options.first), []
     for case in mesh_cases.read(options.cases, options.first, options.count):
-        pose, unknown = shaken(rng, case, options.mm, options.deg), np.zeros(SLOT_COUNT, bool)
+        no_bound = np.full(SLOT_COUNT, np.nan)
+        given = Predicted(shaken(rng, case, options.mm, options.deg), np.isfinite(no_bound), no_bound)
         if model is not None:
-            pose, unknown = case.predicted(model)
-        rows.append(one_case(case, case.fields(), pose, unknown, usual, rng)[0])
+            given = case.predicted(model)
+        rows.append(one_case(case, case.fields(), given, usual, rng)[0])
         print(case.case_id, *(f"{value:.3f}" for value in rows[-1]), flush=True)
     summarise(rows)
 

@@ -181,10 +181,10 @@ def main() -> None:
         of_fields = time.process_time() - begin
         ends: list[tuple[Array, Bools | None]] = [(case.mouth.pose[T2], None)]
         if model:
-            pose, unknown = case.predicted(model)
-            found, after = solver.one_case(case, fields, pose, unknown, Planning(), rng)
+            answer = case.predicted(model)
+            found, after = solver.one_case(case, fields, answer, Planning(), rng)
             figures.append(found)
-            ends.append((after, unknown))
+            ends.append((after, answer.unknown))
         for (after, held), kind in zip(ends, rows, strict=False):
             row = one_path(case, crowns, fields, after, held, limits, not given.plan_only)
             row.seconds += of_fields
