@@ -124,13 +124,17 @@ class DistanceFields:
         return np.where(outside > 0, beyond, value), gradient
 
     def near(
-        self, poses: Array, pairs: Index, within_mm: float = 0.0, rows: tuple[Index, Index] | None = None
+        self,
+        poses: Array,
+        pairs: Index,
+        within_mm: float | Array = 0.0,
+        rows: tuple[Index, Index] | None = None,
     ) -> Contacts:
         """Find the probes of either crown of each pair that are nearer to the other than `within_mm`.
 
         poses     : (S, T, 4, 4), tooth-local -> head, mm, of all crowns, at S positions
         pairs     : (K, 2) int, crowns
-        within_mm : at most 0.5; 0 for probes inside the other crown only
+        within_mm : at most 0.5, for all pairs or of each (K,); 0 for probes inside the other crown only
         rows      : positions and pairs, (R,) each, that are looked at; by default all
         """
         pose, pair = (
@@ -138,7 +142,8 @@ class DistanceFields:
         )
         middle = rigid.apply(poses, self.centre[:, None])[..., 0, :]
         apart = np.linalg.norm(middle[pose, pairs[pair, 0]] - middle[pose, pairs[pair, 1]], axis=-1)
-        close = apart < self.radius[pairs[pair]].sum(-1) + within_mm
+        within = np.broadcast_to(np.asarray(within_mm, np.float32), len(pairs))
+        close = apart < self.radius[pairs[pair]].sum(-1) + within[pair]
         pose, pair = np.tile(pose[close], 2), np.tile(pair[close], 2)
         tooth, other = np.concatenate([pairs[pair[: len(pair) // 2]], pairs[pair[: len(pair) // 2], ::-1]]).T
         to_other = (rigid.inverse(poses[pose, other]) @ poses[pose, tooth]).astype(np.float32)
@@ -150,7 +155,8 @@ class DistanceFields:
                 parts = _BLOCKS[level - 1] // _BLOCKS[level]
                 which = np.repeat(which, parts)
                 block = (block[:, None] * parts + np.arange(parts)).ravel()
-            bound = radii[block] + np.float32(within_mm + (_SLACK_MM if _BLOCKS[level] > 1 else 0.0))
+            slack = np.float32(_SLACK_MM if _BLOCKS[level] > 1 else 0.0)
+            bound = radii[block] + within[pair[which]] + slack
             there = _moved(to_other, which, centres[block])
             close = self._in_box(other[which], there, bound)
             which, block, there, bound = which[close], block[close], there[close], bound[close]
@@ -161,7 +167,11 @@ class DistanceFields:
         return Contacts(pose[which], pair[which], tooth[which], other[which], point, distance, gradient)
 
     def clearance_mm(
-        self, poses: Array, pairs: Index, within_mm: float = 0.0, rows: tuple[Index, Index] | None = None
+        self,
+        poses: Array,
+        pairs: Index,
+        within_mm: float | Array = 0.0,
+        rows: tuple[Index, Index] | None = None,
     ) -> Array:
         """Smallest signed distance of each pair at each position, (S, K) mm, at most `within_mm`.
 
@@ -169,7 +179,7 @@ class DistanceFields:
         `within_mm`.
         """
         found = self.near(poses, pairs, within_mm, rows)
-        clearance = np.full((len(poses), len(pairs)), within_mm)
+        clearance = np.tile(np.broadcast_to(np.asarray(within_mm, np.float64), len(pairs)), (len(poses), 1))
         np.minimum.at(clearance, (found.pose, found.pair), found.distance_mm)
         return clearance
 
