@@ -23,7 +23,7 @@ from dentalign.geometry import contacts, rigid
 from dentalign.geometry.rigid import Array
 from dentalign.mouth import T1, T2
 from dentalign.planning import solver
-from dentalign.planning.distance_field import DistanceFields
+from dentalign.planning.distance_field import DistanceFields, Index
 from dentalign.planning.prescription import Prescription
 from dentalign.planning.solver import Planning
 from dentalign.teeth import ARCHES, SLOT_COUNT
@@ -32,7 +32,7 @@ NAMES = ("overlap_mm", "contact_gap_mm", "occlusal_overlap_mm")
 FARTHEST_MM = 0.5  # larger gaps count as this: they are spaces that the plan leaves open
 
 
-def clearances(case: MeshCase, pose: Array, pairs: Array) -> Array:
+def clearances(case: MeshCase, pose: Array, pairs: Index) -> Array:
     """Smallest signed distance of the vertices of either crown to the other, (K,) mm, up to FARTHEST_MM."""
     least = np.full(len(pairs), FARTHEST_MM)
     posed = {slot: rigid.apply(pose[slot], vertices) for slot, (vertices, _) in case.surfaces.items()}

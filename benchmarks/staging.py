@@ -80,10 +80,11 @@ def excess_overlap(crowns: dict[int, Crown], poses: Array, pairs: list[tuple[int
                 at.append(position)
                 points.append(found)
         if len(every := np.concatenate([*points, np.zeros((0, 3))])):
-            pair, position, depth = *map(np.concatenate, (number, at)), -crowns[standing].distance(every)
-            np.maximum.at(deepest, pair, depth)
-            end = (position == 0) | (position == len(poses) - 1)
-            np.maximum.at(ends, pair[end], depth[end])
+            depth = -crowns[standing].distance(every)
+            whose, place = np.concatenate(number), np.concatenate(at)
+            np.maximum.at(deepest, whose, depth)
+            end = (place == 0) | (place == len(poses) - 1)
+            np.maximum.at(ends, whose[end], depth[end])
     return deepest - ends
 
 
