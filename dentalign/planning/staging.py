@@ -33,6 +33,7 @@ _SEARCHES = ((1.0, 0, False), (1.2, 30, False), (MOST_STAGES, 30, True))
 _DEEP_MM = 0.5  # overlap from which a tooth is led round another
 _SCREEN = 5  # rounds between two looks at all pairs
 _MOST_MEASURED = 24  # positions of a pair that are measured by exact distances, besides the ends
+_NEAR_THE_ENDS = 3  # stages from T1 and T2 within which a pair gets used to being allowed less
 _STUCK = 0.6  # a search ends if a look finds more than that share of the least overlap before
 _NEARLY_MM = 0.12  # pairs that lack more than that to overlap too much are left out between two such looks
 
@@ -123,6 +124,14 @@ class _Teeth:
         self.pairs = np.stack([one, other], 1)[(arch[one] != arch[other]) | (other - one <= 2)]
         ends = fields.clearance_mm(np.stack([before, after]), self.pairs)
         self.allowed = np.maximum(0.0, -ends).max(0)
+        self.less = np.zeros(len(self.pairs))  # that the search allows to a pair away from the ends
+
+    def allow_less(self, collisions: "tuple[Collision, ...]") -> None:
+        """Let the search allow less to pairs that collide by exact distances, but not by the fields."""
+        for collision in collisions:
+            pair = np.searchsorted(self.slots, collision.slots)
+            found = (np.sort(self.pairs, 1) == np.sort(pair)).all(1)
+            self.less[found] += collision.depth_mm - collision.allowed_mm
 
     def even_stages(self) -> int:
         """Number of stages of even motion."""
@@ -248,7 +257,14 @@ def plan(
             continue
         least, every = overlap, np.concatenate([before[None, slots], teeth.written(path)])
         collisions = None if overlap else _collisions(teeth, every)
-        if collisions == () or (rounds and collisions):  # nothing that the fields see is left to do
+        if rounds and collisions:
+            teeth.allow_less(collisions)
+            path, overlap = _relax(teeth, path, rounds)
+            again = np.concatenate([before[None, slots], teeth.written(path)])
+            if len(fewer := _collisions(teeth, again)) < len(collisions):
+                every, collisions = again, fewer
+            break
+        if collisions == ():
             break
     if collisions is None:
         collisions = _collisions(teeth, every)
@@ -344,7 +360,9 @@ def _relax(teeth: _Teeth, path: Path, rounds: int, around: bool = False) -> tupl
     returns : the best path, and the sum of its overlaps beyond those allowed, mm; 0 if all are small enough
     """
     stages = len(path.centre) - 1
-    aim = teeth.allowed + _AIM_MM
+    position = np.arange(2 * stages + 1)
+    away = np.clip(np.minimum(position, position[::-1]) / (2 * _NEAR_THE_ENDS), 0, 1)
+    aim = teeth.allowed + _AIM_MM - away[:, None] * teeth.less
     spread = _spread(stages)
     best, best_excess = path, np.inf
     rows: tuple[Index, Index] = (np.zeros(0, np.intp), np.zeros(0, np.intp))
@@ -352,7 +370,7 @@ def _relax(teeth: _Teeth, path: Path, rounds: int, around: bool = False) -> tupl
         place = halves(path)
         poses = teeth.poses(place)
         if number % _SCREEN == 0:
-            clearance = teeth.fields.clearance_mm(poses, teeth.pairs, _NEARLY_MM - aim)
+            clearance = teeth.fields.clearance_mm(poses, teeth.pairs, _NEARLY_MM - aim.min(0))
             over = np.maximum(0, -clearance - aim)
             excess = over[1:-1].max(initial=0.0)
             total = over[1:-1].sum()
@@ -404,13 +422,15 @@ def _pushed(
 ) -> Path:
     """Path on which the pairs of `rows` are pushed apart once, where they overlap more than `aim`."""
     stages, pairs = len(path.centre), teeth.pairs
-    found = teeth.fields.near(poses, pairs, -aim, rows)
-    pose, pair, tooth, other = found.pose, found.pair, found.tooth, found.other
-    if not len(pose):
+    found = teeth.fields.near(poses, pairs, -aim.min(0), rows)
+    weight = -found.distance_mm.astype(float) - aim[found.pose, found.pair]
+    keep = weight > 0
+    if not keep.any():
         return path
-    weight = -found.distance_mm.astype(float) - aim[pair]
-    normal = (poses[pose, other, :3, :3] @ found.gradient.astype(float)[..., None])[..., 0]
-    point = (poses[pose, tooth, :3, :3] @ found.point.astype(float)[..., None])[..., 0]
+    weight = weight[keep]
+    pose, pair, tooth, other = found.pose[keep], found.pair[keep], found.tooth[keep], found.other[keep]
+    normal = (poses[pose, other, :3, :3] @ found.gradient[keep].astype(float)[..., None])[..., 0]
+    point = (poses[pose, tooth, :3, :3] @ found.point[keep].astype(float)[..., None])[..., 0]
     point += poses[pose, tooth, :3, 3]
     sign = np.where(tooth == pairs[pair, 0], 1.0, -1.0)
     # One contact for each pair at each position.
