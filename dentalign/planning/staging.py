@@ -28,10 +28,14 @@ MOST_STAGES = 1.5  # times those of even motion
 _AIM_MM = 0.015  # overlap beyond the ends that the search leaves, below the tolerance
 _SETTLED_MM = 0.01  # of the search: what is left beyond `_AIM_MM` when it ends
 _LEVER_MM2 = 9.0  # radius of gyration of a crown, squared: what a rotation weighs against a translation
-# Number of stages as a multiple of even motion's, rounds, and True to lead deep pairs round each other.
-_SEARCHES = ((1.0, 0, False), (1.2, 15, False), (MOST_STAGES, 30, True))
+# Number of stages as a multiple of even motion's, most rounds, and True to lead deep pairs round each other.
+_SEARCHES = ((1.0, 0, False), (1.2, 30, False), (MOST_STAGES, 30, True))
 _DEEP_MM = 0.5  # overlap from which a tooth is led round another
 _SCREEN = 5  # rounds between two looks at all pairs
+_MOST_MEASURED = 24  # positions of a pair that are measured by exact distances, besides the ends
+_NEAR_THE_ENDS = 3  # stages from T1 and T2 within which a pair gets used to being allowed less
+_STUCK = 0.6  # a search ends if a look finds more than that share of the least overlap before
+_NEARLY_MM = 0.12  # pairs that lack more than that to overlap too much are left out between two such looks
 
 
 class Predict(Section):
@@ -122,6 +126,14 @@ class _Teeth:
         self.pairs = np.stack([one, other], 1)[(arch[one] != arch[other]) | (other - one <= 2)]
         ends = fields.clearance_mm(np.stack([before, after]), self.pairs)
         self.allowed = np.maximum(0.0, -ends).max(0)
+        self.less = np.zeros(len(self.pairs))  # that the search allows to a pair away from the ends
+
+    def allow_less(self, collisions: "tuple[Collision, ...]") -> None:
+        """Let the search allow less to pairs that collide by exact distances, but not by the fields."""
+        for collision in collisions:
+            pair = np.searchsorted(self.slots, collision.slots)
+            found = (np.sort(self.pairs, 1) == np.sort(pair)).all(1)
+            self.less[found] += collision.depth_mm - collision.allowed_mm
 
     def even_stages(self) -> int:
         """Number of stages of even motion."""
@@ -240,12 +252,20 @@ def plan(
     even = teeth.even_stages()
     least, every = np.inf, np.zeros(0)
     collisions: tuple[Collision, ...] | None = None
+    path = teeth.even(even)
     for factor, rounds, around in _SEARCHES:
-        path, overlap = _relax(teeth, teeth.even(int(factor * even)), rounds, around)
+        path, overlap = _relax(teeth, _resampled(path, int(factor * even)), rounds, around)
         if overlap > least:
             continue
         least, every = overlap, np.concatenate([before[None, slots], teeth.written(path)])
         collisions = None if overlap else _collisions(teeth, every)
+        if rounds and collisions:
+            teeth.allow_less(collisions)
+            path, overlap = _relax(teeth, path, rounds)
+            again = np.concatenate([before[None, slots], teeth.written(path)])
+            if len(fewer := _collisions(teeth, again)) < len(collisions):
+                every, collisions = again, fewer
+            break
         if collisions == ():
             break
     if collisions is None:
@@ -272,26 +292,39 @@ def _collisions(teeth: _Teeth, poses: Array) -> tuple[Collision, ...]:
     """Pairs that overlap too much at the stages (K + 1, T, 4, 4) or between them, by exact distances."""
     positions, part = between(poses, teeth.local), POSITIONS_BETWEEN + 1
     coarse = np.arange(0, len(positions), part // 2)
-    overlap = -teeth.fields.clearance_mm(positions[coarse], teeth.pairs, 0.2)
+    overlap = -teeth.fields.clearance_mm(positions[coarse], teeth.pairs, 0.15 - teeth.allowed)
     close = overlap > teeth.allowed - 0.15
     near = np.zeros((len(positions), len(teeth.pairs)), np.bool_)
     for step in range(len(coarse) - 1):
         near[coarse[step] : coarse[step + 1] + 1] = close[step] | close[step + 1]
     place, pair_near = np.nonzero(near)
-    depth = -teeth.fields.clearance_mm(positions, teeth.pairs, 0.0, (place, pair_near))
+    depth = -teeth.fields.clearance_mm(positions, teeth.pairs, -0.9 * teeth.allowed, (place, pair_near))
     excess = depth - teeth.allowed
     found = []
     # The fields may be a little too shallow, by 0.02 mm, or 7 % of a deep overlap.
     for pair in np.flatnonzero(excess.max(0) + 0.07 * teeth.allowed > TOLERANCE_MM / 5).tolist():
         one, other = teeth.pairs[pair].tolist()
         deepest = np.flatnonzero(excess[:, pair] > excess[:, pair].max() - 0.03)
-        at = np.r_[0, len(positions) - 1, deepest]
+        deepest = deepest[:: len(deepest) // _MOST_MEASURED + 1]  # a tooth that waits has many alike
+        at = np.r_[0, len(positions) - 1, excess[:, pair].argmax(), deepest]
         deep = teeth.fields.exact_depth_mm(positions[at], one, other)
         allowed, worst = float(deep[:2].max()), int(deep.argmax())
         if deep[worst] > allowed + TOLERANCE_MM - 0.001:  # rounding must not hide one
             numbers = int(teeth.slots[one]), int(teeth.slots[other])
             found.append(Collision(numbers, int(np.ceil(at[worst] / part)), float(deep[worst]), allowed))
     return tuple(sorted(found))
+
+
+def _resampled(path: Path, stages: int) -> Path:
+    """The same way in another number of stages."""
+    place = np.linspace(0, len(path.centre) - 1, stages + 1)
+    before = np.minimum(place.astype(int), len(path.centre) - 2)
+    share = (place - before)[:, None, None]
+
+    def at(values: Array) -> Array:
+        return (1 - share) * values[before] + share * values[before + 1]
+
+    return Path(at(path.centre), at(path.turn))
 
 
 def halves(path: Path) -> Path:
@@ -329,7 +362,9 @@ def _relax(teeth: _Teeth, path: Path, rounds: int, around: bool = False) -> tupl
     returns : the best path, and the sum of its overlaps beyond those allowed, mm; 0 if all are small enough
     """
     stages = len(path.centre) - 1
-    aim = teeth.allowed + _AIM_MM
+    position = np.arange(2 * stages + 1)
+    away = np.clip(np.minimum(position, position[::-1]) / (2 * _NEAR_THE_ENDS), 0, 1)
+    aim = teeth.allowed + _AIM_MM - away[:, None] * teeth.less
     spread = _spread(stages)
     best, best_excess = path, np.inf
     rows: tuple[Index, Index] = (np.zeros(0, np.intp), np.zeros(0, np.intp))
@@ -337,15 +372,18 @@ def _relax(teeth: _Teeth, path: Path, rounds: int, around: bool = False) -> tupl
         place = halves(path)
         poses = teeth.poses(place)
         if number % _SCREEN == 0:
-            clearance = teeth.fields.clearance_mm(poses, teeth.pairs, 0.1)
+            clearance = teeth.fields.clearance_mm(poses, teeth.pairs, _NEARLY_MM - aim.min(0))
             over = np.maximum(0, -clearance - aim)
             excess = over[1:-1].max(initial=0.0)
             total = over[1:-1].sum()
-            if total < best_excess:
-                best, best_excess = path, float(total)
             if excess <= _SETTLED_MM:
                 return path, 0.0
-            pose, pair = np.nonzero(-clearance > aim - 0.12)
+            stuck = number >= (4 if around else 2) * _SCREEN and total > _STUCK * best_excess
+            if total < best_excess:
+                best, best_excess = path, float(total)
+            if stuck:
+                break
+            pose, pair = np.nonzero(-clearance > aim - _NEARLY_MM)
             rows = (pose, pair)
         if number < rounds:
             path = _pushed(teeth, path, poses, rows, aim, spread, around)
@@ -386,8 +424,8 @@ def _pushed(
 ) -> Path:
     """Path on which the pairs of `rows` are pushed apart once, where they overlap more than `aim`."""
     stages, pairs = len(path.centre), teeth.pairs
-    found = teeth.fields.near(poses, pairs, 0.0, rows)
-    weight = -found.distance_mm.astype(float) - aim[found.pair]
+    found = teeth.fields.near(poses, pairs, -aim.min(0), rows)
+    weight = -found.distance_mm.astype(float) - aim[found.pose, found.pair]
     keep = weight > 0
     if not keep.any():
         return path

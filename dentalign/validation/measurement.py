@@ -108,7 +108,8 @@ class Validation:
 
     def cases(self, method: str) -> MeasuredCases:
         """Return all T measured teeth, case by case in slot order, for the pooled metrics."""
-        bound, proposals = (self.add_mm_90, self.proposals_add_mm) if method == "model" else (None, None)
+        bound = self.add_mm_90 if method in ("model", "solved") else None
+        proposals = self.proposals_add_mm if method == "model" else None
         return MeasuredCases(
             np.nonzero(self.measured)[0],
             self.teeth(method),

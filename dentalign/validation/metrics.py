@@ -362,7 +362,14 @@ MEANINGS = {  # of all figures of a method, in reading order
     "occlusal_overlap_mm": "deepest point of the upper arch in the lower one, mean over cases",
     "occlusal_contacts": "share of premolars and molars within 0.3 mm of an antagonist",
 }
-_SOLVED = ("add_mm", "overlap_mm", "contact_gap_mm", "occlusal_overlap_mm", "occlusal_contacts")
+_SOLVED = (
+    "add_mm",
+    "add_mm_90_coverage",
+    "overlap_mm",
+    "contact_gap_mm",
+    "occlusal_overlap_mm",
+    "occlusal_contacts",
+)
 MEANINGS |= {f"solved_{name}": f"{MEANINGS[name]}; after the solver" for name in _SOLVED}
 COMPARED = {name for name, metric in (TOOTH_METRICS | POOLED_METRICS).items() if metric.compared}
 BIGGER_IS_BETTER = {name for name, metric in POOLED_METRICS.items() if metric.better == "bigger"}

@@ -107,7 +107,8 @@ def test_bounds_and_proposals_of_a_model_are_measured_on_the_same_teeth(
 
     monkeypatch.setattr(registry, "load", loaded)
     monkeypatch.setattr(measurement, "propose", proposed)
-    found = validate(small_latents(tmp_path / "l.h5"), *small_models(tmp_path), SETTINGS)
+    settings = SETTINGS.model_copy(update={"solver": True})
+    found = validate(small_latents(tmp_path / "l.h5"), *small_models(tmp_path), settings)
     model = found.metrics["model"]
     assert model["best_of_3_add_mm"] == pytest.approx(0, abs=0.05)
     cases = SPLITS.count("test")  # each has 36 without a bound and 33 above it
@@ -116,6 +117,11 @@ def test_bounds_and_proposals_of_a_model_are_measured_on_the_same_teeth(
         1 - cases / (found.metrics["counts"]["teeth"] - cases)
     )
     assert "add_mm_90_coverage" not in found.metrics["identity"]
+    assert found.add_mm_90 is not None
+    bound, after = found.add_mm_90[found.measured], found.teeth("solved")
+    kept = (after <= bound)[np.isfinite(bound)].mean()
+    assert model["solved_add_mm_90_coverage"] == pytest.approx(kept)
+    assert "solved_best_of_3_add_mm" not in model
 
 
 def test_predicted_poses_are_exactly_rigid(tmp_path: Path) -> None:
