@@ -27,7 +27,8 @@ _ASCII_FACET = re.compile(
 )
 _FACET_BEGINS = rb"\bfacet\s+(?:normal\s+(?:[-+.\d]|nan|outer\b)|outer\b)"
 # A name may be any text up to the end of its line; of a file without line breaks, up to the first facet.
-_NAME = re.compile(rb"solid\b(?:(?!" + _FACET_BEGINS + rb")[^\n])*+")  # of "endsolid", too
+# Of "endsolid", too. Lazy: before Python 3.11.5 a possessive repeat of a group matches wrongly (gh-106052).
+_NAME = re.compile(rb"solid\b[^\n]*?(?=" + _FACET_BEGINS + rb"|\n|\Z)")
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x19\x1b-\x1f]")
 _KEYWORDS = re.compile(rb"\b(?:(outer)\s+loop|(endloop)|(endfacet))\b")
 _DECIMAL_COMMA = re.compile(rb"\bvertex\s+(?:\S+\s+){0,2}?[-+]?\d*,\d")
