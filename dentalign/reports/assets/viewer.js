@@ -175,7 +175,11 @@
   function describe(keys, along) {
     const percent = Math.round(100 * progress);
     const near = Math.round(along);
-    const text = Math.abs(along - near) < 1e-6 ? labelOfState(keys[near]) : `${percent} % to ${labelOfState(target)}`;
+    const leg = Math.min(Math.floor(along), keys.length - 2);
+    const between = keys.length > 2 // stages
+      ? `${labelOfState(keys[leg])} to ${labelOfState(keys[leg + 1])}`
+      : `${percent} % to ${labelOfState(target)}`;
+    const text = Math.abs(along - near) < 1e-6 ? labelOfState(keys[near]) : between;
     element("progress-label").textContent = text;
     element("progress").setAttribute("aria-valuetext", text);
     element("from-label").textContent = labelOfState(keys[0]);
