@@ -33,6 +33,7 @@ _SEARCHES = ((1.0, 0, False), (1.2, 30, False), (MOST_STAGES, 30, True))
 _DEEP_MM = 0.5  # overlap from which a tooth is led round another
 _SCREEN = 5  # rounds between two looks at all pairs
 _MOST_MEASURED = 24  # positions of a pair that are measured by exact distances, besides the ends
+_UNMEASURED_MM = 0.01  # by so much the positions in between may be deeper
 _NEAR_THE_ENDS = 3  # stages from T1 and T2 within which a pair gets used to being allowed less
 _STUCK = 0.6  # a search ends if a look finds more than that share of the least overlap before
 _NEARLY_MM = 0.12  # pairs that lack more than that to overlap too much are left out between two such looks
@@ -309,7 +310,7 @@ def _collisions(teeth: _Teeth, poses: Array) -> tuple[Collision, ...]:
         at = np.r_[0, len(positions) - 1, excess[:, pair].argmax(), deepest]
         deep = teeth.fields.exact_depth_mm(positions[at], one, other)
         allowed, worst = float(deep[:2].max()), int(deep.argmax())
-        if deep[worst] > allowed + TOLERANCE_MM - 0.001:  # rounding must not hide one
+        if deep[worst] > allowed + TOLERANCE_MM - _UNMEASURED_MM:
             numbers = int(teeth.slots[one]), int(teeth.slots[other])
             found.append(Collision(numbers, int(np.ceil(at[worst] / part)), float(deep[worst]), allowed))
     return tuple(sorted(found))
