@@ -2,10 +2,10 @@
 #
 #   docker build -t dentalign .                                # python 3.12, torch with CUDA, git, DVC, SSH and S3
 #   docker run --rm dentalign                                  # imports everything, says what torch sees
-#   docker run --rm --gpus all -it -v "$PWD:/work" dentalign bash
+#   docker run --rm --gpus all -it -v "$PWD:/project" dentalign bash
 #
 #   docker build --target serve -t dentalign-serve .           # docs/serving.md
-#   docker run --rm -p 127.0.0.1:8000:8000 -v "$PWD/models:/work/models:ro" dentalign-serve
+#   docker run --rm -p 127.0.0.1:8000:8000 -v "$PWD/models:/project/models:ro" dentalign-serve
 #
 # Both have the versions of constraints.txt, torch too. The CUDA libraries come with torch; the host needs NVIDIA's
 # driver and container toolkit only. The images hold no data and no keys: the project is mounted, or cloned inside
@@ -21,7 +21,7 @@ FROM base AS serve
 ENV PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 RUN pip install --no-cache-dir -c constraints.txt '.[serve]'
 USER trainer
-WORKDIR /work
+WORKDIR /project
 EXPOSE 8000
 CMD ["dentalign", "serve", "--host", "0.0.0.0"]
 
@@ -34,5 +34,5 @@ ARG TORCH_INDEX=
 ENV PIP_EXTRA_INDEX_URL=${TORCH_INDEX}
 RUN pip install --no-cache-dir -c constraints.txt '.[remote]'
 USER trainer
-WORKDIR /work
+WORKDIR /project
 CMD ["python", "-c", "import dentalign.cli, dentalign.alignment.training, dvc_s3, dvc_ssh, torch; print('torch', torch.__version__, 'CUDA', torch.version.cuda, 'GPUs', torch.cuda.device_count())"]

@@ -128,7 +128,7 @@ class Way:
 
 @dataclass
 class Row:
-    """What was measured of one path; `unsaid` counts the pairs that collide and are not announced."""
+    """Figures of one path; `unsaid` counts the pairs that collide and are not announced."""
 
     today: Way
     now: Way

@@ -13,7 +13,7 @@ from dentalign.alignment.calibration import calibrate
 from dentalign.alignment.familiarity import Teeth
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.dataset.mouth_store import MouthStore
-from dentalign.errors import DentalignError, NothingUsable
+from dentalign.errors import DentalignError, NothingUsable, ParamError
 from dentalign.files import weights
 from dentalign.files.hashing import sha256_file
 from dentalign.running.device import choose_device
@@ -54,7 +54,7 @@ def train_align(
     out, log : weights file and log folder to write
     raises   : NothingUsable where the train or the val split is empty; DentalignError where the latents were
                made by another encoder, or the weights to start from cannot be read; ParamError where they are
-               those of another kind of network
+               missing, or those of another kind of network
     """
     torch.set_num_threads(data_parallel.share_of_threads(settings.threads))
     device = choose_device(settings.device)
@@ -64,6 +64,8 @@ def train_align(
     )
     values |= {"device": str(device), "world_size": data_parallel.world_size()}
     start = STARTER / "alignment.pt" if settings.start_from == "starter" else settings.start_from
+    if start and not Path(start).is_file():
+        raise ParamError(f"train.start_from: {start}: no such file; name an alignment.pt, starter, or null")
     inputs = [latents, encoder_weights, decoder_weights, *([start] if start else [])]
     key = checkpoint_key(inputs, values, __file__)
     writes = data_parallel.rank() == 0

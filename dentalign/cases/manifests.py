@@ -116,7 +116,7 @@ def _as_json(case: ManifestCase) -> dict[str, Any]:
 
 
 def _exported(mouth: Mouth, slot: int) -> dict[str, Any]:
-    """What the export gives of a tooth beside its poses, without what is absent; mm."""
+    """Points and width, mm, that the export gives of a tooth; {} without any."""
     points = zip(EXPORTED_NAMES, mouth.exported_landmarks[slot].tolist(), strict=True)
     found = {name: point for name, point in points if np.isfinite(point).all()}
     width = float(mouth.bolton_mm[slot])

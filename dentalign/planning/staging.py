@@ -33,7 +33,6 @@ _SEARCHES = ((1.0, 0, False), (1.2, 30, False), (MOST_STAGES, 30, True))
 _DEEP_MM = 0.5  # overlap from which a tooth is led round another
 _SCREEN = 5  # rounds between two looks at all pairs
 _MOST_MEASURED = 24  # positions of a pair that are measured by exact distances, besides the ends
-_UNMEASURED_MM = 0.01  # by so much the positions in between may be deeper
 _NEAR_THE_ENDS = 3  # stages from T1 and T2 within which a pair gets used to being allowed less
 _STUCK = 0.6  # a search ends if a look finds more than that share of the least overlap before
 _NEARLY_MM = 0.12  # pairs that lack more than that to overlap too much are left out between two such looks
@@ -302,15 +301,18 @@ def _collisions(teeth: _Teeth, poses: Array) -> tuple[Collision, ...]:
     depth = -teeth.fields.clearance_mm(positions, teeth.pairs, -0.9 * teeth.allowed, (place, pair_near))
     excess = depth - teeth.allowed
     found = []
-    # The fields may be a little too shallow, by 0.02 mm, or 7 % of a deep overlap.
-    for pair in np.flatnonzero(excess.max(0) + 0.07 * teeth.allowed > TOLERANCE_MM / 5).tolist():
+    shallow = 0.07 * teeth.allowed  # by so much, or 0.02 mm, the fields may be too shallow
+    for pair in np.flatnonzero(excess.max(0) + shallow > TOLERANCE_MM / 5).tolist():
         one, other = teeth.pairs[pair].tolist()
-        deepest = np.flatnonzero(excess[:, pair] > excess[:, pair].max() - 0.03)
-        deepest = deepest[:: len(deepest) // _MOST_MEASURED + 1]  # a tooth that waits has many alike
-        at = np.r_[0, len(positions) - 1, excess[:, pair].argmax(), deepest]
+        deepest = np.flatnonzero(excess[:, pair] > excess[:, pair].max() - 0.03 - shallow[pair])
+        apart = len(deepest) // _MOST_MEASURED + 1  # a tooth that waits has many alike
+        at = np.r_[0, len(positions) - 1, excess[:, pair].argmax(), deepest[::apart]]
         deep = teeth.fields.exact_depth_mm(positions[at], one, other)
+        beside = np.clip(at[deep.argmax()] + np.arange(-apart, apart + 1), 0, len(positions) - 1)
+        at = np.r_[at, beside]
+        deep = np.r_[deep, teeth.fields.exact_depth_mm(positions[beside], one, other)]
         allowed, worst = float(deep[:2].max()), int(deep.argmax())
-        if deep[worst] > allowed + TOLERANCE_MM - _UNMEASURED_MM:
+        if deep[worst] > allowed + TOLERANCE_MM - 0.001:  # rounding must not hide one
             numbers = int(teeth.slots[one]), int(teeth.slots[other])
             found.append(Collision(numbers, int(np.ceil(at[worst] / part)), float(deep[worst]), allowed))
     return tuple(sorted(found))

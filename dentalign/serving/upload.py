@@ -1,10 +1,12 @@
 """Unpacking of an uploaded zip, in which nothing is trusted: names, sizes, counts, links."""
 
+import errno
 import re
 import shutil
 import stat
 import struct
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from dentalign.serving.limits import Refused, ServerLimits
@@ -15,6 +17,10 @@ _END, _END_64 = b"PK\x05\x06", b"PK\x06\x07"
 _DIRECTORY_BYTES = 400  # of the zip's directory, for an entry: more than a sensible name needs
 _READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _CHUNK = 1 << 20
+# What zipfile and zlib raise over a damaged zip.
+_DAMAGED = (
+    zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError, OSError,
+)  # fmt: skip
 _SMALL = 1 << 16  # bytes: below that no ratio is looked at
 
 
@@ -51,7 +57,9 @@ def unpack(upload: Path, folder: Path, limits: ServerLimits) -> Path | None:
                 written.add(target)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 left = _write(packed, entry, target, left)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except _DAMAGED as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise Refused(507, "the server's disk is full: make room, then send the case again") from None
         raise Refused(422, f"the body is no zip that can be read ({type(error).__name__})") from None
     if not (folder / "crowns").is_dir():
         raise Refused(422, "the zip has no crowns: <FDI>.stl, .ply or .obj")

@@ -1,6 +1,8 @@
 """Unpacking of an uploaded zip: what a case is, and what is refused before it costs anything."""
 
+import errno
 import io
+import shutil
 import stat
 import struct
 import zipfile
@@ -58,6 +60,12 @@ def _with_a_false_size() -> bytes:
     return bytes(content)
 
 
+def _with_damaged_content() -> bytes:
+    content = bytearray(packed({"11.stl": bytes(range(256)) * 40}))
+    content[45:60] = b"\xff" * 15
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -74,6 +82,7 @@ def _with_a_false_size() -> bytes:
         (packed({f"{'n' * 60_000}.stl": b"a"}), "entries"),
         (_with_directory_of_zip64(), "ZIP64"),
         (_with_a_false_size(), "no zip"),
+        (_with_damaged_content(), "no zip"),
         (packed({"11.stl": b"a", "a.json": b"{}", "b.json": b"{}"}), "2 JSON"),
         (packed({"a/11.stl": b"a", "b/11.stl": b"b", "a.json": b"{}"}), "there twice"),
         (packed({"11.exe": b"a"}), "neither"),
@@ -88,3 +97,13 @@ def test_a_hostile_zip_is_refused_and_nothing_is_written_beside_its_folder(
     with pytest.raises(Refused, match=reason):
         unpacked(tmp_path, content)
     assert {path.name for path in tmp_path.iterdir()} <= {"upload.zip", "case"}
+
+
+def test_a_full_disk_is_not_blamed_on_the_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(Refused, match="disk is full") as refused:
+        unpacked(tmp_path, packed({"11.stl": b"a"}))
+    assert refused.value.status == 507

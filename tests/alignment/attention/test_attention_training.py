@@ -160,6 +160,30 @@ def test_a_training_starts_from_the_answers_of_another_model(
     assert other.model.network.known_at_t2[1]
 
 
+def test_a_slot_that_the_other_model_has_not_learnt_keeps_its_mean_in_the_frame_of_the_other(
+    store: MouthStore, task: AttentionTask
+) -> None:
+    network, slot = task.model.network, 5
+    turned = torch.from_numpy(rigid.rotation_matrix(np.array([0.1, -0.2, 0.3]))).float()
+    shift = torch.tensor([5.0, -3.0, 2.0])
+    known = torch.arange(32) != slot
+    wanted = {}
+    for stage in ("t1", "t2"):
+        centroid, rotation = (getattr(network, f"{stage}_{part}") for part in ("centroid", "rotation"))
+        wanted[stage] = centroid @ turned.T + shift, turned @ rotation
+        centroid.copy_(torch.where(known[:, None], wanted[stage][0], 99.0))
+        rotation.copy_(torch.where(known[:, None, None], wanted[stage][1], 0.0))
+        getattr(network, f"known_at_{stage}")[slot] = False
+    network.reference.copy_(torch.where(known[:, None], network.reference @ turned.T + shift, 0.0))
+    other = task_of(store)
+    other.start_from(task.model)
+    for stage, (centroid, rotation) in wanted.items():
+        assert getattr(other.model.network, f"known_at_{stage}")[slot]
+        for part, value in (("centroid", centroid), ("rotation", rotation)):
+            found = getattr(other.model.network, f"{stage}_{part}")[slot]
+            torch.testing.assert_close(found, value[slot], atol=0.02, rtol=0.01)
+
+
 def test_a_training_starts_from_no_network_of_another_shape(store: MouthStore, task: AttentionTask) -> None:
     wider = task_of(store, SETTINGS.model_copy(update={"width": 32}))
     with pytest.raises(ParamError, match=r"train.start_from: .*width 16.*width 32.*null"):

@@ -11,8 +11,10 @@ from dentalign.alignment.base import AlignmentConfig, TrainingData, TrainSection
 from dentalign.alignment.calibration import calibrate
 from dentalign.alignment.conditions import Conditions
 from dentalign.alignment.fc import latent_codes
+from dentalign.alignment.fc.latent_basis import LatentBasis
 from dentalign.alignment.fc.latent_codes import Augmentation, LatentCodes
 from dentalign.alignment.fc.model import FullyConnectedModel
+from dentalign.alignment.fc.movement_code import extents
 from dentalign.alignment.fc.training import FullyConnectedTask, FullyConnectedTraining
 from dentalign.autoencoder.decoder import Decoder, DecoderConfig
 from dentalign.dataset import mouth_store
@@ -174,3 +176,22 @@ def test_each_copy_has_the_centroids_and_the_held_teeth_of_its_own_frame(
     np.testing.assert_allclose(rigid.apply(motion, itself[T2]), moved[T2], atol=1e-3)
     assert np.flatnonzero(codes.held[0, 0]).tolist() == [STAYS_IN_PLACE]
     assert np.flatnonzero(codes.held[0, 1]).tolist() == [MIRRORED_SLOT[STAYS_IN_PLACE]]
+
+
+def test_extents_of_the_crowns_are_read_from_the_codes_where_there_is_a_tooth() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(60, 2, 2, 32, 6)).astype(np.float32)
+    direction = rng.normal(size=(32, 6, 3))
+    z[:, :, T2] = z[:, :, T1]  # a tooth keeps its size
+    extent = (8 + np.einsum("ncsd,sdk->ncsk", z[:, :, T1], direction)).astype(np.float32)
+    present = np.ones((60, 2, 2, 32), bool)
+    without = 4
+    present[..., without] = False
+    basis = LatentBasis(*3 * [torch.zeros(0)])
+    place, held = np.zeros((*z.shape[:-1], 3), np.float32), np.zeros((60, 2, 32), bool)
+    there, mean, scale = extents(LatentCodes(z, present, place, held, extent, basis))
+    found = (np.einsum("ncsd,sdk->ncsk", z[:, :, T1], there.numpy()) - mean.numpy()) / scale.numpy()
+    others = np.arange(32) != without
+    wanted = (extent - extent.mean((0, 1))) / extent.std((0, 1))
+    np.testing.assert_allclose(found[:, :, others], wanted[:, :, others], atol=0.02)
+    assert not there[without].any() and not mean[without].any() and (scale[without] == 1).all()
