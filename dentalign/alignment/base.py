@@ -47,12 +47,15 @@ class PredictedT2:
                       predicts no errors
     add_mm_90       : (N, 32) float64, upper bound of each tooth's ADD that holds for 90 of 100 teeth; NaN
                       where `expected_add_mm` is, and where too few teeth were there to calibrate it
+    of_planners     : (K, N, 32, 4, 4) float64, poses if each of the model's K planners planned the mouths of
+                      which it was not told who plans. None where it knows fewer than two, or was always told
     """
 
     pose: NDArray[np.float64]
     points: NDArray[Any] | None = None
     expected_add_mm: NDArray[np.float64] | None = None
     add_mm_90: NDArray[np.float64] | None = None
+    of_planners: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,36 +120,31 @@ class AlignmentModel(nn.Module, ABC):
                  decoder are needed and missing
         """
         told = told or Conditions.unknown(len(mouths))
-        plan = self.place(mouths, told)
-        plan = replace(plan, pose=carry_out(told, mouths, plan.pose))
-        given = self.error_features(mouths, told, plan)
+        plan = self.answer(mouths, told)
+        given = error_features(mouths, plan)
         if given is None:
             return plan
         known = (told.planner > 0).numpy().astype(np.intp)
         expected = self.error_model.expected_mm(known, given)
         return replace(plan, expected_add_mm=expected, add_mm_90=self.error_model.bound_mm(known, expected))
 
+    def answer(self, mouths: Mouths, told: Conditions) -> PredictedT2:
+        """Predict as `predict` does, with the errors that the network expects, not calibrated.
+
+        Where it is not told who plans, `of_planners` has the answers for each planner.
+        """
+        plan = self.place(mouths, told)
+        unknown, count = told.planner == 0, len(self.config.planners)
+        of_planners = None
+        if count > 1 and unknown.any():
+            hints = [torch.where(unknown, number, told.planner) for number in range(1, 1 + count)]
+            found = [self.place(mouths, told._replace(planner=hint)).pose for hint in hints]
+            of_planners = np.stack([carry_out(told, mouths, pose) for pose in found])
+        return replace(plan, pose=carry_out(told, mouths, plan.pose), of_planners=of_planners)
+
     @abstractmethod
     def place(self, mouths: Mouths, told: Conditions) -> PredictedT2:
-        """Predict as `predict` does, with the errors that the network expects, not calibrated."""
-
-    def error_features(self, mouths: Mouths, told: Conditions, plan: PredictedT2) -> Array | None:
-        """Features (N, 32, 4) of the teeth for `error_model`; None for a model that expects no errors.
-
-        plan : result of `place`
-        """
-        if plan.expected_add_mm is None:
-            return None
-        here = rigid.apply(plan.pose, mouths.points)
-        moved = _apart_mm(here, rigid.apply(mouths.pose[:, T1], mouths.points))
-        spread = np.zeros_like(moved)
-        planners, unknown = len(self.config.planners), told.planner == 0
-        if planners > 1 and unknown.any():
-            for number in range(1, 1 + planners):
-                one = told._replace(planner=torch.where(unknown, number, told.planner))
-                there = rigid.apply(self.place(mouths, one).pose, mouths.points)
-                spread += _apart_mm(here, there) / planners
-        return features(plan.expected_add_mm, moved, spread)
+        """Ask the network once: poses, and the errors that it expects."""
 
     def interface(self) -> Interface:
         """Describe inputs and outputs of the exported model; the default is for models like `attention`."""
@@ -264,6 +262,22 @@ class TrainingData:
         )
 
 
+def error_features(mouths: Mouths, plan: PredictedT2) -> Array | None:
+    """Features (N, 32, 4) of the teeth for `ErrorModel`; None for a model that expects no errors.
+
+    plan : result of `AlignmentModel.answer`
+    """
+    if plan.expected_add_mm is None:
+        return None
+    here = rigid.apply(plan.pose, mouths.points)
+    moved = _apart_mm(here, rigid.apply(mouths.pose[:, T1], mouths.points))
+    spread = np.zeros_like(moved)
+    if plan.of_planners is not None:
+        apart = [_apart_mm(here, rigid.apply(pose, mouths.points)) for pose in plan.of_planners]
+        spread = np.mean(apart, 0)
+    return features(plan.expected_add_mm, moved, spread)
+
+
 def _apart_mm(here: Array, there: Array) -> Array:
     """Mean distances (N, 32), mm, between points (N, 32, P, 3)."""
     apart: Array = np.linalg.norm(here - there, axis=-1).mean(-1)
@@ -302,7 +316,7 @@ class AlignTask(Task, ABC):
 
     def validate(self) -> Metrics:
         """Measure `val_add_mm`, the mean ADD of the validation teeth, like the pipeline stage `validate`."""
-        # `place` alone: `predict` would also ask for the answers of all planners, for its errors.
+        # `place` alone: `predict` would also ask for the answers of all planners.
         placed = self.model.place(self.held_out, Conditions.unknown(len(self.held_out)))
         return {"val_add_mm": float(self.held_out_add_mm(placed.pose).mean())}
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dentalign.alignment.base import AlignmentModel, add_mm
+from dentalign.alignment.base import AlignmentModel, add_mm, error_features
 from dentalign.alignment.conditions import Conditions, arch_motion, centroids
 from dentalign.mouth import T2, Mouths
 
@@ -26,12 +26,12 @@ def calibrate(model: AlignmentModel, parts: Iterable[tuple[Mouths, NDArray[np.in
             if known and not told.any():
                 continue
             conditions = Conditions.unknown(len(mouths))._replace(planner=torch.from_numpy(told))
-            plan = model.place(given, conditions)
+            plan = model.answer(given, conditions)
             add = np.full(mouths.stays.shape, np.nan)
             add[mouths.stays] = add_mm(mouths, plan.pose)
             if not known:
                 motions.append(_motion_error(mouths, plan.pose))
-            if (features := model.error_features(given, conditions, plan)) is not None:
+            if (features := error_features(given, plan)) is not None:
                 rows = told > 0 if known else np.ones(len(told), np.bool_)
                 seen[known].append((features[rows], add[rows]))
     model.motion_mode.copy_(_mode(torch.cat(motions)))

@@ -28,7 +28,7 @@ KINDS = {
 KIND_OF_SLOT = np.array(
     [next(k for k, digits in enumerate(KINDS.values()) if fdi % 10 in digits) for fdi in SLOTS]
 )
-_SMALL_MM = 0.02  # added before logs of lengths that may be 0
+SMALL_MM = 0.02  # added before logs of lengths that may be 0
 _FEATURES = 4
 
 Array = NDArray[np.float64]
@@ -41,7 +41,7 @@ def features(network_mm: Array, moved_mm: Array, spread_mm: Array) -> Array:
     moved_mm   : mean distance of the tooth's points from T1
     spread_mm  : the same from the model's answers for other planners, mean over these; 0 if there are none
     """
-    logs = [np.log(part + _SMALL_MM) for part in (moved_mm, spread_mm)]
+    logs = [np.log(part + SMALL_MM) for part in (moved_mm, spread_mm)]
     return np.stack([np.log(network_mm), *logs, np.ones_like(network_mm)], -1)
 
 
@@ -71,7 +71,7 @@ class ErrorModel(nn.Module):
         there = np.isfinite(given).all(-1) & np.isfinite(add_mm)
         if there.sum() < FEWEST:
             return
-        logs = np.log(add_mm[there] + _SMALL_MM)
+        logs = np.log(add_mm[there] + SMALL_MM)
         # A constant feature, such as a spread of 0, has no weight: lstsq takes the shortest solution.
         weights = np.linalg.lstsq(given[there], logs, rcond=1e-6)[0]
         weights[-1] += np.log(add_mm[there].mean() / np.exp(given[there] @ weights).mean())

@@ -39,14 +39,11 @@ def propose(
     everyone = np.ones(len(mouths), np.bool_)
     if count == 1:
         return [(first, everyone)]
-    if len(model.config.planners) > 1 and not told.planner.any():
-        hints = [
-            told._replace(planner=torch.full_like(told.planner, number))
-            for number in range(1, 1 + len(model.config.planners))
-        ]
+    if first.of_planners is not None and not told.planner.any():
+        others = list(first.of_planners)
     else:
         hints = _by_arch_motion(model, mouths, told, first)
-    others = [model.predict(mouths, hint).pose for hint in hints]
+        others = [model.answer(mouths, hint).pose for hint in hints]
     poses = np.stack([first.pose, *others])  # (1 + H, N, 32, 4, 4)
     order, valid = _chosen(_apart_mm(mouths, poses), count - 1)
     rank = [(first, everyone)]

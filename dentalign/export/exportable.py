@@ -8,6 +8,7 @@ from torch import nn
 from dentalign.alignment.attention.model import AttentionModel
 from dentalign.alignment.attention.posed_teeth import PosedTeeth
 from dentalign.alignment.conditions import Conditions
+from dentalign.alignment.error_model import KIND_OF_SLOT, SMALL_MM
 
 _SQUARINGS = 32
 
@@ -46,36 +47,66 @@ class ExportableAttentionModel(nn.Module):
 
     def forward(
         self, points: torch.Tensor, pose: torch.Tensor, present: torch.Tensor, stays: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predict the poses and the expected errors at T2.
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Predict the poses, the expected errors and their bounds at T2.
 
         points         : (N, 32, P, 3) float32, tooth-local, mm
         pose           : (N, 32, 4, 4) float64, at T1, tooth-local -> head, mm
         present, stays : (N, 32) bool, slots with a tooth at T1, and slots whose tooth is there at T2, too
-        returns        : poses at T2 (N, 32, 4, 4), identity without a tooth at T2; expected_add_mm (N, 32),
-                         NaN there and for teeth that the model does not know, which keep their pose at T1
+        returns        : poses at T2 (N, 32, 4, 4), identity without a tooth at T2; expected_add_mm and
+                         add_mm_90 (N, 32) float32, NaN there and for teeth that the model does not know,
+                         which keep their pose at T1
         """
-        network, identity = self.model.network, torch.eye(4, dtype=pose.dtype)
+        network, count = self.model.network, points.shape[0]
         local = points[:, :, :: points.shape[2] // network.points].double()
         centre = local.mean(2, keepdim=True)  # (N, 32, 1, 3)
         rotation, translation = pose[..., :3, :3], pose[..., :3, 3:]
         centroid = (rotation @ centre.mT + translation)[..., 0]
-        teeth = PosedTeeth((local - centre).float(), rotation.float(), centroid.float())
         there = stays & present
         known, moves = present & network.known_at_t1, there & network.known_at_t1 & network.known_at_t2
+        # One batch with the mouths as nobody in particular and as each planner would plan them.
+        planners = len(self.model.config.planners)
+        asked = 1 + planners if planners > 1 else 1
+        told = Conditions.unknown(asked * count)
+        told = told._replace(planner=torch.cat([told.planner[:count] + number for number in range(asked)]))
+        teeth = (local - centre).float(), rotation.float(), centroid.float()
         found = self.model.forward(
-            teeth,
-            known,
-            there & known,
-            Conditions.unknown(points.shape[0]),
+            PosedTeeth(*(_repeated(part, asked) for part in teeth)),
+            _repeated(known, asked),
+            _repeated(there & known, asked),
+            told,
             lambda matrix: nearest_rotation(matrix.double()).float(),
         )
-        exact = nearest_rotation(found[0].double())
-        moved = torch.cat([exact, found[1].double()[..., None] - exact @ centre.mT], -1)
-        moved = torch.cat([moved, identity[3:].expand(*exact.shape[:-2], 1, 4)], -2)
-        pose_t2 = torch.where(moves[..., None, None], moved, pose)
-        pose_t2 = torch.where(there[..., None, None], pose_t2, identity)
-        return pose_t2, torch.where(moves, found[2].exp(), torch.nan)
+        every, middle = (part.double().unflatten(0, (asked, count)) for part in found[:2])
+        every = nearest_rotation(every)
+        answers = _poses(every, middle[..., None] - every @ centre.mT)  # (1 + K, N, 32, 4, 4)
+        nobody, *others = torch.where(moves[..., None, None], answers, pose)
+        pose_t2 = torch.where(there[..., None, None], nobody, torch.eye(4, dtype=pose.dtype))
+        # From here on as `base.error_features` and `ErrorModel`.
+        here, *ends = (_moved(end, points.double()) for end in (nobody, pose, *others))
+        apart = [(here - end).norm(dim=-1).mean(-1) for end in ends]
+        spread = torch.stack(apart[1:]).mean(0) if others else torch.zeros_like(apart[0])
+        log_mm = found[2][:count].double()
+        logs = [log_mm, (apart[0] + SMALL_MM).log(), (spread + SMALL_MM).log(), torch.ones_like(log_mm)]
+        given, errors = torch.stack(logs, -1), self.model.error_model
+        expected = torch.where(moves, (given @ errors.weights[0]).exp(), torch.nan)
+        return pose_t2, expected.float(), (expected * errors.ratio[0][KIND_OF_SLOT]).float()
+
+
+def _repeated(values: torch.Tensor, times: int) -> torch.Tensor:
+    """Repeat a batch (N, ...) of mouths, (times * N, ...)."""
+    return torch.cat([values] * times)
+
+
+def _poses(rotation: torch.Tensor, translation: torch.Tensor) -> torch.Tensor:
+    """Poses (..., 4, 4) of rotations (..., 3, 3) and translations (..., 3, 1)."""
+    last = torch.eye(4, dtype=rotation.dtype)[3:].expand(*rotation.shape[:-2], 1, 4)
+    return torch.cat([torch.cat([rotation, translation], -1), last], -2)
+
+
+def _moved(pose: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Points (..., P, 3) at poses (..., 4, 4)."""
+    return points @ pose[..., :3, :3].mT + pose[..., None, :3, 3]
 
 
 def _rotation(quaternion: torch.Tensor) -> torch.Tensor:

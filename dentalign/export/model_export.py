@@ -132,8 +132,8 @@ def _attention(model: AttentionModel) -> Exportable:
     def expected(given: Arrays) -> Arrays:
         points, pose, present, stays = given
         predicted = model.predict(Mouths.at_t1(points, pose, present, stays))
-        assert predicted.expected_add_mm is not None
-        return [predicted.pose, predicted.expected_add_mm]
+        assert predicted.expected_add_mm is not None and predicted.add_mm_90 is not None
+        return [predicted.pose, predicted.expected_add_mm, predicted.add_mm_90]
 
     network = ExportableAttentionModel(model)
     return Exportable(network, model.interface(), asdict(model.config), examples, expected)

@@ -235,7 +235,8 @@ def _measure(
     """
     measured, points, t2_pose = mouths.stays, mouths.points, mouths.pose[:, T2]
     given = mouths.without_plan()
-    placed = model.predict(given)
+    plans = propose(model, given, None, PROPOSALS)
+    placed = plans[0][0]
     poses = {"model": placed.pose} | {name: predict(mouths) for name, predict in others.items()}
     if planning is not None:
         poses["solved"] = solved(mouths, placed.pose, placed.expected_add_mm, planning)
@@ -275,7 +276,7 @@ def _measure(
         found["add_mm_90"] = np.where(measured, placed.add_mm_90, np.nan)
     proposals = [
         np.where(there[:, None, None, None], plan.pose, placed.pose)
-        for plan, there in propose(model, given, None, PROPOSALS)
+        for plan, there in plans
     ]
     add = [metrics.add_mm(rigid.apply(pose[measured], local), true_points) for pose in proposals]
     found["proposals_add_mm"] = np.stack([_by_slot(values, measured) for values in add], axis=1)

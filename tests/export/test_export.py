@@ -12,6 +12,7 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 from dentalign import cli
+from dentalign.alignment.attention.model import AttentionModel
 from dentalign.alignment.base import AlignmentConfig, AlignmentModel
 from dentalign.alignment.fc.latent_basis import LatentBasis
 from dentalign.alignment.fc.model import FullyConnectedModel
@@ -58,6 +59,14 @@ def latent_model() -> FullyConnectedModel:
     for name in ("to_movement", "from_movement", "to_frame", "from_frame"):
         torch.nn.init.normal_(getattr(made.network, name), std=0.1)
     return made.eval().requires_grad_(False)
+
+
+def calibrated_model(planners: tuple[str, ...]) -> AttentionModel:
+    """Random weights, whose expected errors are calibrated to some numbers."""
+    made = random_model(planners=planners)
+    made.error_model.weights.copy_(torch.tensor([[0.4, 0.3, 0.2, 0.1]]))
+    made.error_model.ratio.copy_(torch.tensor([[1.5, 1.6, 1.7, 1.8]]))
+    return made
 
 
 def models(folder: Path, alignment: AlignmentModel) -> Path:
@@ -129,16 +138,19 @@ def test_the_nearest_rotation_by_products_is_that_of_the_decomposition() -> None
 
 
 def test_the_whole_of_attention_is_in_its_exportable_form() -> None:
-    pose_model = random_model()
-    pose_model.network.known_at_t1[4] = False
-    pose_model.network.known_at_t2[:7] = False
-    given = mouths(3, missing=3)
-    placed = pose_model.predict(given)
-    pose, expected = ExportableAttentionModel(pose_model)(*map(torch.from_numpy, arrays(given)))
-    np.testing.assert_allclose(pose.detach().numpy(), placed.pose, atol=2e-4)
-    assert placed.expected_add_mm is not None
-    np.testing.assert_allclose(expected.detach().numpy(), placed.expected_add_mm, rtol=1e-4)
-    assert np.isnan(placed.expected_add_mm[:, 4]).all()
+    for planners in ((), ("planner-01", "planner-02")):
+        pose_model = calibrated_model(planners)
+        pose_model.network.known_at_t1[4] = False
+        pose_model.network.known_at_t2[:7] = False
+        given = mouths(3, missing=3)
+        placed = pose_model.predict(given)
+        found = ExportableAttentionModel(pose_model)(*map(torch.from_numpy, arrays(given)))
+        pose, expected, bound = (part.detach().numpy() for part in found)
+        np.testing.assert_allclose(pose, placed.pose, atol=2e-4)
+        assert placed.expected_add_mm is not None and placed.add_mm_90 is not None
+        np.testing.assert_allclose(expected, placed.expected_add_mm, rtol=1e-3)
+        np.testing.assert_allclose(bound, placed.add_mm_90, rtol=1e-3)
+        assert np.isnan(placed.expected_add_mm[:, 4]).all()
 
 
 def test_the_graph_with_numpy_alone_is_the_encoder_s_own() -> None:
@@ -238,7 +250,7 @@ def test_a_file_that_answers_otherwise_does_not_appear(
 
 @pytest.mark.long
 def test_attention_is_exported_whole_and_answers_for_any_number_of_mouths(tmp_path: Path) -> None:
-    pose_model = random_model()
+    pose_model = calibrated_model(("planner-01", "planner-02"))
     needs_onnx()
     import onnxruntime
 
@@ -251,12 +263,13 @@ def test_attention_is_exported_whole_and_answers_for_any_number_of_mouths(tmp_pa
     for count in (1, 4):
         given = mouths(count, missing=2)
         names = ("points", "pose", "present", "stays")
-        pose, expected = session.run(None, dict(zip(names, arrays(given), strict=True)))
+        pose, expected, bound = session.run(None, dict(zip(names, arrays(given), strict=True)))
         placed = pose_model.predict(given)
         np.testing.assert_allclose(pose[..., :3, :3], placed.pose[..., :3, :3], atol=1e-4)
         np.testing.assert_allclose(pose[..., :3, 3], placed.pose[..., :3, 3], atol=5e-3)
-        assert placed.expected_add_mm is not None
+        assert placed.expected_add_mm is not None and placed.add_mm_90 is not None
         np.testing.assert_allclose(expected, placed.expected_add_mm, rtol=1e-3)
+        np.testing.assert_allclose(bound, placed.add_mm_90, rtol=1e-3)
 
 
 def test_differences_are_shares_of_the_largest_value_and_a_wrong_nan_is_never_close() -> None:

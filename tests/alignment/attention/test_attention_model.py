@@ -13,6 +13,7 @@ from dentalign.alignment.attention import posed_teeth
 from dentalign.alignment.attention.model import AttentionModel
 from dentalign.alignment.attention.network import Block, ToothAttentionConfig
 from dentalign.alignment.base import AlignmentConfig
+from dentalign.alignment.conditions import Conditions
 from dentalign.errors import DentalignError
 from dentalign.files import weights
 from dentalign.geometry import rigid
@@ -56,11 +57,12 @@ def test_a_block_attends_as_torch_does() -> None:
     torch.testing.assert_close(block(x, padding_mask, planner), torchs(x, padding_mask, planner))
 
 
-def random_model(midway: float = 0.5) -> AttentionModel:
+def random_model(midway: float = 0.5, planners: tuple[str, ...] = ()) -> AttentionModel:
     """Random weights throughout, and a mean mouth that is the average one."""
     torch.manual_seed(0)
-    network = ToothAttentionConfig(8, 16, 2, 4, 0.0, midway)
-    made = AttentionModel(AlignmentConfig("attention", POINTS, 4, asdict(network), "e", "d"))
+    network = ToothAttentionConfig(8, 16, 2, 4, 0.0, midway, len(planners))
+    config = AlignmentConfig("attention", POINTS, 4, asdict(network), "e", "d", planners=planners)
+    made = AttentionModel(config)
     with torch.no_grad():
         for value in made.network.parameters():
             value.copy_(0.2 * torch.randn(value.shape))
@@ -239,3 +241,17 @@ def test_points_are_thinned_so_that_the_mirrored_order_still_fits(points: int, m
     thin = posed_teeth.thinned(order, count)[:, 0]
     half = count // 2
     assert (thin[half:] - thin[:half] == points // 2).all()
+
+
+def test_an_answer_for_nobody_has_those_for_each_planner_beside_it() -> None:
+    model, given = random_model(planners=("planner-01", "planner-02")), mouths(3, missing=3)
+    told = Conditions.unknown(3)._replace(planner=torch.tensor([0, 0, 2]))
+    told.motion[0, 0, :3] = torch.tensor([0.0, 1.5, 0.0])
+    found = model.predict(given, told).of_planners
+    assert found is not None
+    for number, poses in enumerate(found, start=1):
+        planner = torch.tensor([number, number, 2])  # who plans the last one is told
+        wanted = model.predict(given, told._replace(planner=planner))
+        np.testing.assert_array_equal(poses, wanted.pose)
+        assert wanted.of_planners is None
+    assert np.ptp(found[:, :2], 0).max() > 0.1

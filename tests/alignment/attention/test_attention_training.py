@@ -236,6 +236,11 @@ def test_too_few_points_to_see_a_tooth_by_are_refused_by_name(sampled: int, most
         network_config(AttentionTraining(points=most), sampled)
 
 
+def test_the_second_prediction_begins_in_the_middle_of_what_training_has_seen() -> None:
+    assert network_config(AttentionTraining(midway=0.5), 256).midway == 0.25
+    assert network_config(AttentionTraining(midway=0.0), 256).midway == 0.0
+
+
 def test_the_planned_contacts_are_those_of_the_mouths_as_they_were_changed(
     task: AttentionTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
