@@ -133,18 +133,22 @@ class AlignmentModel(nn.Module, ABC):
 
         Where it is not told who plans, `of_planners` has the answers for each planner.
         """
-        plan = self.place(mouths, told)
+        plan = self.asked_once(mouths, told)
         unknown, count = told.planner == 0, len(self.config.planners)
-        of_planners = None
-        if count > 1 and unknown.any():
-            hints = [torch.where(unknown, number, told.planner) for number in range(1, 1 + count)]
-            found = [self.place(mouths, told._replace(planner=hint)).pose for hint in hints]
-            of_planners = np.stack([carry_out(told, mouths, pose) for pose in found])
-        return replace(plan, pose=carry_out(told, mouths, plan.pose), of_planners=of_planners)
+        if count < 2 or not unknown.any():
+            return plan
+        hints = [torch.where(unknown, number, told.planner) for number in range(1, 1 + count)]
+        found = [self.asked_once(mouths, told._replace(planner=hint)).pose for hint in hints]
+        return replace(plan, of_planners=np.stack(found))
+
+    def asked_once(self, mouths: Mouths, told: Conditions) -> PredictedT2:
+        """Predict as `answer` does, without the answers for each planner: enough where only poses count."""
+        plan = self.place(mouths, told)
+        return replace(plan, pose=carry_out(told, mouths, plan.pose))
 
     @abstractmethod
     def place(self, mouths: Mouths, told: Conditions) -> PredictedT2:
-        """Ask the network once: poses, and the errors that it expects."""
+        """Ask the network: poses, whose arches may move otherwise than told, and the errors it expects."""
 
     def interface(self) -> Interface:
         """Describe inputs and outputs of the exported model; the default is for models like `attention`."""

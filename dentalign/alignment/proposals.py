@@ -43,7 +43,7 @@ def propose(
         others = list(first.of_planners)
     else:
         hints = _by_arch_motion(model, mouths, told, first)
-        others = [model.answer(mouths, hint).pose for hint in hints]
+        others = [model.asked_once(mouths, hint).pose for hint in hints]
     poses = np.stack([first.pose, *others])  # (1 + H, N, 32, 4, 4)
     order, valid = _chosen(_apart_mm(mouths, poses), count - 1)
     rank = [(first, everyone)]

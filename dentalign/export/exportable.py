@@ -83,7 +83,8 @@ class ExportableAttentionModel(nn.Module):
         nobody, *others = torch.where(moves[..., None, None], answers, pose)
         pose_t2 = torch.where(there[..., None, None], nobody, torch.eye(4, dtype=pose.dtype))
         # From here on as `base.error_features` and `ErrorModel`.
-        here, *ends = (_moved(end, points.double()) for end in (nobody, pose, *others))
+        whole = points.double()
+        here, *ends = (_moved(place, whole) for place in (nobody, pose, *others))
         apart = [(here - end).norm(dim=-1).mean(-1) for end in ends]
         spread = torch.stack(apart[1:]).mean(0) if others else torch.zeros_like(apart[0])
         log_mm = found[2][:count].double()

@@ -274,16 +274,13 @@ def _measure(
         found["expected_add_mm"] = np.where(measured, placed.expected_add_mm, np.nan)
     if placed.add_mm_90 is not None:
         found["add_mm_90"] = np.where(measured, placed.add_mm_90, np.nan)
-    proposals = [
-        np.where(there[:, None, None, None], plan.pose, placed.pose)
-        for plan, there in plans
-    ]
+    proposals = [np.where(there[:, None, None, None], plan.pose, placed.pose) for plan, there in plans]
     add = [metrics.add_mm(rigid.apply(pose[measured], local), true_points) for pose in proposals]
     found["proposals_add_mm"] = np.stack([_by_slot(values, measured) for values in add], axis=1)
     decided = Conditions.of_plan(mouths, planner)
     found["held"] = measured & decided.held.numpy()
     found["told"] = {
-        name: _told(model.predict(given, decided.only(*parts)).pose, mouths)
+        name: _told(model.asked_once(given, decided.only(*parts)).pose, mouths)
         for name, parts in TOLD_PARTS.items()
     }
     return found
