@@ -13,7 +13,7 @@ from dentalign.alignment.attention import posed_teeth
 from dentalign.alignment.attention.model import AttentionModel
 from dentalign.alignment.attention.network import Block, ToothAttentionConfig
 from dentalign.alignment.base import AlignmentConfig
-from dentalign.alignment.conditions import Conditions
+from dentalign.alignment.conditions import Conditions, arch_motion, centroids
 from dentalign.errors import DentalignError
 from dentalign.files import weights
 from dentalign.geometry import rigid
@@ -254,4 +254,7 @@ def test_an_answer_for_nobody_has_those_for_each_planner_beside_it() -> None:
         wanted = model.predict(given, told._replace(planner=planner))
         np.testing.assert_array_equal(poses, wanted.pose)
         assert wanted.of_planners is None
+        before, after = (centroids(given.points, pose) for pose in (given.pose[:, T1], poses))
+        moved = arch_motion(before, after, torch.from_numpy(given.stays))[0, 0, :3]
+        torch.testing.assert_close(moved, told.motion[0, 0, :3], atol=1e-3, rtol=0)  # as told
     assert np.ptp(found[:, :2], 0).max() > 0.1
